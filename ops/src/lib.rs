@@ -1,0 +1,4 @@
+//! The `longhaul` program and what operators use.
+
+#[cfg(unix)]
+pub mod embedded;

@@ -1,0 +1,74 @@
+//! Chores: expired leases, due timers, partitions, and what else recurs. They are rows; whichever scheduler finds one due
+//! does it, and `SKIP LOCKED` keeps the others off. No leader is elected, so none can be missing.
+
+use std::time::Duration;
+
+use longhaul_schema::{Config, Database, retry::Backoff};
+
+use crate::Error;
+
+/// Longest sleep between two looks at the chores.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// So many chores one scheduler does at a time, so that a long one does not delay the timers.
+const HANDS: usize = 2;
+
+/// Does chores until it is told to stop. Run one beside every few workers, or two for the whole fleet.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    database: Database,
+}
+
+impl Scheduler {
+    /// A scheduler with a pool of its own.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        Ok(Self { database: Database::new(&config.clone().pool_size(HANDS))? })
+    }
+
+    /// Does chores until `stop` completes. A chore that is being done is finished or rolled back, never half done.
+    ///
+    /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, or the
+    /// database refuses this user.
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        let hands = futures::future::try_join_all((0..HANDS).map(|_| work(&self.database)));
+        tokio::select! {
+            ended = hands => ended.map(|_| ()),
+            () = stop => Ok(()),
+        }
+    }
+}
+
+async fn work(database: &Database) -> Result<(), Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        let report = match database.calls().await {
+            Ok(calls) => calls.run_chore().await,
+            Err(error) => Err(error),
+        };
+        match report {
+            Ok(report) => {
+                backoff = Backoff::default();
+                match (&report.name, &report.failure) {
+                    (Some(chore), Some(failure)) => tracing::error!(chore, failure, "chore failed"),
+                    (Some(chore), None) if report.items > Some(0) => {
+                        tracing::debug!(chore, items = report.items, took = ?report.took, "chore done");
+                    }
+                    _ => {}
+                }
+                if report.name.is_none() || report.failure.is_some() {
+                    // At least a little: another scheduler may be at the chore that is due.
+                    tokio::time::sleep(report.due_in.clamp(Duration::from_millis(20), LONGEST_SLEEP)).await;
+                }
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "waiting for the database");
+                backoff.wait().await;
+            }
+            Err(error @ (Error::NotInstalled(_) | Error::Denied(_) | Error::TooNew { .. })) => return Err(error),
+            Err(error) => {
+                tracing::error!(%error, "chores cannot be done; trying again");
+                backoff.wait().await;
+            }
+        }
+    }
+}

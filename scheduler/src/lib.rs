@@ -1,0 +1,33 @@
+//! Starting and steering runs, and the chores that keep a database in order.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`client`] | deploying flows; starting, reading and awaiting runs |
+//! | [`start`] | one start with its options; many starts at once |
+//! | [`handle`] | a started run: waiting for it, reading its output |
+//! | [`chores`] | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
+//!
+//! ```no_run
+//! use longhaul_scheduler::Client;
+//! use longhaul_schema::{Config, Flow, Step};
+//!
+//! # async fn run() -> Result<(), longhaul_scheduler::Error> {
+//! let client = Client::connect(&Config::from_env()?).await?;
+//! client.deploy(&Flow::new("hello", 1).step(Step::new("greet", "greet"))).await?;
+//! let run = client.start("hello", &"world").await?;
+//! let greeting: String = run.output().await?;
+//! # Ok(()) }
+//! ```
+
+pub mod chores;
+pub mod client;
+pub mod handle;
+pub mod start;
+
+pub use chores::Scheduler;
+pub use client::Client;
+pub use handle::RunHandle;
+pub use start::{BulkStarted, Start};
+
+/// Errors of this crate are those of the database layer.
+pub use longhaul_schema::Error;

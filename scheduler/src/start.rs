@@ -1,0 +1,153 @@
+//! Starts: one with options, or many at once.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use longhaul_schema::{
+    Calls, Payload,
+    calls::{Executor, NewRun, NotStarted, StartRuns},
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::{Client, Error, RunHandle};
+
+/// A run to be started, with options.
+///
+/// ```no_run
+/// # async fn run(client: longhaul_scheduler::Client) -> Result<(), longhaul_scheduler::Error> {
+/// use std::time::Duration;
+/// use longhaul_scheduler::Start;
+///
+/// let reminder = Start::new(&"call back")?.name("Ms Miller").priority(-10).delay(Duration::from_secs(3600));
+/// client.start_with("remind", reminder).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Start {
+    run: NewRun,
+    version: Option<i32>,
+}
+
+impl Start {
+    /// A start at once, of the latest version, with the flow's own priorities.
+    pub fn new(input: &impl Serialize) -> Result<Self, Error> {
+        Ok(Self::from_payload(Payload::new(input)?))
+    }
+
+    /// As [`Start::new`], with an input that is JSON already.
+    pub fn from_payload(input: Payload) -> Self {
+        Self { run: NewRun::new(input), version: None }
+    }
+
+    /// Under this id, a UUIDv7 made within a day of now. Starting twice under one id starts once.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.run.id = id;
+        self
+    }
+
+    /// With a name for people, at most 200 characters; not unique.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.run.name = Some(name.into());
+        self
+    }
+
+    /// This version of the flow.
+    pub fn version(mut self, version: i32) -> Self {
+        self.version = Some(version);
+        self
+    }
+
+    /// This priority for all its steps, from -1000 to 1000; lower goes first.
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.run.priority = Some(priority);
+        self
+    }
+
+    /// Not before so long from now, by the database's clock.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.run.delay = Some(delay);
+        self
+    }
+
+    /// Not before this time, by the database's clock.
+    pub fn at(mut self, time: DateTime<Utc>) -> Self {
+        self.run.start_at = Some(time);
+        self
+    }
+
+    pub(crate) async fn send(self, client: &Client, flow: &str) -> Result<RunHandle, Error> {
+        client.check_size(&self.run.input)?;
+        let batch = self.batch(client, flow);
+        let refused = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
+        accept(&refused)?;
+        Ok(client.run(self.run.id))
+    }
+
+    pub(crate) async fn send_in(self, client: &Client, transaction: &impl Executor, flow: &str) -> Result<Uuid, Error> {
+        client.check_size(&self.run.input)?;
+        let calls = Calls::on(transaction, client.database().schema().clone());
+        accept(&calls.start_runs(self.batch(client, flow)).await?)?;
+        Ok(self.run.id)
+    }
+
+    fn batch<'a>(&'a self, client: &'a Client, flow: &'a str) -> StartRuns<'a> {
+        StartRuns {
+            tenant: client.database().tenant(),
+            flow,
+            version: self.version,
+            runs: std::slice::from_ref(&self.run),
+        }
+    }
+}
+
+/// A run that exists already under its id has been started by an earlier call.
+fn accept(not_started: &[NotStarted]) -> Result<(), Error> {
+    match not_started.iter().find_map(|item| item.refusal.clone()) {
+        Some(reason) => Err(Error::Invalid(reason)),
+        None => Ok(()),
+    }
+}
+
+/// What became of a bulk start. Positions are those of the inputs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BulkStarted {
+    /// Ids of the runs that were started, each with the position of its input.
+    pub started: Vec<(usize, Uuid)>,
+    /// Inputs that were refused, each with the reason.
+    pub refused: Vec<(usize, String)>,
+}
+
+impl BulkStarted {
+    /// The ids of the started runs.
+    pub fn ids(&self) -> Vec<Uuid> {
+        self.started.iter().map(|(_, id)| *id).collect()
+    }
+}
+
+/// Runs in one call of the database: enough that a call's own cost is nothing, and little enough for a bounded statement.
+const CHUNK: usize = 2000;
+
+pub(crate) async fn send_many(
+    client: &Client,
+    flow: &str,
+    version: Option<i32>,
+    runs: Vec<(usize, NewRun)>,
+    mut refused: Vec<(usize, String)>,
+) -> Result<BulkStarted, Error> {
+    let mut started = Vec::with_capacity(runs.len());
+    let mut runs = runs.into_iter().peekable();
+    while runs.peek().is_some() {
+        let (places, chunk): (Vec<usize>, Vec<NewRun>) = runs.by_ref().take(CHUNK).unzip();
+        let batch = StartRuns { tenant: client.database().tenant(), flow, version, runs: &chunk };
+        let not_started = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
+        for (place, run) in places.into_iter().zip(&chunk) {
+            match not_started.iter().find(|item| item.id == run.id).and_then(|item| item.refusal.clone()) {
+                Some(reason) => refused.push((place, reason)),
+                None => started.push((place, run.id)),
+            }
+        }
+    }
+    refused.sort();
+    Ok(BulkStarted { started, refused })
+}

@@ -1,0 +1,42 @@
+-- Chore: steps whose time has come are ready. Room: timer -> task. Locks: timer rows, those that others hold are skipped.
+
+create or replace function fire_timers(p_limit integer) returns bigint
+language plpgsql as $$
+declare
+  v_now   timestamptz := clock();
+  v_lo    uuid;
+  v_hi    uuid;
+  v_due   timer[];
+  v_lanes integer[];
+begin
+  with due as (
+    delete from timer t
+    where t.ctid = any (array(
+      select x.ctid from timer x where x.fire_at <= v_now order by x.fire_at limit p_limit for update skip locked))
+    returning t
+  )
+  select array_agg(d.t order by (d.t).fire_at) into v_due from due d;
+  if v_due is null then
+    return 0;
+  end if;
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(v_due) x)) b;
+
+  with ready as (
+    insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
+    select d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures
+    from unnest(v_due) d
+    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi
+    returning lane_id
+  )
+  select array_agg(r.lane_id) into v_lanes from ready r;
+  perform wake(v_lanes, cardinality(v_lanes));
+  return cardinality(v_due);
+end $$;
+comment on function fire_timers(integer) is
+  'Makes up to so many steps ready whose delay, backoff or sleep is over; they stand in line from the time they were due. Returns how many.';
+
+create or replace function fire_timers() returns bigint
+language sql as $$ select fire_timers(5000) $$;
+comment on function fire_timers() is 'Chore: fire_timers(5000).';
+
+select define_chore('fire_timers', 200, 'Makes steps ready whose delay, backoff or sleep is over.');

@@ -1,0 +1,146 @@
+-- Claiming. Room: task -> lease. Locks: task rows, those that others hold are skipped. No run or step row is touched.
+
+create or replace function living_worker(p_worker bigint) returns worker
+language plpgsql stable as $$
+declare
+  v_worker worker;
+begin
+  select w.* into v_worker from worker w where w.id = p_worker and w.state in ('active', 'draining');
+  if not found then
+    raise exception using errcode = 'LH005',
+      message = format('worker %s is not registered, or was given up because its heartbeat stopped; register again', p_worker);
+  end if;
+  return v_worker;
+end $$;
+comment on function living_worker(bigint) is 'The row of a registered worker; an error (LH005) when it is lost or unknown.';
+
+create or replace function claim_lane(p_worker bigint, p_lane integer, p_priority smallint, p_limit integer, p_now timestamptz)
+returns lease[]
+language plpgsql as $$
+-- The rows are found by the ready index, locked, and removed by their ctid. A join instead of ctid = any(array) was
+-- planned as a hash join over the whole table once statistics were stale: 58 ms instead of 2 ms.
+declare
+  v_taken  task[];
+  v_leases lease[];
+begin
+  with taken as (
+    delete from task t
+    where t.ctid = any (array(
+      select r.ctid from task r
+      where r.lane_id = p_lane and r.priority = p_priority
+      order by r.position limit p_limit
+      for update skip locked))
+    returning t
+  )
+  select array_agg(x.t) into v_taken from taken x;
+  if v_taken is null then
+    return '{}';
+  end if;
+  with leased as (
+    insert into lease as l (run_id, worker_id, claimed_at, seq, attempt, failures)
+    select t.run_id, p_worker, p_now, t.seq, t.attempt + 1, t.failures
+    from unnest(v_taken) t
+    returning l
+  )
+  select array_agg(x.l) into v_leases from leased x;
+  return v_leases;
+end $$;
+comment on function claim_lane(bigint, integer, smallint, integer, timestamptz) is 'Claims from one lane at one priority.';
+
+create or replace function claimed_steps(p_leases lease[], p_queues text[])
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+language plpgsql stable as $$
+declare
+  v_lo uuid;
+  v_hi uuid;
+begin
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_leases) x)) b;
+  return query
+  select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, r.input
+  from unnest(p_leases, p_queues) q(run_id, worker_id, claimed_at, seq, attempt, failures, queue)
+  cross join lateral (select q.run_id, q.seq, q.attempt, q.failures) l
+  join run r on r.id = l.run_id and r.id between v_lo and v_hi;
+end $$;
+comment on function claimed_steps(lease[], text[]) is 'What a worker needs to know of the steps that it holds.';
+
+create or replace function claim(p_worker bigint, p_queues text[], p_limits integer[])
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+language plpgsql as $$
+-- Strictly by priority over all lanes of a queue; within a priority the lane whose head waited longest goes first,
+-- and each lane is first in, first out.
+declare
+  v_now      timestamptz := clock();
+  v_worker   worker := living_worker(p_worker);
+  v_lanes    integer[];
+  v_left     integer;
+  v_priority smallint;
+  v_heads    integer[];
+  v_lane     integer;
+  v_part     lease[];
+  v_leases   lease[] := '{}';
+  v_of       text[] := '{}';
+begin
+  if v_worker.state <> 'active' or v_worker.expires_at <= v_now then
+    raise exception using errcode = 'LH005',
+      message = format('worker %s may not claim: it is %s', p_worker,
+                       case when v_worker.state = 'active' then 'overdue with its heartbeat' else v_worker.state::text end);
+  end if;
+  if cardinality(p_queues) is distinct from cardinality(p_limits) then
+    raise exception using errcode = 'LH001', message = 'as many queues as limits are needed';
+  end if;
+
+  for i in 1 .. coalesce(cardinality(p_queues), 0) loop
+    v_left := least(p_limits[i], 10000);
+    v_lanes := array(
+      select l.id from queue q join lane l on l.queue_id = q.id
+      where q.tenant = v_worker.tenant and q.name = p_queues[i] and l.handler = any (v_worker.handlers));
+    v_priority := -32768;
+    while v_left > 0 loop
+      with head as (
+        select l.id, h.priority, h.position
+        from unnest(v_lanes) l(id)
+        cross join lateral (
+          select t.priority, t.position from task t
+          where t.lane_id = l.id and t.priority > v_priority
+          order by t.lane_id, t.priority, t.position limit 1) h
+      )
+      select h.priority, array_agg(h.id order by h.position) into v_priority, v_heads
+      from head h where h.priority = (select min(m.priority) from head m) group by h.priority;
+      exit when not found;
+      foreach v_lane in array v_heads loop
+        v_part := claim_lane(p_worker, v_lane, v_priority, v_left, v_now);
+        v_left := v_left - cardinality(v_part);
+        v_leases := v_leases || v_part;
+        v_of := v_of || array_fill(p_queues[i], array[cardinality(v_part)]);
+        exit when v_left <= 0;
+      end loop;
+    end loop;
+  end loop;
+
+  if cardinality(v_leases) > 0 then
+    return query select * from claimed_steps(v_leases, v_of);
+  end if;
+end $$;
+comment on function claim(bigint, text[], integer[]) is
+  'Gives a worker up to so many ready steps of each queue (at most 10000 each), with their attempt numbers (fencing tokens) and inputs.';
+
+create or replace function forgotten_leases(p_worker bigint, p_run_ids uuid[], p_seqs integer[])
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+language plpgsql stable as $$
+declare
+  v_leases lease[];
+  v_queues text[];
+begin
+  select array_agg(l), array_agg(q.name) into v_leases, v_queues
+  from lease l
+  join step s on s.run_id = l.run_id and s.seq = l.seq
+  join lane n on n.id = s.lane_id
+  join queue q on q.id = n.queue_id
+  where l.worker_id = p_worker
+    and not exists (select from unnest(p_run_ids, p_seqs) k(run_id, seq) where k.run_id = l.run_id and k.seq = l.seq);
+  if v_leases is not null then
+    return query select * from claimed_steps(v_leases, v_queues);
+  end if;
+end $$;
+comment on function forgotten_leases(bigint, uuid[], integer[]) is
+  'The steps that a worker holds beside those that it names: how it learns, after a claim whose answer was lost, what that claim took.';

@@ -1,0 +1,70 @@
+-- The one clock, and the settings.
+
+create or replace function setting_value(p_name text) returns bigint
+language sql stable as $$
+  select s.value from setting s where s.name = p_name
+$$;
+comment on function setting_value(text) is 'The value of a setting, or null when there is none of that name.';
+
+create or replace function set_setting(p_name text, p_value bigint) returns void
+language plpgsql as $$
+begin
+  if p_name = 'clock_offset_ms' then
+    raise exception using errcode = 'LH001', message = 'the clock is moved with advance_clock(), not with set_setting()';
+  end if;
+  if p_value is null or p_value < 1 then
+    raise exception using errcode = 'LH001', message = format('setting %s must be at least 1, not %s', p_name, coalesce(p_value::text, 'null'));
+  end if;
+  update setting set value = p_value where name = p_name;
+  if not found then
+    raise exception using errcode = 'LH002', message = format('there is no setting named %s', p_name);
+  end if;
+end $$;
+comment on function set_setting(text, bigint) is 'Changes a setting; it counts from the next call on.';
+
+create or replace function clock() returns timestamptz
+language sql volatile as $$
+  select clock_timestamp() + s.value * interval '1 millisecond' from setting s where s.name = 'clock_offset_ms'
+$$;
+comment on function clock() is 'The time by which everything is decided: the server''s clock, plus the offset that a test has set.';
+
+create or replace function advance_clock(p_by interval) returns timestamptz
+language plpgsql as $$
+declare
+  v_ms bigint := (extract(epoch from p_by) * 1000)::bigint;
+begin
+  -- Living workers are taken along: a jump of the clock must not look like their death.
+  update worker set expires_at = expires_at + v_ms * interval '1 millisecond' where state in ('active', 'draining');
+  update setting set value = value + v_ms where name = 'clock_offset_ms';
+  return clock();
+end $$;
+comment on function advance_clock(interval) is 'Moves the clock. For tests: a month''s sleep passes at once. Leases of living workers move along.';
+
+create or replace function uuid_at(p_time timestamptz) returns uuid
+language sql immutable as $$
+  select (lpad(to_hex((extract(epoch from p_time) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+$$;
+comment on function uuid_at(timestamptz) is 'The lowest UUIDv7 of a time: bounds of partitions and of searches by time.';
+
+create or replace function id_bounds(p_ids uuid[], out lo uuid, out hi uuid)
+language sql immutable as $$
+  with sorted as materialized (select array(select x from unnest(p_ids) x order by x) as ids)
+  select s.ids[1], s.ids[cardinality(s.ids)] from sorted s
+$$;
+comment on function id_bounds(uuid[]) is
+  'The lowest and the highest of some run ids. As bounds in a statement they let the executor leave out all other partitions before it starts.';
+
+create or replace function new_run_id() returns uuid
+language sql volatile as $$
+  -- RFC 9562, version 7: 48 bits of milliseconds, then random bits, with version and variant set.
+  select (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
+          || '7' || substr(r, 2, 3) || substr('89ab', 1 + (get_byte(decode(substr(r, 5, 2), 'hex'), 0) & 3), 1) || substr(r, 8, 15))::uuid
+  from (select replace(gen_random_uuid()::text, '-', '') as r) random
+$$;
+comment on function new_run_id() is 'A new UUIDv7 for a run.';
+
+create or replace function task_position(p_time timestamptz) returns bigint
+language sql immutable as $$
+  select (extract(epoch from p_time) * 1000000)::bigint
+$$;
+comment on function task_position(timestamptz) is 'The place in line of a step that became ready at a time.';

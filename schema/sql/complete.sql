@@ -1,0 +1,120 @@
+-- Completing steps. Room: lease -> none; successors without further blockers: blocked -> task.
+-- Locks: run (ascending), lease, step, task.
+
+create or replace function unblock_successors(p_run_ids uuid[], p_seqs integer[], p_now timestamptz) returns void
+language plpgsql as $$
+declare
+  v_lo    uuid;
+  v_hi    uuid;
+  v_ready task[];
+begin
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+  with waiting as (
+    select d.run_id, n.seq, count(*)::int as completed
+    from unnest(p_run_ids, p_seqs) d(run_id, seq)
+    join run r on r.id = d.run_id and r.id between v_lo and v_hi
+    join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
+    cross join lateral unnest(f.successors) n(seq)
+    group by d.run_id, n.seq
+    order by d.run_id, n.seq
+  ), counted as (
+    update step s set blockers = s.blockers - w.completed
+    from waiting w
+    where s.run_id = w.run_id and s.seq = w.seq and s.run_id between v_lo and v_hi and s.outcome is null
+    returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers
+  )
+  select array_agg((c.run_id, task_position(p_now), c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
+  into v_ready
+  from counted c where c.blockers = 0;
+
+  if v_ready is not null then
+    insert into task select t.* from unnest(v_ready) t;
+    perform wake(array(select distinct t.lane_id from unnest(v_ready) t), cardinality(v_ready));
+  end if;
+end $$;
+comment on function unblock_successors(uuid[], integer[], timestamptz) is
+  'Counts completed steps off their successors and makes those ready that wait for nothing more. The caller holds the runs'' locks.';
+
+create or replace function refused_items(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_accepted ended_attempt[])
+returns table (run_id uuid, seq integer, attempt integer, refusal text)
+language plpgsql stable as $$
+begin
+  return query
+  select i.run_id, i.seq, i.attempt,
+    case when s.run_id is null then 'not_found'
+         when s.outcome = 'completed' and s.attempt = i.attempt and s.worker_id = p_worker then 'already_completed'
+         when a.outcome is not null and a.worker_id = p_worker and a.outcome not in ('expired', 'cancelled') then 'already_' || a.outcome
+         else 'lease_lost' end
+  from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
+  left join step s on s.run_id = i.run_id and s.seq = i.seq
+  left join attempt a on a.run_id = i.run_id and a.seq = i.seq and a.attempt = i.attempt
+  where not exists (
+    select from unnest(p_accepted) c where c.run_id = i.run_id and c.seq = i.seq and c.attempt = i.attempt);
+end $$;
+comment on function refused_items(bigint, uuid[], integer[], integer[], ended_attempt[]) is
+  'Why items of a call were refused. already_…: this very attempt of this worker has ended so before, as when a call is repeated after a lost answer.';
+
+create or replace function complete(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[])
+returns table (run_id uuid, seq integer, attempt integer, refusal text)
+language plpgsql as $$
+declare
+  v_now  timestamptz := clock();
+  v_lo   uuid;
+  v_hi   uuid;
+  v_ids  uuid[];
+  v_seqs integer[];
+  v_done ended_attempt[];
+  v_open integer;
+  v_many boolean;
+begin
+  if cardinality(p_seqs) is distinct from cardinality(p_run_ids) or cardinality(p_attempts) is distinct from cardinality(p_run_ids)
+     or cardinality(p_outputs) is distinct from cardinality(p_run_ids) then
+    raise exception using errcode = 'LH001', message = 'run ids, sequence numbers, attempts and outputs must be equally many';
+  end if;
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+
+  perform lock_runs(p_run_ids);
+
+  -- IS NOT DISTINCT FROM cannot use an index: with = the planner takes the index on the owner and then compares every
+  -- item with every lease of the worker, 10 ms instead of 1 ms for 500 steps. Likewise in end_attempts().
+  with closed as (
+    delete from lease l
+    using unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output)
+    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
+    returning l.run_id, l.seq, l.attempt, l.claimed_at, i.output
+  ), written as (
+    update step s
+    set outcome = 'completed', started_at = c.claimed_at, ended_at = v_now, worker_id = p_worker, attempt = c.attempt, output = c.output
+    from closed c
+    where s.run_id = c.run_id and s.seq = c.seq and s.run_id between v_lo and v_hi
+    returning s.run_id, s.seq, s.attempt
+  )
+  select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null)::ended_attempt) into v_done from written w;
+
+  if v_done is not null then
+    with ended as (
+      select d.run_id, count(*)::int as steps from unnest(v_done) d group by d.run_id
+    ), counted as (
+      update run r
+      set open_steps = r.open_steps - e.steps,
+          state = case when r.open_steps = e.steps then 'completed' else r.state end,
+          ended_at = case when r.open_steps = e.steps then v_now end,
+          revision = r.revision + 1
+      from ended e
+      where r.id = e.run_id and r.id between v_lo and v_hi
+      returning r.open_steps
+    )
+    select bool_or(c.open_steps > 0) into v_many from counted c;
+
+    if v_many then
+      select array_agg(d.run_id), array_agg(d.seq) into v_ids, v_seqs from unnest(v_done) d;
+      perform unblock_successors(v_ids, v_seqs, v_now);
+    end if;
+  end if;
+
+  if coalesce(cardinality(v_done), 0) < coalesce(cardinality(p_run_ids), 0) then
+    return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_done);
+  end if;
+end $$;
+comment on function complete(bigint, uuid[], integer[], integer[], jsonb[]) is
+  'Completes steps that the worker holds, unblocks their successors and ends runs that have no step left. Returns only what was refused: no row means that all was done.';

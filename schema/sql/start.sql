@@ -1,0 +1,143 @@
+-- Starting runs. Rooms: steps without predecessors go to task, or to timer when the start is delayed; the others are blocked.
+
+create or replace function start_runs(
+  p_tenant     text,
+  p_flow       text,
+  p_version    integer,
+  p_ids        uuid[],
+  p_inputs     jsonb[],
+  p_names      text[] default null,
+  p_priorities integer[] default null,
+  p_start_ats  timestamptz[] default null,
+  p_delays_ms  bigint[] default null
+) returns table (id uuid, existing boolean, refusal text)
+language plpgsql as $$
+declare
+  v_now      timestamptz := clock();
+  v_flow     flow;
+  v_lo       uuid;
+  v_hi       uuid;
+  v_first    uuid := uuid_at(clock_timestamp() - interval '1 day');
+  v_last     uuid := uuid_at(clock_timestamp() + interval '1 day');
+  v_max      bigint := setting_value('max_payload_bytes');
+  v_items    new_run[];
+  v_refused  new_run[];
+  v_created  uuid[];
+begin
+  select f.* into v_flow from flow f
+  where f.tenant = p_tenant and f.name = p_flow and (p_version is null or f.version = p_version)
+  order by f.version desc limit 1;
+  if not found then
+    raise exception using errcode = 'LH002',
+      message = format('there is no flow %s%s for tenant %s; deploy it first', p_flow, ' version ' || p_version, p_tenant);
+  end if;
+  if cardinality(p_ids) is distinct from cardinality(p_inputs) then
+    raise exception using errcode = 'LH001', message = 'as many ids as inputs are needed';
+  end if;
+
+  select array_agg((i.id, coalesce(i.input, 'null'), i.name, i.priority::smallint,
+                    coalesce(i.start_at, v_now) + coalesce(i.delay_ms, 0) * interval '1 millisecond')::new_run)
+  into v_items
+  from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms) i(id, input, name, priority, start_at, delay_ms);
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_ids) b;
+
+  -- What is wrong with an item concerns that item alone.
+  select array_agg(i) into v_refused from unnest(v_items) i
+  where i.id is null or i.id < v_first or i.id > v_last or pg_column_size(i.input) > v_max
+     or i.priority not between -1000 and 1000 or length(i.name) > 200;
+  if v_refused is not null then
+    select array_agg(i) into v_items from unnest(v_items) i
+    where not (i.id is null or i.id < v_first or i.id > v_last or pg_column_size(i.input) > v_max
+               or coalesce(i.priority not between -1000 and 1000, false) or coalesce(length(i.name) > 200, false));
+    return query
+    select i.id, false,
+      case when i.id is null then 'a run needs an id'
+           when i.id < v_first or i.id > v_last then
+             format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
+           when pg_column_size(i.input) > v_max then
+             format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
+           when length(i.name) > 200 then 'the name has more than 200 characters'
+           else format('priority must be from -1000 to 1000, not %s', i.priority) end
+    from unnest(v_refused) i;
+    if v_items is null then
+      return;
+    end if;
+  end if;
+
+  -- An id that is there already is the rare case (the caller asks again after a lost answer), so it alone pays for
+  -- the check: ON CONFLICT would write a second WAL record for each row.
+  begin
+    insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input)
+    select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input
+    from unnest(v_items) i;
+  exception when unique_violation then
+    with inserted as (
+      insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input)
+      select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input
+      from unnest(v_items) i
+      on conflict do nothing
+      returning run.id
+    )
+    select coalesce(array_agg(n.id), '{}') into v_created from inserted n;
+    return query
+    select i.id, r.flow_id = v_flow.id and r.tenant = p_tenant,
+           case when r.flow_id <> v_flow.id or r.tenant <> p_tenant then format('run id %s is taken by a run of another flow', i.id) end
+    from unnest(v_items) i join run r on r.id = i.id and r.id between v_lo and v_hi
+    where i.id <> all (v_created);
+    select array_agg(i) into v_items
+    from (select distinct on (x.id) x from unnest(v_items) x where x.id = any (v_created)) d(i);
+    if v_items is null then
+      return;
+    end if;
+  end;
+
+  insert into step (run_id, seq, lane_id, blockers, priority)
+  select i.id, s.seq, s.lane_id, s.predecessors, coalesce(i.priority, s.priority)
+  from unnest(v_items) i
+  cross join lateral (select * from flow_step fs where fs.flow_id = v_flow.id order by fs.seq) s;
+
+  insert into timer (run_id, fire_at, seq, attempt, failures, kind)
+  select i.id, i.start_at, s.seq, 0, 0, 'start'
+  from unnest(v_items) i
+  join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0
+  where i.start_at > v_now;
+
+  insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
+  select i.id, task_position(v_now), s.lane_id, s.seq, 0, coalesce(i.priority, s.priority), 0
+  from unnest(v_items) i
+  join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0
+  where i.start_at <= v_now;
+  if found then
+    perform wake(array(select s.lane_id from flow_step s where s.flow_id = v_flow.id and s.predecessors = 0), cardinality(v_items));
+  end if;
+end $$;
+comment on function start_runs(text, text, integer, uuid[], jsonb[], text[], integer[], timestamptz[], bigint[]) is
+  'Starts runs of one flow (its latest version when none is named), in the caller''s transaction. Returns only the items that were not created: those that exist already (asking twice is safe) and those refused, with the reason.';
+
+create or replace function start_run(
+  p_flow     text,
+  p_input    jsonb default '{}',
+  p_tenant   text default 'default',
+  p_version  integer default null,
+  p_id       uuid default null,
+  p_name     text default null,
+  p_priority integer default null,
+  p_start_at timestamptz default null,
+  p_delay    interval default null
+) returns uuid
+language plpgsql as $$
+declare
+  v_id      uuid := coalesce(p_id, new_run_id());
+  v_problem text;
+begin
+  select s.refusal into v_problem
+  from start_runs(p_tenant, p_flow, p_version, array[v_id], array[p_input], array[p_name], array[p_priority],
+                  array[p_start_at], array[(extract(epoch from p_delay) * 1000)::bigint]) s
+  where s.refusal is not null;
+  if found then
+    raise exception using errcode = 'LH001', message = v_problem;
+  end if;
+  return v_id;
+end $$;
+comment on function start_run(text, jsonb, text, integer, uuid, text, integer, timestamptz, interval) is
+  'Starts one run and returns its id: select longhaul.start_run(''order'', ''{"id": 7}''). With an id of the caller''s, asking twice starts once.';

@@ -1,0 +1,40 @@
+//! Chores.
+
+use std::time::Duration;
+
+use super::{Calls, Executor};
+use crate::Result;
+
+/// What a call of [`Calls::run_chore`] did.
+#[derive(Clone, Debug)]
+pub struct ChoreReport {
+    /// The chore that was due; `None` when none was.
+    pub name: Option<String>,
+    /// Items that it handled.
+    pub items: Option<i64>,
+    /// Why it failed.
+    pub failure: Option<String>,
+    /// How long it took.
+    pub took: Option<Duration>,
+    /// When the next chore is due.
+    pub due_in: Duration,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Does one chore that is due, if any.
+    pub async fn run_chore(&self) -> Result<ChoreReport> {
+        let row = self.row("select * from longhaul.run_chore()", &[]).await?;
+        Ok(ChoreReport {
+            name: row.get("chore_name"),
+            items: row.get("items"),
+            failure: row.get("failure"),
+            took: row.get::<_, Option<f64>>("milliseconds").map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0)),
+            due_in: Duration::from_millis(row.get::<_, Option<i64>>("due_in_ms").unwrap_or(1000).unsigned_abs()),
+        })
+    }
+
+    /// Changes how often a chore is done.
+    pub async fn set_chore_interval(&self, chore: &str, interval: Duration) -> Result<()> {
+        self.run("select longhaul.set_chore_interval($1, $2)", &[&chore, &(interval.as_millis() as i64)]).await
+    }
+}

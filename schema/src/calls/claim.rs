@@ -1,0 +1,48 @@
+//! Claiming ready steps.
+
+use super::{AttemptKey, Calls, Columns, Executor, attempt_key, json};
+use crate::{Error, Payload, Result};
+
+/// A step that a worker now owns.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The step and the number of this attempt: the fencing token.
+    pub key: AttemptKey,
+    /// Attempts that failed before this one.
+    pub failures: i16,
+    /// The flow version of its run.
+    pub flow_id: i32,
+    /// The queue that it was claimed from.
+    pub queue: String,
+    /// The run's input.
+    pub input: Payload,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Claims up to so many ready steps of each queue (at most 10,000 each) for a worker.
+    ///
+    /// Not to be repeated blindly: after a lost answer, [`Calls::forgotten_leases`] tells what was claimed.
+    pub async fn claim(&self, worker: i64, queues: &[&str], limits: &[i32]) -> Result<Vec<Claimed>> {
+        let rows = self.rows("select * from longhaul.claim($1, $2, $3)", &[&worker, &queues, &limits]).await?;
+        rows.iter().map(claimed).collect()
+    }
+
+    /// The steps that a worker owns beside those that it knows of: what claims took whose answers were lost.
+    pub async fn forgotten_leases(&self, worker: i64, known: impl Iterator<Item = AttemptKey>) -> Result<Vec<Claimed>> {
+        let known = Columns::of(known);
+        let rows = self
+            .rows("select * from longhaul.forgotten_leases($1, $2, $3)", &[&worker, &known.run_ids, &known.seqs])
+            .await?;
+        rows.iter().map(claimed).collect()
+    }
+}
+
+fn claimed(row: &tokio_postgres::Row) -> Result<Claimed> {
+    Ok(Claimed {
+        key: attempt_key(row),
+        failures: row.get("failures"),
+        flow_id: row.get("flow_id"),
+        queue: row.get("queue"),
+        input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
+    })
+}

@@ -1,0 +1,136 @@
+//! Flows: deploying and reading them.
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::types::Json;
+
+use super::{Calls, Executor, Name, json};
+use crate::{Error, Flow, Payload, Result};
+
+/// What became of a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deployed {
+    /// The flow version's id in this database.
+    pub flow_id: i32,
+    /// Its version.
+    pub version: i32,
+    /// False when this very definition had been deployed before.
+    pub created: bool,
+}
+
+/// A deployed flow version.
+#[derive(Clone, Debug)]
+pub struct FlowInfo {
+    /// Its id in this database.
+    pub id: i32,
+    /// Name of the flow.
+    pub name: Name,
+    /// Version.
+    pub version: i32,
+    /// Number of steps.
+    pub steps: i32,
+    /// When it was deployed.
+    pub deployed_at: DateTime<Utc>,
+    /// The definition, with its defaults filled in.
+    pub definition: Payload,
+}
+
+/// What a worker must know of a step to do it.
+#[derive(Clone, Debug)]
+pub struct FlowStep {
+    /// Number within the flow version.
+    pub seq: i32,
+    /// Name of the flow.
+    pub flow: Name,
+    /// Version of the flow.
+    pub version: i32,
+    /// Name of the step.
+    pub name: Name,
+    /// Name of its handler.
+    pub handler: Name,
+    /// Most attempts.
+    pub max_attempts: i16,
+    /// Longest time of an attempt.
+    pub timeout: Option<std::time::Duration>,
+    /// Constant settings for the handler.
+    pub parameters: Option<Payload>,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Deploys a flow version for a tenant. The same definition again changes nothing.
+    pub async fn deploy(&self, tenant: &str, flow: &Flow) -> Result<Deployed> {
+        // JSON itself cannot hold \u0000 on its way into jsonb; the check gives the better message.
+        Payload::new(flow)?;
+        let row = self
+            .row("select flow_id, flow_version, created from longhaul.deploy($1, $2)", &[&tenant, &Json(flow)])
+            .await?;
+        Ok(Deployed { flow_id: row.get(0), version: row.get(1), created: row.get(2) })
+    }
+
+    /// All flow versions of a tenant, by name and version.
+    pub async fn list_flows(&self, tenant: &str) -> Result<Vec<FlowInfo>> {
+        let rows = self
+            .rows(
+                "select id, name, version, step_count, deployed_at, definition from longhaul.flow
+                 where tenant = $1 order by name, version",
+                &[&tenant],
+            )
+            .await?;
+        rows.iter().map(flow_info).collect()
+    }
+
+    /// One flow version, the latest when none is named.
+    pub async fn get_flow(&self, tenant: &str, name: &str, version: Option<i32>) -> Result<FlowInfo> {
+        let rows = self
+            .rows(
+                "select id, name, version, step_count, deployed_at, definition from longhaul.flow
+                 where tenant = $1 and name = $2 and ($3::int is null or version = $3) order by version desc limit 1",
+                &[&tenant, &name, &version],
+            )
+            .await?;
+        rows.first().map(flow_info).unwrap_or_else(|| {
+            let version = version.map(|v| format!(" version {v}")).unwrap_or_default();
+            Err(Error::NotFound(format!("there is no flow {name}{version} for tenant {tenant}; deploy it first")))
+        })
+    }
+
+    /// The steps of a flow version, by number.
+    pub async fn flow_steps(&self, flow_id: i32) -> Result<Vec<FlowStep>> {
+        let rows = self
+            .rows(
+                "select s.seq, f.name as flow, f.version, s.name, l.handler, s.max_attempts, s.timeout_ms, s.parameters
+                 from longhaul.flow f
+                 join longhaul.flow_step s on s.flow_id = f.id
+                 join longhaul.lane l on l.id = s.lane_id
+                 where f.id = $1 order by s.seq",
+                &[&flow_id],
+            )
+            .await?;
+        let flow: Name = rows.first().map(|row| row.get::<_, &str>("flow")).unwrap_or_default().into();
+        Ok(rows
+            .iter()
+            .map(|row| FlowStep {
+                seq: row.get("seq"),
+                flow: flow.clone(),
+                version: row.get("version"),
+                name: row.get::<_, &str>("name").into(),
+                handler: row.get::<_, &str>("handler").into(),
+                max_attempts: row.get("max_attempts"),
+                timeout: row
+                    .get::<_, Option<i64>>("timeout_ms")
+                    .map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
+                parameters: json(row, "parameters"),
+            })
+            .collect())
+    }
+}
+
+fn flow_info(row: &tokio_postgres::Row) -> Result<FlowInfo> {
+    Ok(FlowInfo {
+        id: row.get("id"),
+        name: row.get::<_, &str>("name").into(),
+        version: row.get("version"),
+        steps: row.get("step_count"),
+        deployed_at: row.get("deployed_at"),
+        definition: json(row, "definition").ok_or_else(|| Error::Corrupt("a flow without a definition".into()))?,
+    })
+}

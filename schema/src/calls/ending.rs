@@ -1,0 +1,105 @@
+//! Ending attempts: completing, failing, releasing.
+
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio_postgres::types::Json;
+
+use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
+use crate::{Payload, Result};
+
+/// How an attempt ended that did not complete its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// The handler returned an error.
+    Failed,
+    /// It took longer than the step's timeout.
+    TimedOut,
+    /// The handler panicked.
+    Panicked,
+    /// It was handed back unfinished; not counted.
+    Released,
+    /// The handler asked to be called again later; not counted.
+    Snoozed,
+}
+
+impl AttemptOutcome {
+    /// The word that the database uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Panicked => "panicked",
+            Self::Released => "released",
+            Self::Snoozed => "snoozed",
+        }
+    }
+}
+
+/// An attempt that ended without completing its step.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which attempt.
+    pub key: AttemptKey,
+    /// How it ended.
+    pub outcome: AttemptOutcome,
+    /// What went wrong, kept with the attempt.
+    pub error: Option<Payload>,
+    /// Whether a failed attempt may be followed by another.
+    pub retryable: bool,
+    /// Wait before the next attempt; the step's own backoff when `None`.
+    pub delay: Option<Duration>,
+}
+
+/// An item of a call that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Which attempt.
+    pub key: AttemptKey,
+    /// `lease_lost`: the attempt is no longer this worker's. `not_found`: there is no such step. `already_…`: this attempt of
+    /// this worker had ended so before, as when a call is repeated after a lost answer.
+    pub reason: String,
+}
+
+impl Refused {
+    /// The attempt had been ended by an earlier call of this worker whose answer was lost.
+    pub fn was_done_before(&self) -> bool {
+        self.reason.starts_with("already_")
+    }
+}
+
+impl<E: Executor> Calls<E> {
+    /// Completes steps. Returns only what was refused. May be repeated.
+    pub async fn complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>> {
+        let keys = Columns::of(items.iter().map(|(key, _)| *key));
+        let outputs: Vec<Json<&RawValue>> = items.iter().map(|(_, output)| Json(output.raw())).collect();
+        let rows = self
+            .rows(
+                "select * from longhaul.complete($1, $2, $3, $4, $5)",
+                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outputs],
+            )
+            .await?;
+        Ok(rows.iter().map(refused).collect())
+    }
+
+    /// Ends attempts that did not complete their steps. Returns only what was refused. May be repeated.
+    pub async fn end_attempts(&self, worker: i64, items: &[Ended]) -> Result<Vec<Refused>> {
+        let keys = Columns::of(items.iter().map(|item| item.key));
+        let outcomes: Vec<&str> = items.iter().map(|item| item.outcome.as_str()).collect();
+        let errors: Vec<Option<Json<&RawValue>>> =
+            items.iter().map(|item| item.error.as_ref().map(|e| Json(e.raw()))).collect();
+        let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
+        let delays: Vec<Option<i64>> = items.iter().map(|item| item.delay.map(|d| d.as_millis() as i64)).collect();
+        let rows = self
+            .rows(
+                "select * from longhaul.end_attempts($1, $2, $3, $4, $5::text[]::longhaul.attempt_outcome[], $6, $7, $8)",
+                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outcomes, &errors, &retryable, &delays],
+            )
+            .await?;
+        Ok(rows.iter().map(refused).collect())
+    }
+}
+
+fn refused(row: &tokio_postgres::Row) -> Refused {
+    Refused { key: attempt_key(row), reason: row.get("refusal") }
+}

@@ -1,0 +1,394 @@
+//! Reading runs and steps. Reads never wait for writers.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{Calls, Executor, json};
+use crate::{Error, Payload, Result};
+
+/// Defines an enum of states with their one spelling, used by database, CLI and JSON alike.
+macro_rules! states {
+    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            /// All states.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(word: &str) -> Result<Self> {
+                match word {
+                    $($word => Ok(Self::$variant),)*
+                    other => {
+                        let known: Vec<_> = Self::ALL.iter().map(|s| s.as_str()).collect();
+                        Err(Error::Invalid(format!(concat!("{:?} is not a state of a ", $what, "; there are {}"), other, known.join(", "))))
+                    }
+                }
+            }
+        }
+    };
+}
+
+states! {
+    /// States of a run. Completed, failed and cancelled are final.
+    RunState, "run" {
+        /// Its delayed start has not come yet.
+        Pending = "pending",
+        /// It has live steps.
+        Running = "running",
+        /// Its steps are kept back.
+        Paused = "paused",
+        /// All its steps are done.
+        Completed = "completed",
+        /// A step failed for good.
+        Failed = "failed",
+        /// It was stopped.
+        Cancelled = "cancelled",
+    }
+}
+
+states! {
+    /// States of a step. Completed, failed, cancelled and skipped are final.
+    StepState, "step" {
+        /// Predecessors are unfinished.
+        Blocked = "blocked",
+        /// It may be claimed.
+        Ready = "ready",
+        /// A worker owns it.
+        Running = "running",
+        /// It sleeps or waits.
+        Waiting = "waiting",
+        /// Its run is paused.
+        Paused = "paused",
+        /// Done.
+        Completed = "completed",
+        /// Its last attempt failed.
+        Failed = "failed",
+        /// Its run ended before it was done.
+        Cancelled = "cancelled",
+        /// Its condition did not hold.
+        Skipped = "skipped",
+    }
+}
+
+impl RunState {
+    /// No transition leads out of it.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A run, as operators see it.
+#[derive(Clone, Debug)]
+pub struct RunInfo {
+    /// Id.
+    pub id: Uuid,
+    /// Flow.
+    pub flow: String,
+    /// Version of the flow.
+    pub version: i32,
+    /// Name given by the caller.
+    pub name: Option<String>,
+    /// Present state.
+    pub state: RunState,
+    /// When it was started.
+    pub created_at: DateTime<Utc>,
+    /// Before this time it is pending.
+    pub start_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Steps in all.
+    pub steps: i32,
+    /// Steps that are not final.
+    pub open_steps: i32,
+    /// Raised by every change of the run.
+    pub revision: i32,
+    /// Its input.
+    pub input: Payload,
+    /// Why it failed.
+    pub error: Option<Payload>,
+}
+
+/// A step, as operators see it.
+#[derive(Clone, Debug)]
+pub struct StepInfo {
+    /// Number within the flow version.
+    pub seq: i32,
+    /// Name.
+    pub name: String,
+    /// Handler.
+    pub handler: String,
+    /// Queue.
+    pub queue: String,
+    /// Present state.
+    pub state: StepState,
+    /// Number of the present or last attempt; `None` before the first.
+    pub attempt: Option<i32>,
+    /// Failed attempts, while the step lives.
+    pub failures: Option<i16>,
+    /// Most attempts.
+    pub max_attempts: i16,
+    /// Worker of the present or last attempt.
+    pub worker_id: Option<i64>,
+    /// When that attempt was claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the step ended.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// Until when it sleeps.
+    pub fire_at: Option<DateTime<Utc>>,
+    /// Its output.
+    pub output: Option<Payload>,
+    /// Why it failed.
+    pub error: Option<Payload>,
+}
+
+/// An attempt that did not complete its step.
+#[derive(Clone, Debug)]
+pub struct AttemptInfo {
+    /// The step's name.
+    pub step: String,
+    /// Number of the attempt.
+    pub attempt: i32,
+    /// How it ended: failed, timed_out, panicked, expired, released, snoozed or cancelled.
+    pub outcome: String,
+    /// Its worker.
+    pub worker_id: i64,
+    /// When it was claimed.
+    pub claimed_at: DateTime<Utc>,
+    /// When it ended.
+    pub ended_at: DateTime<Utc>,
+    /// What went wrong.
+    pub error: Option<Payload>,
+}
+
+/// Which runs to list, newest first.
+#[derive(Clone, Debug)]
+pub struct RunFilter {
+    /// Of this tenant.
+    pub tenant: String,
+    /// Of this flow only.
+    pub flow: Option<String>,
+    /// In this state only.
+    pub state: Option<RunState>,
+    /// Older than this run only: the last one of the page before.
+    pub before: Option<Uuid>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+impl Default for RunFilter {
+    /// The newest 50 runs of tenant `default`.
+    fn default() -> Self {
+        Self { tenant: "default".into(), flow: None, state: None, before: None, limit: 50 }
+    }
+}
+
+/// How many rows the rooms hold, and how many workers live.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Figures {
+    /// Ready steps.
+    pub ready: i64,
+    /// Running steps.
+    pub running: i64,
+    /// Sleeping steps.
+    pub waiting: i64,
+    /// Living workers.
+    pub workers: i64,
+}
+
+const RUN_COLUMNS: &str =
+    "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error";
+
+impl<E: Executor> Calls<E> {
+    /// One run of a tenant.
+    pub async fn get_run(&self, tenant: &str, id: Uuid) -> Result<RunInfo> {
+        let sql = format!("select {RUN_COLUMNS} from longhaul.runs where id = $1 and tenant = $2");
+        let rows = self.rows(&sql, &[&id, &tenant]).await?;
+        rows.first()
+            .map(run_info)
+            .unwrap_or_else(|| Err(Error::NotFound(format!("there is no run {id} for tenant {tenant}"))))
+    }
+
+    /// Runs, newest first.
+    pub async fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunInfo>> {
+        let sql = format!(
+            "select {RUN_COLUMNS} from longhaul.runs
+             where tenant = $1 and ($2::text is null or flow = $2) and ($3::text is null or state::text = $3)
+               and id < coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+             order by id desc limit $5"
+        );
+        let state = filter.state.map(RunState::as_str);
+        let rows = self.rows(&sql, &[&filter.tenant, &filter.flow, &state, &filter.before, &filter.limit]).await?;
+        rows.iter().map(run_info).collect()
+    }
+
+    /// The present states of some runs; ids that are no runs of this tenant are left out.
+    pub async fn run_states(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<(Uuid, RunState)>> {
+        let rows = self
+            .rows("select id, state::text from longhaul.runs where id = any ($1) and tenant = $2", &[&ids, &tenant])
+            .await?;
+        rows.iter().map(|row| Ok((row.get(0), row.get::<_, &str>(1).parse()?))).collect()
+    }
+
+    /// What a completed run gave; `None` for other runs.
+    pub async fn run_output(&self, id: Uuid) -> Result<Option<Payload>> {
+        let row = self.row("select longhaul.run_output($1) as output", &[&id]).await?;
+        Ok(json(&row, "output"))
+    }
+
+    /// The steps of a run, by number.
+    pub async fn list_steps(&self, run_id: Uuid) -> Result<Vec<StepInfo>> {
+        let rows = self
+            .rows(
+                "select seq, name, handler, queue, state::text, attempt, failures, max_attempts, worker_id, started_at, ended_at, fire_at, output, error
+                 from longhaul.steps where run_id = $1 order by seq",
+                &[&run_id],
+            )
+            .await?;
+        rows.iter().map(step_info).collect()
+    }
+
+    /// The output of a step of a run, by name; `None` while it has not completed.
+    pub async fn step_output(&self, run_id: Uuid, step: &str) -> Result<Option<Payload>> {
+        let rows = self
+            .rows(
+                "select s.output from longhaul.run r
+                 join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
+                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
+                 where r.id = $1",
+                &[&run_id, &step],
+            )
+            .await?;
+        match rows.first() {
+            Some(row) => Ok(json(row, "output")),
+            None => Err(Error::NotFound(format!("run {run_id} has no step {step}"))),
+        }
+    }
+
+    /// The attempts of a run that did not complete their steps, in the order in which they ended.
+    pub async fn list_attempts(&self, run_id: Uuid) -> Result<Vec<AttemptInfo>> {
+        let rows = self
+            .rows(
+                "select f.name, a.attempt, a.outcome::text, a.worker_id, a.claimed_at, a.ended_at, a.error
+                 from longhaul.attempt a
+                 join longhaul.run r on r.id = a.run_id
+                 join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = a.seq
+                 where a.run_id = $1 order by a.ended_at, a.seq, a.attempt",
+                &[&run_id],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| AttemptInfo {
+                step: row.get("name"),
+                attempt: row.get("attempt"),
+                outcome: row.get("outcome"),
+                worker_id: row.get("worker_id"),
+                claimed_at: row.get("claimed_at"),
+                ended_at: row.get("ended_at"),
+                error: json(row, "error"),
+            })
+            .collect())
+    }
+
+    /// One sentence that says why a step is not running.
+    pub async fn why(&self, run_id: Uuid, step: &str) -> Result<String> {
+        Ok(self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.get(0))
+    }
+
+    /// Violations of "a live step is in exactly one room", as sentences. There are none unless something is broken.
+    pub async fn room_violations(&self) -> Result<Vec<String>> {
+        let rows = self.rows("select run_id, seq, violation from longhaul.room_violations limit 100", &[]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let step = row.get::<_, Option<i32>>(1).map(|seq| format!(" step {seq}")).unwrap_or_default();
+                format!("run {}{step}: {}", row.get::<_, Uuid>(0), row.get::<_, String>(2))
+            })
+            .collect())
+    }
+
+    /// A setting of the installation, such as `max_payload_bytes`.
+    pub async fn setting(&self, name: &str) -> Result<i64> {
+        let row = self.row("select longhaul.setting_value($1)", &[&name]).await?;
+        row.get::<_, Option<i64>>(0).ok_or_else(|| Error::NotFound(format!("there is no setting named {name}")))
+    }
+
+    /// Changes a setting of the installation.
+    pub async fn set_setting(&self, name: &str, value: i64) -> Result<()> {
+        self.run("select longhaul.set_setting($1, $2)", &[&name, &value]).await
+    }
+
+    /// How full the rooms are. Counts rows.
+    pub async fn figures(&self) -> Result<Figures> {
+        let row = self
+            .row(
+                "select (select count(*) from longhaul.task), (select count(*) from longhaul.lease), (select count(*) from longhaul.timer),
+                        (select count(*) from longhaul.worker where state in ('active', 'draining'))",
+                &[],
+            )
+            .await?;
+        Ok(Figures { ready: row.get(0), running: row.get(1), waiting: row.get(2), workers: row.get(3) })
+    }
+}
+
+fn run_info(row: &tokio_postgres::Row) -> Result<RunInfo> {
+    Ok(RunInfo {
+        id: row.get("id"),
+        flow: row.get("flow"),
+        version: row.get("version"),
+        name: row.get("name"),
+        state: row.get::<_, &str>("state").parse()?,
+        created_at: row.get("created_at"),
+        start_at: row.get("start_at"),
+        ended_at: row.get("ended_at"),
+        steps: row.get("steps"),
+        open_steps: row.get("open_steps"),
+        revision: row.get("revision"),
+        input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
+        error: json(row, "error"),
+    })
+}
+
+fn step_info(row: &tokio_postgres::Row) -> Result<StepInfo> {
+    Ok(StepInfo {
+        seq: row.get("seq"),
+        name: row.get("name"),
+        handler: row.get("handler"),
+        queue: row.get("queue"),
+        state: row.get::<_, &str>("state").parse()?,
+        attempt: row.get("attempt"),
+        failures: row.get("failures"),
+        max_attempts: row.get("max_attempts"),
+        worker_id: row.get("worker_id"),
+        started_at: row.get("started_at"),
+        ended_at: row.get("ended_at"),
+        fire_at: row.get("fire_at"),
+        output: json(row, "output"),
+        error: json(row, "error"),
+    })
+}

@@ -1,0 +1,83 @@
+//! Starting runs.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::value::RawValue;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::{Calls, Executor};
+use crate::{Payload, Result};
+
+/// A run to be started.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// Its id, a UUIDv7. Starting twice under the same id starts once.
+    pub id: Uuid,
+    /// Its input.
+    pub input: Payload,
+    /// A name for people, at most 200 characters; not unique.
+    pub name: Option<String>,
+    /// Priority of all its steps instead of the flow's own; lower goes first.
+    pub priority: Option<i16>,
+    /// Not before this time of the database's clock.
+    pub start_at: Option<DateTime<Utc>>,
+    /// Not before so long after now or after `start_at`.
+    pub delay: Option<Duration>,
+}
+
+impl NewRun {
+    /// A run with a new id that starts at once.
+    pub fn new(input: Payload) -> Self {
+        Self { id: Uuid::now_v7(), input, name: None, priority: None, start_at: None, delay: None }
+    }
+}
+
+/// Runs of one flow to be started together.
+#[derive(Clone, Copy, Debug)]
+pub struct StartRuns<'a> {
+    /// The tenant.
+    pub tenant: &'a str,
+    /// The flow.
+    pub flow: &'a str,
+    /// Its version; the latest when `None`.
+    pub version: Option<i32>,
+    /// The runs.
+    pub runs: &'a [NewRun],
+}
+
+/// A run that was not started by a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotStarted {
+    /// Its id.
+    pub id: Uuid,
+    /// Why it was refused; `None` when a run of this flow has this id already, as after a repeated call.
+    pub refusal: Option<String>,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Starts runs, in the transaction of the executor if it is one. Returns only those that it did not create.
+    pub async fn start_runs(&self, batch: StartRuns<'_>) -> Result<Vec<NotStarted>> {
+        let runs = batch.runs;
+        let ids: Vec<Uuid> = runs.iter().map(|r| r.id).collect();
+        let inputs: Vec<Json<&RawValue>> = runs.iter().map(|r| Json(r.input.raw())).collect();
+        // Columns that nobody uses are not sent.
+        let names = column(runs, |r| r.name.as_deref());
+        let priorities = column(runs, |r| r.priority.map(i32::from));
+        let start_ats = column(runs, |r| r.start_at);
+        let delays = column(runs, |r| r.delay.map(|d| d.as_millis() as i64));
+        let rows = self
+            .rows(
+                "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                &[&batch.tenant, &batch.flow, &batch.version, &ids, &inputs, &names, &priorities, &start_ats, &delays],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| NotStarted { id: row.get(0), refusal: row.get(1) }).collect())
+    }
+}
+
+/// A column of options, or none at all when every one is `None`.
+fn column<'a, T>(runs: &'a [NewRun], value: impl Fn(&'a NewRun) -> Option<T>) -> Option<Vec<Option<T>>> {
+    runs.iter().any(|run| value(run).is_some()).then(|| runs.iter().map(value).collect())
+}

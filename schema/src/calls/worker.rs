@@ -1,0 +1,93 @@
+//! Workers: registration, heartbeat, leaving.
+
+use std::time::Duration;
+
+use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
+use crate::Result;
+
+/// A worker process that registers.
+#[derive(Clone, Debug)]
+pub struct NewWorker<'a> {
+    /// The tenant whose steps it does.
+    pub tenant: &'a str,
+    /// A name for people; need not be unique.
+    pub name: &'a str,
+    /// The machine.
+    pub host: &'a str,
+    /// The process.
+    pub pid: i32,
+    /// Release of the program.
+    pub version: &'a str,
+    /// Queues that it claims from.
+    pub queues: &'a [&'a str],
+    /// Handlers that it knows.
+    pub handlers: &'a [&'a str],
+    /// Most steps that it runs at a time.
+    pub slots: i32,
+    /// How long its leases live after a heartbeat.
+    pub lease: Duration,
+}
+
+/// A registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Id of the worker.
+    pub worker: i64,
+    /// Channel on which it is notified: `claim` says that there is work, `heartbeat` that leases were taken away.
+    pub channel: String,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Registers a worker. A repeated call registers another one; the first expires by itself.
+    pub async fn register_worker(&self, worker: &NewWorker<'_>) -> Result<Registered> {
+        let row = self
+            .row(
+                "select worker_id, channel from longhaul.register_worker($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                &[
+                    &worker.tenant,
+                    &worker.name,
+                    &worker.host,
+                    &worker.pid,
+                    &worker.version,
+                    &worker.queues,
+                    &worker.handlers,
+                    &worker.slots,
+                    &(worker.lease.as_millis() as i64),
+                ],
+            )
+            .await?;
+        Ok(Registered { worker: row.get(0), channel: row.get(1) })
+    }
+
+    /// Renews a worker's leases; of the attempts that it names, returns those that are no longer its own.
+    pub async fn heartbeat(&self, worker: i64, owned: impl Iterator<Item = AttemptKey>) -> Result<Vec<AttemptKey>> {
+        let owned = Columns::of(owned);
+        let rows = self
+            .rows(
+                "select * from longhaul.heartbeat($1, $2, $3, $4)",
+                &[&worker, &owned.run_ids, &owned.seqs, &owned.attempts],
+            )
+            .await?;
+        Ok(rows.iter().map(attempt_key).collect())
+    }
+
+    /// Asks to be notified when these queues get work. The worker must look once more after this call.
+    pub async fn listen_for(&self, worker: i64, queues: &[&str]) -> Result<()> {
+        self.run("select longhaul.listen_for($1, $2)", &[&worker, &queues]).await
+    }
+
+    /// No notifications of new work in these queues any more.
+    pub async fn stop_listening(&self, worker: i64, queues: &[&str]) -> Result<()> {
+        self.run("select longhaul.stop_listening($1, $2)", &[&worker, &queues]).await
+    }
+
+    /// The worker will claim no more.
+    pub async fn drain_worker(&self, worker: i64) -> Result<()> {
+        self.run("select longhaul.drain_worker($1)", &[&worker]).await
+    }
+
+    /// The worker leaves; what it still holds goes back with no attempt consumed. Returns how many steps that were.
+    pub async fn deregister_worker(&self, worker: i64) -> Result<i64> {
+        Ok(self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.get(0))
+    }
+}

@@ -1,0 +1,113 @@
+//! The pool, and calls that are tried again while the database is away.
+
+use std::{sync::Arc, time::Instant};
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use tokio_postgres::NoTls;
+
+use super::{listener::Listener, tls};
+use crate::{Calls, Config, Error, Result, SchemaName, retry::Backoff};
+
+/// A connection of the pool. It goes back when dropped.
+pub type Connection = deadpool_postgres::Client;
+
+/// A Longhaul installation in a database, reached through a bounded pool. Cheap to clone; clones share the pool.
+#[derive(Clone, Debug)]
+pub struct Database {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    pool: Pool,
+}
+
+impl Database {
+    /// Makes the pool. No connection is opened before the first call.
+    pub fn new(config: &Config) -> Result<Self> {
+        let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let postgres = config.connection.postgres.clone();
+        let manager = match tls::connector(&config.connection)? {
+            Some(connector) => Manager::from_config(postgres, connector, manager_config),
+            None => Manager::from_config(postgres, NoTls, manager_config),
+        };
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size)
+            .timeouts(Timeouts {
+                wait: Some(config.pool_wait),
+                create: Some(config.pool_wait),
+                recycle: Some(config.pool_wait),
+            })
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|e| Error::Invalid(format!("the pool cannot be made: {e}")))?;
+        Ok(Self { inner: Arc::new(Inner { config: config.clone(), pool }) })
+    }
+
+    /// The settings that it was made with.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The schema of this installation.
+    pub fn schema(&self) -> &SchemaName {
+        &self.inner.config.schema
+    }
+
+    /// The tenant for whom calls are made.
+    pub fn tenant(&self) -> &str {
+        &self.inner.config.tenant
+    }
+
+    /// A connection of the pool, for statements of the caller's own. Waits at most [`Config::pool_wait`].
+    pub async fn connection(&self) -> Result<Connection> {
+        Ok(self.inner.pool.get().await?)
+    }
+
+    /// The database functions, on a connection of the pool.
+    pub async fn calls(&self) -> Result<Calls<Connection>> {
+        Ok(Calls::on(self.connection().await?, self.schema().clone()))
+    }
+
+    /// Makes a call, again and again with growing waits while the database cannot be reached, for [`Config::retry_for`].
+    ///
+    /// Only for calls that may be made twice: reads, and transitions that know their own repetition (starting a run under an
+    /// id, ending an attempt). After a lost answer the second call finds out what became of the first.
+    pub async fn retrying<T, F>(&self, mut call: impl FnMut(Calls<Connection>) -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let started = Instant::now();
+        let mut backoff = Backoff::default();
+        loop {
+            let outcome = match self.calls().await {
+                Ok(calls) => call(calls).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Err(error) if error.is_transient() && started.elapsed() < self.inner.config.retry_for => {
+                    tracing::debug!(%error, "trying again");
+                    backoff.wait().await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Opens a connection of its own that receives the notifications of a channel.
+    pub async fn listen(&self, channel: &str) -> Result<Listener> {
+        Listener::open(&self.inner.config.connection, channel).await
+    }
+
+    /// Connections of the pool: open, and of these idle.
+    pub fn pool_status(&self) -> (usize, usize) {
+        let status = self.inner.pool.status();
+        (status.size, status.available)
+    }
+
+    /// Closes the pool. Calls from now on fail.
+    pub fn close(&self) {
+        self.inner.pool.close();
+    }
+}

@@ -1,0 +1,184 @@
+//! JSON on its way into the database: inputs, outputs and errors.
+//!
+//! Payloads are passed through as text and parsed only by whoever uses them. What PostgreSQL or a handler could not take
+//! is refused here, item by item, so that one bad payload never spoils a batch.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use crate::{Error, Result};
+
+/// Deepest nesting of arrays and objects: what serde_json reads back.
+pub const MAX_DEPTH: usize = 120;
+
+/// Longest number, in characters, and largest exponent: beyond, PostgreSQL's `numeric` or a handler's `f64` gives up.
+pub const MAX_NUMBER: usize = 300;
+
+/// JSON text that has passed the checks of [`Payload::from_text`].
+#[derive(Clone, Debug)]
+pub struct Payload(Box<RawValue>);
+
+impl Payload {
+    /// Serialises a value. Fails where serde_json does (maps with keys that are no strings, for example) and by the rules of
+    /// [`Payload::from_text`].
+    pub fn new(value: &impl Serialize) -> Result<Self> {
+        let text = serde_json::to_string(value)
+            .map_err(|e| Error::Invalid(format!("the value cannot be written as JSON: {e}")))?;
+        check_limits(&text)?;
+        let raw = RawValue::from_string(text)
+            .map_err(|e| Error::Corrupt(format!("serde_json wrote what it cannot read: {e}")))?;
+        Ok(Self(raw))
+    }
+
+    /// Takes JSON text: well-formed, nested at most [`MAX_DEPTH`] deep, without `\u0000` (PostgreSQL has no such character)
+    /// and without numbers of more than [`MAX_NUMBER`] characters or with an exponent beyond ±[`MAX_NUMBER`].
+    pub fn from_text(text: &str) -> Result<Self> {
+        check_limits(text)?;
+        let raw = RawValue::from_string(text.to_owned()).map_err(|e| Error::Invalid(format!("not JSON: {e}")))?;
+        Ok(Self(raw))
+    }
+
+    /// JSON `null`.
+    pub fn null() -> Self {
+        Self(RawValue::from_string("null".into()).expect("null is JSON"))
+    }
+
+    /// Refuses a payload of more than `max` bytes.
+    pub fn check_size(&self, max: usize) -> Result<()> {
+        let size = self.as_str().len();
+        if size > max {
+            return Err(Error::Invalid(format!(
+                "the payload has {size} bytes, more than the limit of {max} (setting max_payload_bytes)"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Parses the payload.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(self.as_str()).map_err(|e| Error::Invalid(e.to_string()))
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    pub(crate) fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// For what the database itself has returned: it is known to be sound.
+    pub(crate) fn trusted(raw: Box<RawValue>) -> Self {
+        Self(raw)
+    }
+}
+
+/// One pass over the text: depth, `\u0000`, numbers. Well-formedness is left to serde_json.
+fn check_limits(text: &str) -> Result<()> {
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => {
+                at = end_of_string(bytes, at)?;
+                continue;
+            }
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(Error::Invalid(format!(
+                        "the JSON is nested more than {MAX_DEPTH} deep (at byte {at})"
+                    )));
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'-' | b'0'..=b'9' => {
+                at = end_of_number(bytes, at)?;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    Ok(())
+}
+
+fn end_of_string(bytes: &[u8], start: usize) -> Result<usize> {
+    let mut at = start + 1;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'"' => return Ok(at + 1),
+            b'\\' => {
+                if bytes[at..].starts_with(b"\\u0000") {
+                    return Err(Error::Invalid(format!(
+                        "the JSON has the character \\u0000 (at byte {at}), which PostgreSQL cannot store"
+                    )));
+                }
+                at += 2;
+            }
+            _ => at += 1,
+        }
+    }
+    Ok(at)
+}
+
+fn end_of_number(bytes: &[u8], start: usize) -> Result<usize> {
+    let length =
+        bytes[start..].iter().take_while(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+    let number = &bytes[start..start + length];
+    let exponent = number.iter().position(|b| matches!(b, b'e' | b'E')).map(|e| &number[e + 1..]);
+    let exponent_fits = exponent.is_none_or(|e| {
+        std::str::from_utf8(e).is_ok_and(|e| e.parse::<i64>().is_ok_and(|e| e.unsigned_abs() <= MAX_NUMBER as u64))
+    });
+    if length > MAX_NUMBER || !exponent_fits {
+        return Err(Error::Invalid(format!(
+            "the JSON has a number that is too large (at byte {start}): at most {MAX_NUMBER} characters and exponents up to {MAX_NUMBER}"
+        )));
+    }
+    Ok(start + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_json_passes_unchanged() {
+        for text in [r#"{"a":[1,-2.5e10,"x\\u0000 is text here"],"b":null}"#, "3", r#""\"""#, "[]", r#""ä\n""#] {
+            assert_eq!(Payload::from_text(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_is_refused_with_the_place() {
+        let deep = format!("{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));
+        for (text, reason) in [
+            (r#"{"a":"x\u0000"}"#, "\\u0000"),
+            ("1e999999", "too large"),
+            (&"9".repeat(MAX_NUMBER + 1), "too large"),
+            (deep.as_str(), "deep"),
+            ("{\"a\":", "not JSON"),
+            ("", "not JSON"),
+            ("nul", "not JSON"),
+            ("1 2", "not JSON"),
+        ] {
+            let error = Payload::from_text(text).unwrap_err().to_string();
+            assert!(error.contains(reason), "{text:.20}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_deepest_allowed_value_can_be_read_back() {
+        let text = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
+        Payload::from_text(&text).unwrap().read::<serde_json::Value>().unwrap();
+    }
+
+    #[test]
+    fn the_limit_counts_bytes() {
+        let payload = Payload::new(&"ää").unwrap();
+        payload.check_size(6).unwrap();
+        assert!(payload.check_size(5).unwrap_err().to_string().contains("6 bytes"));
+    }
+}

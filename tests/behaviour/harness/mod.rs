@@ -1,0 +1,11 @@
+//! What all tests share: one server, one database per test, and a check of the rooms at the end of each.
+
+mod child;
+mod database;
+mod server;
+mod wait;
+
+pub use child::{Child, child_main};
+pub use database::{TestDb, with_database};
+pub use server::{admin_config, new_cluster_folder};
+pub use wait::{eventually, within};

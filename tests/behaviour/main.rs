@@ -1,0 +1,14 @@
+//! Behaviour of Longhaul through its public API, on a real PostgreSQL server: a private one, or the one that `DATABASE_URL`
+//! names. Each test has a database of its own and they run in parallel.
+
+#![allow(unreachable_pub)]
+
+mod harness;
+
+mod running;
+
+/// Not a test: the entry of the worker processes that tests start. Does nothing unless one of them did.
+#[test]
+fn child_process() {
+    harness::child_main();
+}

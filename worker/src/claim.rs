@@ -1,0 +1,110 @@
+//! One round trip to the queues.
+
+use std::{collections::HashMap, sync::Arc};
+
+use longhaul_schema::{
+    Database, Error,
+    calls::{AttemptKey, Claimed, FlowStep},
+};
+
+/// Steps of flow versions that this worker has met. Versions never change, so nothing is ever stale.
+#[derive(Debug, Default)]
+pub(crate) struct Flows {
+    steps: HashMap<i32, Vec<Arc<FlowStep>>>,
+}
+
+impl Flows {
+    /// Reads the flow versions of these steps that are not known yet.
+    async fn learn(&mut self, database: &Database, claimed: &[Claimed]) -> Result<(), Error> {
+        for step in claimed {
+            if !self.steps.contains_key(&step.flow_id) {
+                let flow_id = step.flow_id;
+                let steps = database.retrying(|calls| async move { calls.flow_steps(flow_id).await }).await?;
+                self.steps.insert(flow_id, steps.into_iter().map(Arc::new).collect());
+            }
+        }
+        Ok(())
+    }
+
+    /// The definition of a claimed step.
+    pub(crate) fn step_of(&self, claimed: &Claimed) -> Option<&Arc<FlowStep>> {
+        self.steps.get(&claimed.flow_id)?.get(usize::try_from(claimed.key.step.seq).ok()?)
+    }
+}
+
+/// What is to be done about notifications of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listening {
+    /// Leave it as it is.
+    Keep,
+    /// Ask to be notified, then claim: work that came before the request is found by the claim.
+    Start,
+    /// No notifications: there is enough to do.
+    Stop,
+}
+
+/// A queue with free slots.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) queue: String,
+    pub(crate) slots: usize,
+    pub(crate) listening: Listening,
+}
+
+/// A round trip, prepared by the engine.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) worker: i64,
+    pub(crate) wanted: Vec<Wanted>,
+    /// After a claim whose answer was lost: what the worker knows it owns. Anything else that it owns was claimed then.
+    pub(crate) recover: Option<Vec<AttemptKey>>,
+    pub(crate) flows: Flows,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct ClaimResult {
+    pub(crate) outcome: Result<Vec<Claimed>, Error>,
+    /// Whether it asked for the steps of a lost answer instead of claiming.
+    pub(crate) recovered: bool,
+    pub(crate) wanted: Vec<Wanted>,
+    pub(crate) flows: Flows,
+}
+
+impl Claim {
+    /// Makes the round trip.
+    pub(crate) async fn make(mut self, database: Database) -> ClaimResult {
+        let recovered = self.recover.is_some();
+        let outcome = self.attempt(&database).await;
+        ClaimResult { outcome, recovered, wanted: self.wanted, flows: self.flows }
+    }
+
+    async fn attempt(&mut self, database: &Database) -> Result<Vec<Claimed>, Error> {
+        let calls = database.calls().await?;
+        let claimed = match &self.recover {
+            Some(known) => calls.forgotten_leases(self.worker, known.iter().copied()).await?,
+            None => {
+                let changing = |listening| {
+                    self.wanted
+                        .iter()
+                        .filter(|w| w.listening == listening)
+                        .map(|w| w.queue.as_str())
+                        .collect::<Vec<_>>()
+                };
+                let (start, stop) = (changing(Listening::Start), changing(Listening::Stop));
+                if !start.is_empty() {
+                    calls.listen_for(self.worker, &start).await?;
+                }
+                if !stop.is_empty() {
+                    calls.stop_listening(self.worker, &stop).await?;
+                }
+                let names: Vec<&str> = self.wanted.iter().map(|w| w.queue.as_str()).collect();
+                let limits: Vec<i32> = self.wanted.iter().map(|w| i32::try_from(w.slots).unwrap_or(i32::MAX)).collect();
+                calls.claim(self.worker, &names, &limits).await?
+            }
+        };
+        drop(calls);
+        self.flows.learn(database, &claimed).await?;
+        Ok(claimed)
+    }
+}

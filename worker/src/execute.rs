@@ -1,0 +1,113 @@
+//! One attempt at a step: the handler, its timeout, its panics, its cancellation.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use futures::FutureExt;
+use longhaul_schema::{
+    Payload,
+    calls::{AttemptKey, AttemptOutcome, Ended},
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{Handler, StepContext, StepError, step_error::Next};
+
+/// How an attempt ended, on its way to the completer.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The step is done.
+    Completed(AttemptKey, Payload),
+    /// It is not.
+    Ended(Ended),
+}
+
+impl Outcome {
+    pub(crate) fn key(&self) -> AttemptKey {
+        match self {
+            Self::Completed(key, _) => *key,
+            Self::Ended(ended) => ended.key,
+        }
+    }
+
+    /// Unfinished: goes back at once with no attempt consumed.
+    pub(crate) fn released(key: AttemptKey, reason: &str) -> Self {
+        let error = Payload::new(&json!({ "message": reason })).ok();
+        Self::Ended(Ended {
+            key,
+            outcome: AttemptOutcome::Released,
+            error,
+            retryable: true,
+            delay: Some(std::time::Duration::ZERO),
+        })
+    }
+
+    /// Failed for good, because of something that another attempt would meet again.
+    pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Self {
+        let error = Some(error.to_payload());
+        Self::Ended(Ended { key, outcome: AttemptOutcome::Failed, error, retryable: false, delay: None })
+    }
+}
+
+/// Runs the handler and hands the outcome over. Waits when the completer is full: the slot stays taken, and so nothing piles up.
+///
+/// A cancelled attempt ends without an outcome: whoever cancels it knows what is to become of the step.
+pub(crate) async fn execute(
+    context: StepContext,
+    handler: Arc<dyn Handler>,
+    input: Payload,
+    max_payload: usize,
+    outcomes: mpsc::Sender<Outcome>,
+) {
+    let key = context.inner.key;
+    let cancel = context.inner.cancel.clone();
+    let timeout = context.inner.step.timeout;
+    // The future is made and dropped inside, so that a panic in either is caught as well.
+    let attempt = AssertUnwindSafe(async { handler.call(context.clone(), input).await }).catch_unwind();
+    let limit = async {
+        match timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return,
+        result = attempt => match result {
+            Ok(Ok(output)) => match output.check_size(max_payload) {
+                Ok(()) => Outcome::Completed(key, output),
+                Err(error) => Outcome::failed(key, &StepError::fail(format!("the output cannot be stored: {error}"))),
+            },
+            Ok(Err(error)) => Outcome::Ended(failed(key, &error)),
+            Err(panic) => Outcome::Ended(panicked(key, panic)),
+        },
+        () = limit => {
+            let error = StepError::retry(format!("the attempt took longer than {:?}", timeout.unwrap_or_default()));
+            Outcome::Ended(Ended { key, outcome: AttemptOutcome::TimedOut, error: Some(error.to_payload()), retryable: true, delay: None })
+        }
+    };
+    cancel.cancel();
+    // The receiver is gone only when the session has ended; then the leases are lost anyway.
+    let _ = outcomes.send(outcome).await;
+}
+
+fn failed(key: AttemptKey, error: &StepError) -> Ended {
+    let (outcome, retryable, delay) = match error.next {
+        Next::Retry(delay) => (AttemptOutcome::Failed, true, delay),
+        Next::Fail => (AttemptOutcome::Failed, false, None),
+        Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(wait)),
+    };
+    Ended { key, outcome, error: Some(error.to_payload()), retryable, delay }
+}
+
+/// A panic is a failed attempt with the panic's message.
+fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> Ended {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is no text".into());
+    // Dropping the panic's value may panic again; that would take the step's task with it, and no harm is done.
+    std::mem::forget(panic);
+    let error = StepError::retry(format!("the handler panicked: {message}"));
+    Ended { key, outcome: AttemptOutcome::Panicked, error: Some(error.to_payload()), retryable: true, delay: None }
+}

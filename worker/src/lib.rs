@@ -1,0 +1,53 @@
+//! Claiming steps and doing them.
+//!
+//! A [`Worker`] registers, claims ready steps of its queues in batches, runs their handlers concurrently within its slots,
+//! and sends the outcomes back in batches. No transaction, row lock or pool connection is held while a handler runs.
+//! In the order in which a step passes:
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`builder`] | settings: handlers, queues and slots, heartbeat, shutdown |
+//! | [`registry`] | handlers by name |
+//! | `session` | one registration: starts what follows, and ends it all when the worker leaves or is lost |
+//! | `wakeup` | notifications that there is work |
+//! | `engine` | owns the state: slots, steps in flight; decides when to claim |
+//! | `claim` | one round trip to the queues |
+//! | `execute` | one attempt: handler, timeout, panic, cancellation |
+//! | `completer` | sends everything that ended while its previous call was in flight |
+//! | `heartbeat` | renews the leases, and learns which were lost |
+//!
+//! ```no_run
+//! use longhaul_schema::Config;
+//! use longhaul_worker::{StepContext, StepError, Worker, shutdown_signal};
+//!
+//! async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
+//!     Ok(format!("Hello, {name}!"))
+//! }
+//!
+//! # async fn run() -> Result<(), longhaul_worker::Error> {
+//! let config = Config::from_env()?;
+//! Worker::builder(&config).handler("greet", greet)?.queue("default", 32)?.build()?.run_until(shutdown_signal()).await?;
+//! # Ok(()) }
+//! ```
+
+pub mod builder;
+mod claim;
+mod completer;
+pub mod context;
+mod engine;
+mod execute;
+mod heartbeat;
+pub mod registry;
+mod session;
+pub mod shutdown;
+pub mod step_error;
+mod wakeup;
+
+pub use builder::{Worker, WorkerBuilder};
+pub use context::StepContext;
+/// Errors of a worker are those of the database layer.
+pub use longhaul_schema::Error;
+pub use registry::{Handler, Registry};
+pub use session::Summary;
+pub use shutdown::shutdown_signal;
+pub use step_error::StepError;
