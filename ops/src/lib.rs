@@ -1,4 +1,13 @@
 //! The `longhaul` program and what operators use.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`cli`] | the commands of the program |
+//! | [`embedded`] | a private PostgreSQL server |
+//! | [`flow_file`] | flows in YAML or JSON files, and their JSON Schema |
+//! | [`handlers`] | built-in handlers: `command` runs programs, `http` makes calls |
 
-#[cfg(unix)]
+pub mod cli;
 pub mod embedded;
+pub mod flow_file;
+pub mod handlers;

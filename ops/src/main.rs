@@ -1,1 +1,5 @@
-fn main() {}
+//! The `longhaul` program; see `longhaul --help`.
+
+fn main() -> std::process::ExitCode {
+    longhaul_ops::cli::main()
+}

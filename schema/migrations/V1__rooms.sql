@@ -67,7 +67,7 @@ create table queue (
   created_at timestamptz not null,
   unique (tenant, name)
 );
-comment on table queue is 'Named lines of ready steps. A queue is made by the first flow that names it.';
+comment on table queue is 'Named lines of ready steps. A queue is made by the first flow or worker that names it.';
 
 create table lane (
   id       integer generated always as identity primary key,

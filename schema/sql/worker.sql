@@ -17,6 +17,10 @@ begin
   if p_lease_ms not between 100 and 86400000 then
     raise exception using errcode = 'LH001', message = format('a lease lasts from 100 ms to a day, not %s ms', p_lease_ms);
   end if;
+  -- A queue is there as soon as somebody serves it: otherwise the worker could not ask to be notified of its first step.
+  insert into queue (tenant, name, created_at)
+  select p_tenant, q.name, v_now from unnest(p_queues) q(name) order by q.name
+  on conflict (tenant, name) do nothing;
   insert into worker (tenant, name, host, pid, version, state, lease_ms, started_at, heartbeat_at, expires_at, slots, queues, handlers)
   values (p_tenant, p_name, p_host, p_pid, p_version, 'active', p_lease_ms, v_now, v_now,
           v_now + p_lease_ms * interval '1 millisecond', p_slots, p_queues, p_handlers)

@@ -19,6 +19,9 @@ use crate::Span;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(
+    description = "A named, versioned definition of steps and their order. Immutable once deployed: changes need a new version."
+)]
 pub struct Flow {
     /// Name: letters, digits, `.`, `_`, `-`, at most 100 characters.
     pub name: String,

@@ -343,6 +343,43 @@ impl<E: Executor> Calls<E> {
         self.run("select longhaul.set_setting($1, $2)", &[&name, &value]).await
     }
 
+    /// Chores that are late by more than a minute, or whose last run failed.
+    pub async fn overdue_chores(&self) -> Result<Vec<String>> {
+        let rows = self
+            .rows(
+                "select name from longhaul.chore where next_at < longhaul.clock() - interval '1 minute' or last_done is null and failures > 0 order by name",
+                &[],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Handlers and queues with ready steps that no living worker takes, with how many wait.
+    pub async fn unserved_lanes(&self) -> Result<Vec<String>> {
+        let rows = self
+            .rows("select handler, name, ready from longhaul.queues where ready > 0 and workers = 0 order by ready desc limit 20", &[])
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let (handler, queue, ready): (&str, &str, i64) = (row.get(0), row.get(1), row.get(2));
+                format!("handler {handler} from queue {queue} ({ready} ready)")
+            })
+            .collect())
+    }
+
+    /// Age in seconds of the oldest transaction that keeps dead rows from being removed, this one excepted.
+    pub async fn oldest_transaction(&self) -> Result<Option<f64>> {
+        let row = self
+            .row(
+                "select extract(epoch from max(clock_timestamp() - xact_start))::float8 from pg_stat_activity
+                 where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and backend_type = 'client backend'",
+                &[],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
     /// How full the rooms are. Counts rows.
     pub async fn figures(&self) -> Result<Figures> {
         let row = self

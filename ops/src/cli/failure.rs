@@ -1,0 +1,57 @@
+//! Errors of the program, with their exit codes.
+
+use std::process::ExitCode;
+
+use longhaul_schema::Error;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Wrong usage or input.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(2, message)
+    }
+
+    pub(super) fn report(self, json: bool) -> ExitCode {
+        if json {
+            eprintln!("{}", serde_json::json!({ "error": self.message, "exit_code": self.code }));
+        } else {
+            eprintln!("error: {}", self.message);
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::Invalid(_) => 2,
+            Error::NotFound(_) => 3,
+            Error::Refused(_) | Error::Conflict(_) => 4,
+            Error::Unavailable(_) => 5,
+            _ => 1,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<crate::flow_file::FlowFileError> for Failure {
+    fn from(error: crate::flow_file::FlowFileError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<crate::embedded::EmbeddedError> for Failure {
+    fn from(error: crate::embedded::EmbeddedError) -> Self {
+        Self::new(1, error.to_string())
+    }
+}

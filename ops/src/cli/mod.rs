@@ -1,0 +1,133 @@
+//! The commands of the `longhaul` program.
+
+mod connection;
+mod doctor;
+mod failure;
+mod flow;
+mod output;
+mod process;
+mod runs;
+mod start;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use connection::ConnectionArguments;
+use failure::Failure;
+use output::Output;
+
+/// What every command has at hand.
+struct Context {
+    connection: ConnectionArguments,
+    output: Output,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  longhaul up                                      everything on this machine, PostgreSQL included
+  longhaul migrate                                 install or upgrade in the database of DATABASE_URL
+  longhaul flow deploy order.yaml
+  longhaul start order '{\"id\": 7}' --wait
+  longhaul list --state failed --json
+
+Exit codes: 0 done; 1 the run failed, or another error; 2 wrong usage or input; 3 not found; 4 refused in the present
+state; 5 the database cannot be reached; 124 not finished within --timeout.";
+
+/// A durable job queue and workflow backend on PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(name = "longhaul", version, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    connection: ConnectionArguments,
+    /// Print JSON, for scripts.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace.
+    #[arg(long, global = true, env = "LONGHAUL_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything here: a private PostgreSQL server, a scheduler and workers.
+    Up(up::Up),
+    /// Install Longhaul in a database, or upgrade it.
+    Migrate(process::Migrate),
+    /// Do steps with the built-in handlers `command` and `http`.
+    Worker(process::WorkerCommand),
+    /// Do the chores: expired leases, due timers, partitions.
+    Scheduler(process::SchedulerCommand),
+    /// Deploy and read flows.
+    #[command(subcommand)]
+    Flow(flow::FlowCommand),
+    /// Start a run, or one for each line of a file.
+    Start(start::StartCommand),
+    /// List runs, newest first.
+    List(runs::List),
+    /// Show a run with its steps.
+    Show(runs::Show),
+    /// Wait until runs have ended.
+    Wait(runs::Wait),
+    /// Check connection, installation and state.
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let talkative = matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Scheduler(_));
+    start_logging(cli.log.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
+    let context = Context { connection: cli.connection, output: Output::new(cli.json) };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new(1, format!("no runtime can be started: {error}")).report(cli.json),
+    };
+    let outcome = runtime.block_on(run(cli.command, &context));
+    // Whatever blocks a thread still must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(cli.json),
+    }
+}
+
+async fn run(command: Command, context: &Context) -> Result<(), Failure> {
+    match command {
+        Command::Up(up) => up.run(context).await,
+        Command::Migrate(migrate) => migrate.run(context).await,
+        Command::Worker(worker) => worker.run(context).await,
+        Command::Scheduler(scheduler) => scheduler.run(context).await,
+        Command::Flow(flow) => flow.run(context).await,
+        Command::Start(start) => start.run(context).await,
+        Command::List(list) => list.run(context).await,
+        Command::Show(show) => show.run(context).await,
+        Command::Wait(wait) => wait.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+    }
+}
+
+fn start_logging(filter: &str) {
+    use std::io::IsTerminal;
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_commands_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,148 @@
+//! `migrate`, `worker`, `scheduler`: what runs on servers.
+
+use std::str::FromStr;
+
+use clap::Args;
+use longhaul_scheduler::Scheduler;
+use longhaul_schema::{Config, Database, Span, migrate};
+use longhaul_worker::{Worker, WorkerBuilder, shutdown_signal};
+use serde_json::json;
+
+use super::{Context, Failure};
+use crate::handlers::{Permissions, built_in};
+
+/// Options of `migrate`.
+#[derive(Debug, Args)]
+pub(super) struct Migrate {
+    /// Print the SQL that would be run, and run nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Migrate {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let database = Database::new(&context.connection.config()?.pool_size(1))?;
+        if self.dry_run {
+            let sql = migrate::plan(&database).await?;
+            let sql = if sql.is_empty() { "-- nothing to do\n" } else { &sql };
+            context.output.line(sql.trim_end());
+            return Ok(());
+        }
+        let done = migrate::migrate(&database).await?;
+        if context.output.json {
+            context
+                .output
+                .json(&json!({ "version": done.version, "applied": done.applied, "functions": done.functions }));
+        } else if done.applied.is_empty() && !done.functions {
+            context.output.line(&format!("Schema {} is up to date (version {}).", database.schema(), done.version));
+        } else {
+            context.output.line(&format!(
+                "Schema {} is at version {}: {} migrations applied, functions {}.",
+                database.schema(),
+                done.version,
+                done.applied.len(),
+                if done.functions { "installed" } else { "unchanged" }
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// A queue with its slots, as in `mail=4`.
+#[derive(Clone, Debug)]
+pub(super) struct QueueSlots {
+    name: String,
+    slots: usize,
+}
+
+impl FromStr for QueueSlots {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, slots) = text.split_once('=').unwrap_or((text, "16"));
+        let slots =
+            slots.parse().map_err(|_| format!("{slots:?} is not a number of slots; write NAME=SLOTS, as in mail=4"))?;
+        Ok(Self { name: name.into(), slots })
+    }
+}
+
+/// What a worker does and may do; shared by `worker` and `up`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct WorkArguments {
+    /// A queue and how many of its steps run at a time; may be given several times.
+    #[arg(long = "queue", value_name = "NAME=SLOTS", default_value = "default=16")]
+    queues: Vec<QueueSlots>,
+    /// A program that handler `command` may run, exactly as flows name it; may be given several times.
+    #[arg(long = "allow-command", value_name = "PROGRAM")]
+    programs: Vec<String>,
+    /// Lets handler `http` call private, loopback and link-local addresses.
+    #[arg(long)]
+    allow_private_addresses: bool,
+    /// How often the worker says that it lives; its steps go to others after three missed times.
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    heartbeat: Span,
+    /// How long running steps may go on at shutdown before they are handed back.
+    #[arg(long, default_value = "30s", value_name = "TIME")]
+    grace: Span,
+}
+
+impl WorkArguments {
+    pub(super) fn builder(&self, config: &Config) -> Result<WorkerBuilder, Failure> {
+        let permissions =
+            Permissions { programs: self.programs.clone(), private_addresses: self.allow_private_addresses };
+        let mut builder = Worker::builder(config)
+            .registry(built_in(&permissions)?)?
+            .heartbeat(self.heartbeat.as_duration())
+            .grace(self.grace.as_duration());
+        for queue in &self.queues {
+            builder = builder.queue(&queue.name, queue.slots)?;
+        }
+        Ok(builder)
+    }
+}
+
+/// Options of `worker`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  longhaul worker --allow-command sha256sum --allow-command gzip
+  longhaul worker --queue default=32 --queue mail=4 --heartbeat 10s
+
+SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace allows, and hands the rest back with no attempt
+consumed. A second signal ends it at once.")]
+pub(super) struct WorkerCommand {
+    #[command(flatten)]
+    work: WorkArguments,
+    /// A name for people; the host's name by default.
+    #[arg(long)]
+    name: Option<String>,
+    /// Do only steps of this handler; may be given several times.
+    #[arg(long = "handler", value_name = "NAME")]
+    handlers: Vec<String>,
+}
+
+impl WorkerCommand {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let mut builder = self.work.builder(&context.connection.config()?)?;
+        if let Some(name) = self.name {
+            builder = builder.name(name);
+        }
+        if !self.handlers.is_empty() {
+            let names: Vec<&str> = self.handlers.iter().map(String::as_str).collect();
+            builder = builder.allow(&names)?;
+        }
+        let summary = builder.build()?.run_until(shutdown_signal()).await?;
+        tracing::info!(settled = summary.settled, lost = summary.lost, "worker ended");
+        Ok(())
+    }
+}
+
+/// Options of `scheduler`.
+#[derive(Debug, Args)]
+pub(super) struct SchedulerCommand {}
+
+impl SchedulerCommand {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        Ok(Scheduler::new(&context.connection.config()?)?.run_until(shutdown_signal()).await?)
+    }
+}

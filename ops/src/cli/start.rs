@@ -1,0 +1,153 @@
+//! `start`: one run, or many.
+
+use std::{io::Read, path::PathBuf, time::Duration};
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use longhaul_scheduler::Start;
+use longhaul_schema::{Payload, Span};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Context, Failure, runs};
+
+/// Options of `start`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  longhaul start order '{\"id\": 7}'
+  longhaul start order @order.json --name 'Order 7' --priority -10 --wait
+  longhaul start remind '\"call back\"' --delay 2h
+  longhaul start order --lines orders.jsonl        one run for each line of the file; - is standard input")]
+pub(super) struct StartCommand {
+    /// Name of the flow.
+    flow: String,
+    /// The input: JSON, or @FILE, or - for standard input; {} by default.
+    #[arg(conflicts_with = "lines")]
+    input: Option<String>,
+    /// Start one run for each line of this file, each line a JSON value.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait"])]
+    lines: Option<PathBuf>,
+    /// A name for people.
+    #[arg(long)]
+    name: Option<String>,
+    /// Version of the flow; the latest by default.
+    #[arg(long)]
+    version: Option<i32>,
+    /// Priority of all its steps, from -1000 to 1000; lower goes first.
+    #[arg(long, allow_negative_numbers = true)]
+    priority: Option<i16>,
+    /// Start so long from now.
+    #[arg(long, value_name = "TIME")]
+    delay: Option<Span>,
+    /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00).
+    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    at: Option<DateTime<Utc>>,
+    /// Id of the run, a UUIDv7. Starting twice under one id starts once.
+    #[arg(long)]
+    id: Option<Uuid>,
+    /// Wait until it has ended, and print its output.
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: give up waiting after this time.
+    #[arg(long, value_name = "TIME", requires = "wait")]
+    timeout: Option<Span>,
+}
+
+impl StartCommand {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Some(file) = &self.lines {
+            return start_lines(context, &self.flow, file).await;
+        }
+        let mut start = Start::from_payload(Payload::from_text(&read_input(self.input.as_deref())?)?);
+        if let Some(id) = self.id {
+            start = start.id(id);
+        }
+        if let Some(name) = self.name {
+            start = start.name(name);
+        }
+        if let Some(version) = self.version {
+            start = start.version(version);
+        }
+        if let Some(priority) = self.priority {
+            start = start.priority(priority);
+        }
+        if let Some(delay) = self.delay {
+            start = start.delay(delay.as_duration());
+        }
+        if let Some(at) = self.at {
+            start = start.at(at);
+        }
+        let client = context.connection.client().await?;
+        let run = client.start_with(&self.flow, start).await?;
+        if self.wait {
+            return runs::wait_for(context, &client, &[run.id()], self.timeout.map(Span::as_duration)).await;
+        }
+        if context.output.json {
+            context.output.json(&json!({ "id": run.id() }));
+        } else {
+            context.output.line(&run.id().to_string());
+        }
+        Ok(())
+    }
+}
+
+/// JSON text: given as it is, in a file, or on standard input.
+fn read_input(input: Option<&str>) -> Result<String, Failure> {
+    match input {
+        None => Ok("{}".into()),
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(|e| Failure::usage(format!("standard input: {e}")))?;
+            Ok(text)
+        }
+        Some(text) => match text.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{file}: {e}"))),
+            None => Ok(text.into()),
+        },
+    }
+}
+
+async fn start_lines(context: &Context, flow: &str, file: &std::path::Path) -> Result<(), Failure> {
+    let text = if file.as_os_str() == "-" {
+        read_input(Some("-"))?
+    } else {
+        std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?
+    };
+    let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
+    // All lines are checked first: a mistake in the last one starts nothing.
+    let inputs = lines
+        .iter()
+        .map(|(number, line)| {
+            serde_json::from_str::<Box<serde_json::value::RawValue>>(line)
+                .map_err(|e| Failure::usage(format!("{} line {}: {e}", file.display(), number + 1)))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let client = context.connection.client().await?;
+    let bar = ProgressBar::new(inputs.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}") {
+        bar.set_style(style);
+    }
+    let (mut started, mut refused) = (0, 0);
+    for (index, part) in inputs.chunks(10_000).enumerate() {
+        let outcome = client.start_many(flow, part).await?;
+        bar.inc(part.len() as u64);
+        started += outcome.started.len();
+        refused += outcome.refused.len();
+        for (place, reason) in outcome.refused {
+            let number = lines[index * 10_000 + place].0 + 1;
+            bar.suspend(|| eprintln!("line {number} was refused: {reason}"));
+        }
+    }
+    bar.finish_and_clear();
+    if context.output.json {
+        context.output.json(&json!({ "started": started, "refused": refused }));
+    } else {
+        context.output.line(&format!("{started} runs started, {refused} lines refused."));
+    }
+    if refused > 0 { Err(Failure::usage("some lines were refused")) } else { Ok(()) }
+}
+
+/// The longest time that `wait` waits when none is given.
+pub(super) const FOREVER: Duration = Duration::from_secs(10 * 365 * 86400);

@@ -1,0 +1,87 @@
+//! Flows in files: YAML or JSON, one schema. With the built-in handlers, a pipeline needs no Rust.
+
+use std::path::{Path, PathBuf};
+
+use longhaul_schema::Flow;
+
+/// Why a flow file was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", file.display())]
+pub struct FlowFileError {
+    file: PathBuf,
+    reason: String,
+}
+
+/// Largest flow file, in bytes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Reads a flow file: JSON when its name ends in `.json`, YAML otherwise. Errors name the file, and line and column where the
+/// parser knows them. Whether the steps fit together is checked by the database when the flow is deployed.
+pub fn read(file: &Path) -> Result<Flow, FlowFileError> {
+    let refuse = |reason: String| FlowFileError { file: file.into(), reason };
+    let size = std::fs::metadata(file).map_err(|e| refuse(e.to_string()))?.len();
+    if size > MAX_BYTES {
+        return Err(refuse(format!("the file has {size} bytes, more than the limit of {MAX_BYTES}")));
+    }
+    let text = std::fs::read_to_string(file).map_err(|e| refuse(e.to_string()))?;
+    if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
+        serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
+    } else {
+        serde_saphyr::from_str(&text).map_err(|e| refuse(e.to_string()))
+    }
+}
+
+/// The JSON Schema of flow files, for editors.
+pub fn json_schema() -> String {
+    let mut schema = schemars::schema_for!(Flow);
+    schema.insert("title".into(), "Longhaul flow".into());
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is JSON");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(name: &str, text: &str) -> Result<Flow, FlowFileError> {
+        let folder = std::env::temp_dir().join(format!("longhaul-flow-file-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        read(&file)
+    }
+
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        let yaml = "name: a\nversion: 1\nsteps:\n  - name: x\n    handler: command\n    timeout: 90s\n    retry: { attempts: 2 }\n    with: { program: echo, args: [hi] }\n";
+        let json = r#"{"name":"a","version":1,"steps":[{"name":"x","handler":"command","timeout":"90s","retry":{"attempts":2},"with":{"program":"echo","args":["hi"]}}]}"#;
+        assert_eq!(read_text("a.yaml", yaml).unwrap(), read_text("a.json", json).unwrap());
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_their_place() {
+        for (name, text, place) in [
+            ("b.yaml", "name: a\nversion: 1\nsteps:\n  - name: x\n    handlr: h\n", "handlr"),
+            ("c.yaml", "name: a\nversion: one\nsteps: []\n", "line 2"),
+            ("d.json", "{\n\"name\": 3}", "line 2"),
+            ("e.yaml", "name: a\nversion: 1\nsteps:\n  - name: x\n    handler: h\n    timeout: soon\n", "soon"),
+            ("f.yaml", "", "f.yaml"),
+            ("g.yaml", "a: &a [*a, *a]\n", "g.yaml"),
+        ] {
+            let error = read_text(name, text).unwrap_err().to_string();
+            assert!(error.contains(place), "{name}: {error}");
+        }
+        assert!(read(Path::new("/nowhere/x.yaml")).unwrap_err().to_string().contains("/nowhere/x.yaml"));
+    }
+
+    #[test]
+    fn the_published_schema_is_the_present_one() {
+        let published = concat!(env!("CARGO_MANIFEST_DIR"), "/flow.schema.json");
+        assert_eq!(
+            std::fs::read_to_string(published).unwrap_or_default(),
+            json_schema(),
+            "write it anew: longhaul flow schema > ops/flow.schema.json"
+        );
+    }
+}
