@@ -1,8 +1,6 @@
 //! Behaviour of Longhaul through its public API, on a real PostgreSQL server: a private one, or the one that `DATABASE_URL`
 //! names. Each test has a database of its own and they run in parallel.
 
-#![allow(unreachable_pub)]
-
 mod harness;
 
 mod running;
