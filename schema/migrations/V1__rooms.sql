@@ -40,7 +40,7 @@ comment on table setting is 'Limits and intervals of this installation; change t
 
 insert into setting (name, value, description) values
   ('clock_offset_ms', 0, 'Added to the server''s clock wherever Longhaul asks for the time. Tests only; 0 in production.'),
-  ('max_payload_bytes', 1048576, 'Largest input, output or error that is accepted, in bytes of JSON text.'),
+  ('max_payload_bytes', 1048576, 'Largest input or output that clients and workers send, in bytes of compact JSON text; the database itself refuses inputs of twice that.'),
   ('partition_days', 7, 'Width of the partitions of run, step and attempt, in days. Counts for partitions not made yet.'),
   ('partitions_ahead', 4, 'How many partitions are kept ready ahead of the present one.'),
   ('keep_workers_days', 7, 'How long the row of a worker that is gone or lost is kept, in days.');

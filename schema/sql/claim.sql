@@ -81,7 +81,7 @@ declare
   v_of       text[] := '{}';
 begin
   if v_worker.state <> 'active' or v_worker.expires_at <= v_now then
-    raise exception using errcode = 'LH005',
+    raise exception using errcode = 'LH003',
       message = format('worker %s may not claim: it is %s', p_worker,
                        case when v_worker.state = 'active' then 'overdue with its heartbeat' else v_worker.state::text end);
   end if;

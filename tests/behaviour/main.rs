@@ -3,7 +3,18 @@
 
 mod harness;
 
+mod chores;
+mod connections;
+mod failing;
+mod fencing;
+mod installing;
+mod killing;
+mod payloads;
+mod plans;
 mod running;
+mod shutting_down;
+mod starting;
+mod tls;
 
 /// Not a test: the entry of the worker processes that tests start. Does nothing unless one of them did.
 #[test]

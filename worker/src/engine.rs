@@ -466,7 +466,8 @@ impl Engine {
         }
         self.summary.lost += self.owned.len() as u64;
         self.owned.clear();
-        End::Lost
+        // A worker that was told to stop has nothing to begin anew for.
+        if self.deadline.is_some() { End::Stopped } else { End::Lost }
     }
 }
 

@@ -88,6 +88,7 @@ impl ConnectOptions {
             own.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()).or_else(|| variable(name))
         };
         let ssl_mode = setting("sslmode", "PGSSLMODE").map_or(Ok(SslMode::Prefer), |mode| mode.parse())?;
+        let ssl_mode = without_tls_on_sockets(ssl_mode, &postgres)?;
         if postgres.get_password().is_none() {
             let file = setting("passfile", "PGPASSFILE")
                 .map(PathBuf::from)
@@ -129,6 +130,17 @@ impl ConnectOptions {
             .collect();
         let user = self.postgres.get_user().unwrap_or("?");
         format!("{user}@{}/{}", hosts.join(","), self.postgres.get_dbname().unwrap_or(user))
+    }
+}
+
+/// As in libpq, a Unix socket never carries TLS, whatever `sslmode` says.
+fn without_tls_on_sockets(mode: SslMode, postgres: &tokio_postgres::Config) -> Result<SslMode> {
+    let sockets = postgres.get_hosts().iter().filter(|host| !matches!(host, Host::Tcp(_))).count();
+    match mode {
+        mode if sockets == 0 => Ok(mode),
+        SslMode::Disable | SslMode::Allow | SslMode::Prefer => Ok(SslMode::Disable),
+        _ if sockets == postgres.get_hosts().len() => Ok(SslMode::Disable),
+        _ => Err(Error::Invalid("sslmode demands TLS, but some of the hosts are Unix sockets, which have none".into())),
     }
 }
 
@@ -319,6 +331,16 @@ mod tests {
         // A URL that names a host without a port means port 5432, whatever PGPORT says.
         assert_eq!(options.describe(), "bert@db4:5432/other");
         assert_eq!(options.ssl_mode, SslMode::Disable);
+    }
+
+    #[test]
+    fn sockets_carry_no_tls() {
+        for mode in ["prefer", "require", "verify-full"] {
+            let options = ConnectOptions::parse_with(&format!("host=/run/pg sslmode={mode}"), none).unwrap();
+            assert_eq!(options.ssl_mode, SslMode::Disable);
+        }
+        assert!(ConnectOptions::parse_with("host=/run/pg,db sslmode=require", none).is_err());
+        assert_eq!(ConnectOptions::parse_with("host=db sslmode=require", none).unwrap().ssl_mode, SslMode::Require);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 mod child;
 mod database;
+mod proxy;
 mod server;
 mod wait;
 
 pub use child::{Child, child_main};
 pub use database::{TestDb, with_database};
-pub use server::{admin_config, new_cluster_folder};
+pub use proxy::Proxy;
+pub use server::new_cluster_folder;
 pub use wait::{eventually, within};

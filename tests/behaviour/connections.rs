@@ -1,0 +1,291 @@
+//! Lost connections: backends terminated in the middle of a call, answers lost after a commit, the server restarted.
+
+use std::time::Duration;
+
+use longhaul::{Client, Config, Database, Flow, Scheduler, Step, StepContext, StepError, Worker, migrate};
+use longhaul_ops::embedded::ClusterOptions;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{Proxy, TestDb, eventually, new_cluster_folder, with_database, within};
+
+async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
+    Ok(())
+}
+
+/// Waits until a call of this function waits for a lock, and terminates its backend.
+async fn terminate_when_blocked(db: &TestDb, function: &str) {
+    let blocked = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity
+         where datname = '{}' and query like '%longhaul.{function}(%' and wait_event_type = 'Lock'",
+        db.name
+    );
+    eventually("a call is blocked and terminated", || async { db.value::<i64>(&blocked).await > 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let client = db.client().await;
+        client.start_many("one", 0..10).await.unwrap();
+        // The claim has removed the tasks when it comes to the leases, and waits there.
+        let mut connection = db.database.connection().await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        terminate_when_blocked(&db, "claim").await;
+        barrier.rollback().await.unwrap();
+        drop(connection);
+
+        eventually("all are done", || async {
+            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
+        })
+        .await;
+        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client
+            .deploy(&Flow::new("two", 1).step(Step::new("a", "nothing")).step(Step::new("b", "nothing").after("a")))
+            .await
+            .unwrap();
+        // The completion has closed the lease when it comes to the step, and waits there.
+        let mut connection = db.database.connection().await.unwrap();
+        client.start_many("two", 0..10).await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.batch_execute("select from longhaul.step for update").await.unwrap();
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        terminate_when_blocked(&db, "complete").await;
+        barrier.rollback().await.unwrap();
+        drop(connection);
+
+        eventually("all are done", || async {
+            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
+        })
+        .await;
+        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1, "nothing was done twice");
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.attempt").await, 0);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_whose_answer_was_lost_is_asked_for_again_and_happens_once() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let proxy = Proxy::start(&db).await;
+        let client = Client::connect(&proxy.config(&db)).await.unwrap();
+        client.start("one", &0).await.unwrap();
+
+        proxy.swallow_answers(true);
+        let starting = tokio::spawn(async move { client.start("one", &1).await.map(|run| run.id()) });
+        eventually("it is committed", || async { db.value::<i64>("select count(*) from longhaul.run").await == 2 })
+            .await;
+        proxy.swallow_answers(false);
+        proxy.cut();
+
+        within("the second answer", starting).await.unwrap().unwrap();
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run").await, 2);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_was_lost_is_found_out_and_done_once() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let client = db.client().await;
+        let proxy = Proxy::start(&db).await;
+        let worker =
+            Worker::builder(&proxy.config(&db)).poll(Duration::from_millis(50)).handler("nothing", nothing).unwrap();
+        let worker = db.spawn(worker);
+        let first = client.start("one", &0).await.unwrap();
+        within("the first run", first.output::<()>()).await.unwrap();
+
+        proxy.swallow_answers(true);
+        client.start_many("one", 0..10).await.unwrap();
+        eventually("they are claimed", || async { db.value::<i64>("select count(*) from longhaul.lease").await == 10 })
+            .await;
+        proxy.swallow_answers(false);
+        proxy.cut();
+
+        // Its lease lives for 90 s: the steps come back because the worker asks for them.
+        eventually("all are done", || async {
+            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
+        })
+        .await;
+        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_whose_answer_was_lost_is_not_counted_as_lost() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "gated")).await;
+        let client = db.client().await;
+        let proxy = Proxy::start(&db).await;
+        let gate = CancellationToken::new();
+        let begun = CancellationToken::new();
+        let (opened, begins) = (gate.clone(), begun.clone());
+        let gated = move |_: StepContext, _: Value| {
+            let (opened, begins) = (opened.clone(), begins.clone());
+            async move {
+                begins.cancel();
+                opened.cancelled().await;
+                Ok::<_, StepError>(())
+            }
+        };
+        // One connection, on which the call is known from a first run, and no looking around that could take it.
+        let worker = Worker::builder(&proxy.config(&db).pool_size(1)).poll(Duration::from_secs(3600));
+        let worker = db.spawn(worker.handler("gated", gated).unwrap().handler("nothing", nothing).unwrap());
+        db.deploy_single("first", Step::new("a", "nothing")).await;
+        within("the first run", client.start("first", &0).await.unwrap().output::<()>()).await.unwrap();
+        client.start("one", &0).await.unwrap();
+        within("the handler begins", begun.cancelled()).await;
+
+        proxy.swallow_answers(true);
+        gate.cancel();
+        eventually("it is completed", || async {
+            db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await == 2
+        })
+        .await;
+        proxy.swallow_answers(false);
+        proxy.cut();
+
+        let summary = within("the shutdown", worker.stop()).await;
+        assert_eq!((summary.settled, summary.lost), (2, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_restarted_under_load_loses_nothing() {
+    let folder = new_cluster_folder("restart");
+    let mut cluster = ClusterOptions::new(&folder).start().await.unwrap();
+    let mut config = cluster.config().unwrap();
+    config.retry_for = Duration::from_secs(60);
+    migrate::migrate(&Database::new(&config).unwrap()).await.unwrap();
+    let client = Client::connect(&config).await.unwrap();
+    client
+        .deploy(&Flow::new("two", 1).step(Step::new("a", "slow")).step(Step::new("b", "slow").after("a")))
+        .await
+        .unwrap();
+    let slow = |_: StepContext, _: Value| async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Ok::<_, StepError>(())
+    };
+    let stop = CancellationToken::new();
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let worker = Worker::builder(&config).poll(Duration::from_millis(100)).handler("slow", slow).unwrap();
+            let stop = stop.clone();
+            tokio::spawn(
+                worker.queue("default", 20).unwrap().build().unwrap().run_until(async move { stop.cancelled().await }),
+            )
+        })
+        .collect();
+    tokio::spawn(Scheduler::new(&config).unwrap().run_until(std::future::pending()));
+
+    let starter = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let mut ids = Vec::new();
+            for n in 0..400 {
+                ids.push(client.start("two", &n).await.expect("every start is accepted in the end").id());
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            ids
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    cluster.kill().await;
+    cluster.start().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.stop().await;
+    cluster.start().await.unwrap();
+
+    let mut ids = within("the starts", starter).await.unwrap();
+    for id in &ids {
+        let run = within("a run", client.run(*id).wait(Duration::from_secs(60))).await.unwrap().expect("in time");
+        assert_eq!(run.state.as_str(), "completed");
+    }
+    ids.sort();
+    ids.dedup();
+    let calls = client.database().calls().await.unwrap();
+    assert_eq!(
+        calls.list_runs(&longhaul::calls::RunFilter { limit: 10_000, ..Default::default() }).await.unwrap().len(),
+        400
+    );
+    assert_eq!(ids.len(), 400);
+    assert_eq!(calls.room_violations().await.unwrap(), Vec::<String>::new());
+    drop(calls);
+    stop.cancel();
+    for worker in workers {
+        within("the worker", worker).await.unwrap().unwrap();
+    }
+    cluster.stop().await;
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_host_that_can_write_is_used() {
+    with_database(|db| async move {
+        let mut config: Config = db.config.clone();
+        let old = db.config.connection.postgres.clone();
+        let proxy = Proxy::start(&db).await;
+        // Nobody listens on port 1; the proxy leads to the server.
+        let good = proxy.config(&db).connection.postgres;
+        let mut postgres = tokio_postgres::Config::new();
+        postgres.host("127.0.0.1").port(1).host("127.0.0.1").port(good.get_ports()[0]);
+        postgres.user(old.get_user().unwrap_or("postgres")).dbname(&db.name).ssl_mode(old.get_ssl_mode());
+        if let Some(password) = old.get_password() {
+            postgres.password(password);
+        }
+        postgres.target_session_attrs(tokio_postgres::config::TargetSessionAttrs::ReadWrite);
+        config.connection.postgres = postgres;
+        Client::connect(&config).await.unwrap();
+
+        // A server that only reads is not taken.
+        db.execute(&format!("alter database {} set default_transaction_read_only = on", db.name)).await;
+        config.retry_for = Duration::ZERO;
+        assert!(Client::connect(&config).await.unwrap_err().is_transient());
+        let mut admin = db.config.clone();
+        admin.connection.postgres.options("-c default_transaction_read_only=off");
+        let admin = Database::new(&admin).unwrap();
+        admin
+            .connection()
+            .await
+            .unwrap()
+            .batch_execute(&format!("alter database {} reset all", db.name))
+            .await
+            .unwrap();
+        admin.close();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_a_connection_is_bounded() {
+    with_database(|db| async move {
+        let mut config = db.config.clone().pool_size(1);
+        config.pool_wait = Duration::from_millis(50);
+        config.retry_for = Duration::ZERO;
+        let database = Database::new(&config).unwrap();
+        let held = database.connection().await.unwrap();
+        let error = database.calls().await.expect_err("the pool is exhausted");
+        assert!(error.is_transient() && error.to_string().contains("became free in time"), "{error}");
+        drop(held);
+        database.calls().await.unwrap();
+    })
+    .await;
+}

@@ -1,0 +1,136 @@
+//! The hot statements keep their plans: with no statistics, with those of empty tables, and with a million rows.
+
+use longhaul::{Flow, Step};
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use crate::harness::{TestDb, with_database};
+
+/// Tables that a statement must never read as a whole, nor join by hash or merge.
+const LARGE: [&str; 6] = ["task", "lease", "timer", "run_", "step_", "attempt_"];
+
+/// A session that tells the plan of every statement, also of those within functions.
+struct Explaining {
+    client: Client,
+    plans: mpsc::UnboundedReceiver<String>,
+}
+
+impl Explaining {
+    async fn connect(db: &TestDb) -> Self {
+        let (client, mut connection) = db.config.connection.postgres.connect(NoTls).await.unwrap();
+        let (sender, plans) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notice(notice) = message {
+                    let _ = sender.send(notice.message().to_owned());
+                }
+            }
+        });
+        client
+            .batch_execute(
+                "load 'auto_explain'; set auto_explain.log_min_duration = 0; set auto_explain.log_nested_statements = on;
+                 set client_min_messages = log; set search_path = longhaul",
+            )
+            .await
+            .unwrap();
+        Self { client, plans }
+    }
+
+    /// Runs a call and checks all its plans; returns how many there were.
+    async fn check(&mut self, state: &str, sql: &str) -> usize {
+        while self.plans.try_recv().is_ok() {}
+        self.client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let mut count = 0;
+        while let Ok(plan) = self.plans.try_recv() {
+            if !plan.contains("plan:") {
+                continue;
+            }
+            count += 1;
+            for line in plan.lines() {
+                let bad_join = line.contains("Hash Join") || line.contains("Merge Join");
+                let bad_scan = line.contains("Seq Scan on")
+                    && LARGE.iter().any(|table| line.contains(&format!("Seq Scan on {table}")));
+                assert!(!bad_join && !bad_scan, "{state}: {sql}\n{plan}");
+            }
+        }
+        assert!(count > 0, "{state}: {sql} told no plan");
+        count
+    }
+
+    /// All transitions of steps.
+    async fn check_all(&mut self, state: &str) {
+        let ids = "array(select new_run_id() from generate_series(1, 20))";
+        let inputs = "array(select '{}'::jsonb from generate_series(1, 20))";
+        self.check(state, &format!("select * from start_runs('default', 'two', null, {ids}, {inputs})")).await;
+        self.check(state, &format!("select * from start_runs('default', 'two', null, {ids}, {inputs}, p_delays_ms => array(select 3600000 from generate_series(1, 20)))")).await;
+        self.client
+            .batch_execute("drop table if exists pg_temp.mine; create temp table mine as select * from claim(1, array['default'], array[0])")
+            .await
+            .unwrap();
+        self.check(state, "insert into mine select * from claim(1, array['default'], array[15])").await;
+        let part = |from: usize, to: usize| {
+            format!(
+                "1, (array(select run_id from mine order by run_id))[{from}:{to}], (array(select seq from mine order by run_id))[{from}:{to}], (array(select attempt from mine order by run_id))[{from}:{to}]"
+            )
+        };
+        self.check(state, &format!("select * from heartbeat({})", part(1, 15))).await;
+        self.check(
+            state,
+            &format!("select * from complete({}, array(select '1'::jsonb from generate_series(1, 5)))", part(1, 5)),
+        )
+        .await;
+        self.check(
+            state,
+            &format!("select * from complete({}, array(select '1'::jsonb from generate_series(1, 5)))", part(1, 5)),
+        )
+        .await;
+        self.check(
+            state,
+            &format!("select * from fail({}, array(select '{{}}'::jsonb from generate_series(1, 3)))", part(6, 8)),
+        )
+        .await;
+        self.check(state, &format!("select * from release({})", part(9, 10))).await;
+        self.check(
+            state,
+            &format!(
+                "select * from end_attempts({}, array['failed', 'failed']::attempt_outcome[], null, array[false, false], null)",
+                part(11, 12)
+            ),
+        )
+        .await;
+        self.check(state, "select * from forgotten_leases(1, array[]::uuid[], array[]::int[])").await;
+        self.client.batch_execute("update worker set expires_at = clock() - interval '1 s'").await.unwrap();
+        self.check(state, "select expire_leases()").await;
+        self.client.batch_execute("update worker set state = 'active', expires_at = clock() + interval '10 days'; select advance_clock('2 hours')").await.unwrap();
+        self.check(state, "select fire_timers()").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hot_statements_keep_their_plans() {
+    with_database(|db| async move {
+        db.client().await.deploy(&Flow::new("two", 1).step(Step::new("a", "h")).step(Step::new("b", "h").after("a"))).await.unwrap();
+        crate::starting::play_worker(&db, &["h"]).await;
+
+        Explaining::connect(&db).await.check_all("no statistics").await;
+
+        // Statistics of empty tables: what a planner believes who looked too early.
+        db.execute("begin; set local search_path = longhaul; truncate task, lease, timer, run, step, attempt; commit").await;
+        db.execute("analyze").await;
+        Explaining::connect(&db).await.check_all("statistics of empty tables").await;
+
+        // A million rows and stale statistics, then fresh ones.
+        for _ in 0..10 {
+            db.execute(
+                "select * from longhaul.start_runs('default', 'two', null, array(select longhaul.new_run_id() from generate_series(1, 50000)),
+                                                   array(select '{}'::jsonb from generate_series(1, 50000)))",
+            )
+            .await;
+        }
+        assert!(db.value::<i64>("select count(*) from longhaul.step").await >= 1_000_000);
+        Explaining::connect(&db).await.check_all("a million steps, stale statistics").await;
+        db.execute("analyze").await;
+        Explaining::connect(&db).await.check_all("a million steps, fresh statistics").await;
+    })
+    .await;
+}
