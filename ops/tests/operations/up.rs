@@ -1,0 +1,99 @@
+//! `longhaul up`: the embedded default.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use longhaul_scheduler::Client;
+use longhaul_schema::{Config, Flow, Step, calls::RunFilter};
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+};
+
+use crate::server::{PROGRAM, open_folder};
+
+/// A running `up`; killed when dropped.
+struct Up {
+    process: Child,
+    output: Lines<BufReader<ChildStdout>>,
+    url: String,
+}
+
+impl Up {
+    async fn start(data: &Path) -> Self {
+        let mut command = Command::new(PROGRAM);
+        command.args(["up", "--workers", "1", "--allow-command", "printf", "--log", "warn", "--data"]).arg(data);
+        command.env_remove("DATABASE_URL").stdout(Stdio::piped()).stdin(Stdio::null()).kill_on_drop(true);
+        let mut process = command.spawn().unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut url = String::new();
+        while let Some(line) = output.next_line().await.unwrap() {
+            if let Some((_, rest)) = line.split_once("DATABASE_URL=\"") {
+                url = rest.split('"').next().unwrap_or_default().to_owned();
+            }
+            if line.contains("Ctrl-C") {
+                break;
+            }
+        }
+        assert!(!url.is_empty(), "it says how to connect");
+        Self { process, output, url }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&Config::from_url(&self.url).unwrap()).await.unwrap()
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let pid = i32::try_from(self.process.id().unwrap()).unwrap();
+        // SAFETY: kill has no memory preconditions; the process is our own child.
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    async fn end(mut self, signal: libc::c_int) -> Option<i32> {
+        self.signal(signal);
+        let status =
+            tokio::time::timeout(Duration::from_secs(60), self.process.wait()).await.expect("it ends").unwrap();
+        assert!(self.output.next_line().await.unwrap_or_default().is_none(), "nothing more is said");
+        status.code()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_goes_on_where_it_stopped_and_where_it_was_killed() {
+    let folder = open_folder("longhaul-up-");
+    let data = folder.path().join("data with space");
+
+    let up = Up::start(&data).await;
+    let client = up.client().await;
+    let mut step = Step::new("a", "command");
+    step.parameters = json!({ "program": "printf", "args": ["%s", "{{ input.n }}"] }).as_object().cloned();
+    client.deploy(&Flow::new("one", 1).step(step)).await.unwrap();
+    let done = client.start("one", &json!({ "n": 1 })).await.unwrap();
+    assert!(done.wait(Duration::from_secs(30)).await.unwrap().is_some());
+    let later = longhaul_scheduler::Start::new(&json!({ "n": 2 })).unwrap().delay(Duration::from_secs(3600));
+    let waiting = client.start_with("one", later).await.unwrap().id();
+    drop((client, done));
+    assert_eq!(up.end(libc::SIGINT).await, Some(0), "it stops cleanly");
+
+    let up = Up::start(&data).await;
+    let client = up.client().await;
+    assert_eq!(client.list(&RunFilter::default()).await.unwrap().len(), 2, "everything is still there");
+    client
+        .database()
+        .connection()
+        .await
+        .unwrap()
+        .batch_execute("select longhaul.advance_clock('1 hour')")
+        .await
+        .unwrap();
+    assert!(client.run(waiting).wait(Duration::from_secs(30)).await.unwrap().is_some());
+    drop(client);
+    up.end(libc::SIGKILL).await;
+
+    // The server may have been left running, or is recovering: the next one comes up all the same.
+    let up = Up::start(&data).await;
+    let client = up.client().await;
+    assert_eq!(client.list(&RunFilter::default()).await.unwrap().len(), 2);
+    drop(client);
+    assert_eq!(up.end(libc::SIGTERM).await, Some(0));
+}
