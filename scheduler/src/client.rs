@@ -77,7 +77,8 @@ impl Client {
         start.send_in(self, transaction, flow).await
     }
 
-    /// Starts any number of runs of one flow; 100,000 are one call. Each is accepted or refused for itself.
+    /// Starts any number of runs of one flow in one transaction; 100,000 are one call. Each is accepted or refused for itself;
+    /// an error means that none was started.
     pub async fn start_many<T: Serialize>(
         &self,
         flow: &str,
@@ -91,7 +92,7 @@ impl Client {
                 Err(error) => refused.push((index, error.to_string())),
             }
         }
-        start::send_many(self, flow, None, runs, refused).await
+        start::send_many(self, flow, runs, refused).await
     }
 
     /// An input, checked.

@@ -1,11 +1,13 @@
 //! Starts: one with options, or many at once.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Calls, Payload,
     calls::{Executor, NewRun, NotStarted, StartRuns},
+    connect::Connection,
+    payload::into_calls,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -16,7 +18,7 @@ use crate::{Client, Error, RunHandle};
 ///
 /// ```no_run
 /// # async fn run(client: longhaul_scheduler::Client) -> Result<(), longhaul_scheduler::Error> {
-/// use std::time::Duration;
+/// use std::{collections::HashMap, time::Duration};
 /// use longhaul_scheduler::Start;
 ///
 /// let reminder = Start::new(&"call back")?.name("Ms Miller").priority(-10).delay(Duration::from_secs(3600));
@@ -126,28 +128,47 @@ impl BulkStarted {
 }
 
 /// Runs in one call of the database: enough that a call's own cost is nothing, and little enough for a bounded statement.
-const CHUNK: usize = 2000;
+const RUNS_PER_CALL: usize = 2000;
 
+/// Starts all runs in one transaction: when it fails, none was started. Repeated after a lost answer, it finds them there.
 pub(crate) async fn send_many(
     client: &Client,
     flow: &str,
-    version: Option<i32>,
     runs: Vec<(usize, NewRun)>,
     mut refused: Vec<(usize, String)>,
 ) -> Result<BulkStarted, Error> {
-    let mut started = Vec::with_capacity(runs.len());
-    let mut runs = runs.into_iter().peekable();
-    while runs.peek().is_some() {
-        let (places, chunk): (Vec<usize>, Vec<NewRun>) = runs.by_ref().take(CHUNK).unzip();
-        let batch = StartRuns { tenant: client.database().tenant(), flow, version, runs: &chunk };
-        let not_started = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
-        for (place, run) in places.into_iter().zip(&chunk) {
-            match not_started.iter().find(|item| item.id == run.id).and_then(|item| item.refusal.clone()) {
-                Some(reason) => refused.push((place, reason)),
-                None => started.push((place, run.id)),
-            }
+    let (places, runs): (Vec<usize>, Vec<NewRun>) = runs.into_iter().unzip();
+    let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
+    let calls = &into_calls(runs, RUNS_PER_CALL, |run| run.input.as_str().len());
+    let not_started =
+        client.database().retrying(|connection| start_all(connection.into_executor(), client, flow, calls)).await?;
+
+    let refusals: HashMap<Uuid, String> =
+        not_started.into_iter().filter_map(|item| Some((item.id, item.refusal?))).collect();
+    let mut started = Vec::with_capacity(ids.len());
+    for (place, id) in places.into_iter().zip(ids) {
+        match refusals.get(&id) {
+            Some(reason) => refused.push((place, reason.clone())),
+            None => started.push((place, id)),
         }
     }
     refused.sort();
     Ok(BulkStarted { started, refused })
+}
+
+async fn start_all(
+    mut connection: Connection,
+    client: &Client,
+    flow: &str,
+    calls: &[Vec<NewRun>],
+) -> Result<Vec<NotStarted>, Error> {
+    let database = client.database();
+    let transaction = connection.transaction().await?;
+    let mut not_started = Vec::new();
+    for runs in calls {
+        let batch = StartRuns { tenant: database.tenant(), flow, version: None, runs };
+        not_started.extend(Calls::on(&transaction, database.schema().clone()).start_runs(batch).await?);
+    }
+    transaction.commit().await?;
+    Ok(not_started)
 }

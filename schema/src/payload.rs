@@ -14,6 +14,30 @@ pub const MAX_DEPTH: usize = 120;
 /// Longest number, in characters, and largest exponent: beyond, PostgreSQL's `numeric` or a handler's `f64` gives up.
 pub const MAX_NUMBER: usize = 300;
 
+/// Most bytes of payloads in one call of the database. A message of the protocol cannot exceed 1 GiB, and both sides hold it
+/// in memory.
+pub const MAX_CALL_BYTES: usize = 16 * 1024 * 1024;
+
+/// Splits items into calls of at most `most` items and [`MAX_CALL_BYTES`] of payloads, in their order.
+pub fn into_calls<T>(items: Vec<T>, most: usize, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut calls: Vec<Vec<T>> = Vec::new();
+    let mut filled = 0;
+    for item in items {
+        let size = bytes(&item);
+        match calls.last_mut() {
+            Some(call) if call.len() < most && filled + size <= MAX_CALL_BYTES => {
+                filled += size;
+                call.push(item);
+            }
+            _ => {
+                filled = size;
+                calls.push(vec![item]);
+            }
+        }
+    }
+    calls
+}
+
 /// JSON text that has passed the checks of [`Payload::from_text`].
 #[derive(Clone, Debug)]
 pub struct Payload(Box<RawValue>);
@@ -173,6 +197,15 @@ mod tests {
     fn the_deepest_allowed_value_can_be_read_back() {
         let text = format!("{}{}", "[".repeat(MAX_DEPTH), "]".repeat(MAX_DEPTH));
         Payload::from_text(&text).unwrap().read::<serde_json::Value>().unwrap();
+    }
+
+    #[test]
+    fn calls_are_bounded_in_items_and_bytes() {
+        let sizes = |items: Vec<usize>| -> Vec<usize> { into_calls(items, 3, |i| *i).iter().map(Vec::len).collect() };
+        assert_eq!(sizes(vec![1; 7]), [3, 3, 1]);
+        assert_eq!(sizes(vec![MAX_CALL_BYTES, 1, 1]), [1, 2]);
+        assert_eq!(sizes(vec![MAX_CALL_BYTES + 1, MAX_CALL_BYTES]), [1, 1]);
+        assert_eq!(sizes(vec![]), [0; 0]);
     }
 
     #[test]

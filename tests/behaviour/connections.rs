@@ -275,6 +275,24 @@ async fn the_first_host_that_can_write_is_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn missing_privileges_are_told_as_such() {
+    with_database(|db| async move {
+        let role = format!("nobody_{}", std::process::id());
+        db.execute(&format!("create role {role} login password 'x'; grant usage on schema longhaul to {role}")).await;
+        db.execute(&format!("revoke execute on all functions in schema longhaul from public; grant select on all tables in schema longhaul to {role}")).await;
+        let mut config = db.config.clone();
+        config.connection.postgres.options(format!("-c role={role}"));
+        let error = Client::connect(&config).await.unwrap_err();
+        assert!(matches!(&error, longhaul::Error::Denied(text) if text.contains("permission denied")), "{error}");
+        let worker = Worker::builder(&config).handler("nothing", nothing).unwrap().build().unwrap();
+        let error = within("the worker gives up", worker.run_until(std::future::pending())).await.unwrap_err();
+        assert!(matches!(error, longhaul::Error::Denied(_)), "{error}");
+        db.execute(&format!("drop owned by {role}; drop role {role}")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_a_connection_is_bounded() {
     with_database(|db| async move {
         let mut config = db.config.clone().pool_size(1);

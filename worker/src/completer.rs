@@ -2,8 +2,9 @@
 //! previous call was in flight. An idle worker's single outcome goes at once; a busy worker's outcomes go by the hundred.
 
 use longhaul_schema::{
-    Database, Error,
+    Database, Error, Payload,
     calls::{AttemptKey, Ended, Refused},
+    payload::into_calls,
     retry::Backoff,
 };
 use tokio::sync::mpsc;
@@ -52,15 +53,11 @@ struct Sender<'a> {
 
 impl Sender<'_> {
     /// Completes steps. An output that the database refuses fails its own step only.
-    async fn complete(
-        &self,
-        mut items: Vec<(AttemptKey, longhaul_schema::Payload)>,
-        ended: &mut Vec<Ended>,
-    ) -> Vec<Refused> {
+    async fn complete(&self, items: Vec<(AttemptKey, Payload)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
         let mut refused = Vec::new();
         let mut backoff = Backoff::default();
         // Parts that are still to be sent; a refused part is halved until the bad item stands alone.
-        let mut parts = if items.is_empty() { Vec::new() } else { vec![std::mem::take(&mut items)] };
+        let mut parts = into_calls(items, MAX_BATCH, |(_, output)| output.as_str().len());
         while let Some(mut part) = parts.pop() {
             match self.try_complete(&part).await {
                 Ok(answer) => refused.extend(answer),
@@ -83,7 +80,7 @@ impl Sender<'_> {
         refused
     }
 
-    async fn try_complete(&self, items: &[(AttemptKey, longhaul_schema::Payload)]) -> Result<Vec<Refused>, Error> {
+    async fn try_complete(&self, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>, Error> {
         self.database.calls().await?.complete(self.worker, items).await
     }
 

@@ -63,6 +63,8 @@ enum StdoutAs {
     Json,
     /// A list of lines.
     Lines,
+    /// A list of what stands between NUL characters: how programs write names that may hold line breaks (`-z`, `-print0`).
+    Nul,
 }
 
 /// A step's output.
@@ -108,10 +110,30 @@ async fn run(context: &StepContext, input: &Value, allowed: &[String]) -> Result
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own, so that its children can be killed with it.
     command.process_group(0).kill_on_drop(true);
+    die_with_worker(&mut command);
     let child =
         command.spawn().map_err(|e| StepError::retry(format!("{} cannot be started: {e}", settings.program)))?;
     finish(Group(child), &settings, input).await
 }
+
+/// A worker that is killed cannot kill its programs; the system does it. Its children's children live on: a program that has
+/// some should watch its own parent, or keep to a timeout.
+#[cfg(target_os = "linux")]
+fn die_with_worker(command: &mut Command) {
+    let prepare = || {
+        // SAFETY: prctl with these arguments only sets a property of the calling process, and is async-signal-safe.
+        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure runs between fork and exec, and calls nothing but prctl.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Elsewhere programs outlive a worker that is killed, until they end by themselves.
+#[cfg(not(target_os = "linux"))]
+fn die_with_worker(_: &mut Command) {}
 
 /// An argument with a NUL in it would be refused by the system with a message that names neither.
 fn checked(text: String) -> Result<String, StepError> {
@@ -193,6 +215,7 @@ fn interpret(settings: &Settings, stdout: &[u8]) -> Result<Value, StepError> {
     Ok(match settings.stdout {
         StdoutAs::Text => Value::String(text.strip_suffix('\n').unwrap_or(text).to_owned()),
         StdoutAs::Lines => text.lines().map(|line| Value::String(line.to_owned())).collect(),
+        StdoutAs::Nul => text.split_terminator('\0').map(|part| Value::String(part.to_owned())).collect(),
         StdoutAs::Json => serde_json::from_str(text)
             .map_err(|e| StepError::fail(format!("{} did not write JSON to standard output: {e}", settings.program)))?,
     })

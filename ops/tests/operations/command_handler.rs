@@ -98,15 +98,41 @@ async fn a_program_is_killed_with_its_children_when_its_time_is_over() {
 
     let text = std::fs::read_to_string(&pids).unwrap();
     for pid in text.split_whitespace() {
-        for _ in 0..500 {
-            // Gone, or a zombie that nobody has waited for yet.
-            let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            if state.is_empty() || state.contains(") Z ") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "process {pid} still lives: {state}");
+        assert_gone(pid).await;
     }
+}
+
+/// Waits until a process is gone, or a zombie that nobody has waited for yet.
+async fn assert_gone(pid: &str) {
+    let mut state = String::new();
+    for _ in 0..1000 {
+        state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if state.is_empty() || state.contains(") Z ") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("process {pid} still lives: {state}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_dies_with_a_worker_that_is_killed() {
+    let installation = Installation::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let script = format!("echo $$ > {}; exec sleep 600", pid.display());
+    let client = installation.client().await;
+    let step = step("command", 1, json!({ "program": "sh", "args": ["-c", script] }));
+    client.deploy(&longhaul_schema::Flow::new("long", 1).step(step)).await.unwrap();
+    client.start("long", &json!({})).await.unwrap();
+    let mut worker = installation
+        .command(&["worker", "--allow-command", "sh", "--log", "error"])
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    while std::fs::read_to_string(&pid).unwrap_or_default().trim().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    worker.kill().await.unwrap();
+    assert_gone(std::fs::read_to_string(&pid).unwrap().trim()).await;
 }

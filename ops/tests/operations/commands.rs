@@ -88,6 +88,33 @@ async fn a_flow_in_a_file_goes_from_deployment_to_its_output() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_example_flows_can_be_deployed_and_run() {
+    let installation = Installation::new().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/flows");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file = entry.unwrap().path();
+        let deployed = installation.longhaul(&["flow", "deploy", file.to_str().unwrap()]).await;
+        assert!(deployed.status.success(), "{}: {}", file.display(), stderr(&deployed));
+        count += 1;
+    }
+    assert!(count >= 2);
+    let programs = ["sha256sum", "stat", "printf"].map(str::to_owned).to_vec();
+    installation.work(&Permissions { programs, private_addresses: false });
+    let folder = open_folder("longhaul-digest-");
+    let odd = folder.path().join("a \"b\"\n'c' ü.txt");
+    std::fs::write(&odd, "hello\n").unwrap();
+    let input = serde_json::json!({ "path": odd }).to_string();
+    let run = installation.longhaul(&["start", "digest", &input, "--wait", "--timeout", "30s"]).await;
+    assert!(run.status.success(), "{}", stderr(&run));
+    let text = stdout(&run);
+    assert!(
+        text.contains("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03") && text.contains(" 6 bytes"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_tell_what_went_wrong() {
     let installation = Installation::new().await;
     let folder = open_folder("longhaul-commands-");

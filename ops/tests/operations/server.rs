@@ -90,10 +90,16 @@ impl Installation {
 
     /// Runs the program on this installation.
     pub async fn longhaul(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command(arguments);
+        tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it ends").expect("it starts")
+    }
+
+    /// The program on this installation, to be started.
+    pub fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(PROGRAM);
         command.args(arguments).env("DATABASE_URL", connection_string()).env("LONGHAUL_SCHEMA", &self.schema);
         command.stdin(std::process::Stdio::null());
-        tokio::time::timeout(Duration::from_secs(60), command.output()).await.expect("it ends").expect("it starts")
+        command
     }
 
     /// A worker with the built-in handlers, and a scheduler; both end with the test.

@@ -82,6 +82,11 @@ impl<E: Executor> Calls<E> {
         &self.executor
     }
 
+    /// Gives the connection or transaction back.
+    pub fn into_executor(self) -> E {
+        self.executor
+    }
+
     /// Runs a statement that is written for schema `longhaul`.
     async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let sql = self.schema.qualify(sql);
