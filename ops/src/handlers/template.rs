@@ -32,18 +32,10 @@ impl Templates {
         environment.add_filter("upper", minijinja::filters::upper);
         environment.add_filter("lower", minijinja::filters::lower);
 
-        let mut names = BTreeSet::new();
-        for text in texts.filter(|text| text.contains("{{")) {
-            let template = environment.template_from_str(text).map_err(|e| malformed(text, &e))?;
-            for variable in template.undeclared_variables(true) {
-                if let Some(name) = variable.strip_prefix("steps.") {
-                    names.insert(name.split('.').next().unwrap_or(name).to_owned());
-                }
-            }
-        }
+        let names: BTreeSet<&str> = texts.flat_map(mentioned_steps).collect();
         let mut steps = BTreeMap::new();
         for name in names {
-            let output: Value = context.output(&name).await?;
+            let output: Value = context.output(name).await?;
             steps.insert(name, output);
         }
         let values = json!({
@@ -86,6 +78,25 @@ impl Templates {
     }
 }
 
+/// Names of the steps that a text mentions, as `steps.name` or `steps["name"]`: their outputs are read before it is filled in.
+/// (minijinja's own list of variables ends at the first index.)
+fn mentioned_steps(text: &str) -> impl Iterator<Item = &str> {
+    let in_braces = text.contains("{{") || text.contains("{%");
+    text.match_indices("steps").filter(move |_| in_braces).filter_map(|(at, word)| {
+        if text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '.') {
+            return None;
+        }
+        let rest = &text[at + word.len()..];
+        if let Some(name) = rest.strip_prefix('.') {
+            let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+            return Some(&name[..end]).filter(|name| !name.is_empty());
+        }
+        let quoted = rest.strip_prefix('[')?.trim_start();
+        let quote = quoted.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+        quoted[1..].split_once(quote).map(|(name, _)| name)
+    })
+}
+
 /// All texts in a JSON value.
 pub(super) fn texts_of(value: &Value) -> Vec<&str> {
     match value {
@@ -98,4 +109,21 @@ pub(super) fn texts_of(value: &Value) -> Vec<&str> {
 
 fn malformed(text: &str, error: &minijinja::Error) -> StepError {
     StepError::fail(format!("the text {text:?} cannot be filled in: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mentioned_steps_are_found_in_every_form() {
+        let mentioned = |text| mentioned_steps(text).collect::<Vec<_>>();
+        assert_eq!(mentioned("{{ steps.a.stdout[0][:64] }} {{steps.b_2}}"), ["a", "b_2"]);
+        assert_eq!(mentioned("{% if steps[\"a-b\"].x %}{{ steps[ 'c.d' ] }}{% endif %}"), ["a-b", "c.d"]);
+        assert_eq!(
+            mentioned("{{ input.steps.a }} {{ mysteps.b }} {{ steps }} {{ steps[x] }} {{ steps['open }}"),
+            [""; 0]
+        );
+        assert_eq!(mentioned("steps.a without braces"), [""; 0]);
+    }
 }
