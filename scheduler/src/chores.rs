@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use longhaul_schema::{Config, Database, retry::Backoff};
+use longhaul_schema::{Calls, Config, Database, retry::Backoff};
 
 use crate::Error;
 
 /// Longest sleep between two looks at the chores.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// A chore is allowed to take longer than other calls.
+const LONGEST_CHORE: Duration = Duration::from_secs(3600);
 
 /// So many chores one scheduler does at a time, so that a long one does not delay the timers.
 const HANDS: usize = 2;
@@ -41,8 +44,11 @@ impl Scheduler {
 async fn work(database: &Database) -> Result<(), Error> {
     let mut backoff = Backoff::default();
     loop {
-        let report = match database.calls().await {
-            Ok(calls) => calls.run_chore().await,
+        let report = match database.connection().await {
+            Ok(mut connection) => {
+                connection.set_call_timeout(LONGEST_CHORE);
+                Calls::on(connection, database.schema().clone()).run_chore().await
+            }
             Err(error) => Err(error),
         };
         match report {

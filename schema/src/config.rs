@@ -17,6 +17,8 @@ pub struct Config {
     pub pool_size: usize,
     /// Longest wait for a free connection, and for making a new one.
     pub pool_wait: Duration,
+    /// Longest wait for the answer of a call; then the connection is given up, and what became of the call is found out on another.
+    pub call_timeout: Duration,
     /// How long idempotent calls are tried again while the database cannot be reached.
     pub retry_for: Duration,
 }
@@ -33,8 +35,8 @@ impl Config {
         Self::from_url(&std::env::var("DATABASE_URL").unwrap_or_default())
     }
 
-    /// These connection options, and defaults for the rest: schema `longhaul`, tenant `default`, 8 connections, waits of 10 s,
-    /// retries for 30 s.
+    /// These connection options, and defaults for the rest: schema `longhaul`, tenant `default`, 8 connections, waits of 10 s
+    /// for a connection and of 60 s for an answer, retries for 30 s.
     pub fn new(connection: ConnectOptions) -> Self {
         Self {
             connection,
@@ -42,6 +44,7 @@ impl Config {
             tenant: "default".into(),
             pool_size: 8,
             pool_wait: Duration::from_secs(10),
+            call_timeout: Duration::from_secs(60),
             retry_for: Duration::from_secs(30),
         }
     }

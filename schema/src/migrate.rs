@@ -58,7 +58,7 @@ pub struct Migrated {
 pub async fn migrate(database: &Database) -> Result<Migrated> {
     let schema = database.schema();
     // Of its own, because a session-level lock and search_path must not go back to the pool.
-    let mut connection = deadpool_postgres::Object::take(database.connection().await?);
+    let mut connection = database.connection().await?.detach();
     let client: &mut tokio_postgres::Client = &mut connection;
     client
         .execute("select pg_advisory_lock(hashtextextended('longhaul.migrate.' || $1::text, 0))", &[&schema.as_str()])

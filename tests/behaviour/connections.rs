@@ -13,14 +13,24 @@ async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Waits until a call of this function waits for a lock, and terminates its backend.
-async fn terminate_when_blocked(db: &TestDb, function: &str) {
-    let blocked = format!(
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity
+/// How many calls of this function wait for a lock.
+fn blocked(db: &TestDb, function: &str) -> String {
+    format!(
+        "from pg_stat_activity
          where datname = '{}' and query like '%longhaul.{function}(%' and wait_event_type = 'Lock'",
         db.name
-    );
-    eventually("a call is blocked and terminated", || async { db.value::<i64>(&blocked).await > 0 }).await;
+    )
+}
+
+async fn wait_until_blocked(db: &TestDb, function: &str) {
+    let count = format!("select count(*) {}", blocked(db, function));
+    eventually("a call is blocked", || async { db.value::<i64>(&count).await > 0 }).await;
+}
+
+/// Waits until a call of this function waits for a lock, and terminates its backend.
+async fn terminate_when_blocked(db: &TestDb, function: &str) {
+    wait_until_blocked(db, function).await;
+    db.execute(&format!("select pg_terminate_backend(pid) {}", blocked(db, function))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,24 +108,49 @@ async fn a_start_whose_answer_was_lost_is_asked_for_again_and_happens_once() {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_whose_answer_was_lost_is_found_out_and_done_once() {
+/// What becomes of the connection on which an answer was lost.
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// It is cut.
+    Cut,
+    /// It stays open, and silent.
+    Silent,
+}
+
+/// A worker behind the proxy, which gives silent connections up soon and looks for work only when it is told to.
+fn remote_worker(db: &TestDb, proxy: &Proxy) -> crate::harness::Running {
+    let mut config = proxy.config(db);
+    config.call_timeout = Duration::from_millis(500);
+    config.pool_wait = Duration::from_millis(500);
+    let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).handler("nothing", nothing).unwrap();
+    db.spawn(worker)
+}
+
+/// Loses the answer of a call that is blocked by this transaction.
+async fn lose_answer(db: &TestDb, proxy: &Proxy, barrier: deadpool_postgres::Transaction<'_>, done: &str, then: Then) {
+    proxy.swallow_answers(true);
+    barrier.rollback().await.unwrap();
+    eventually("the call is committed", || async { db.value::<bool>(done).await }).await;
+    proxy.swallow_answers(false);
+    if then == Then::Cut {
+        proxy.cut();
+    }
+}
+
+async fn claim_with_a_lost_answer(then: Then) {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
         let proxy = Proxy::start(&db).await;
-        let worker =
-            Worker::builder(&proxy.config(&db)).poll(Duration::from_millis(50)).handler("nothing", nothing).unwrap();
-        let worker = db.spawn(worker);
-        let first = client.start("one", &0).await.unwrap();
-        within("the first run", first.output::<()>()).await.unwrap();
+        let worker = remote_worker(&db, &proxy);
+        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
 
-        proxy.swallow_answers(true);
+        let mut connection = db.database.connection().await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
         client.start_many("one", 0..10).await.unwrap();
-        eventually("they are claimed", || async { db.value::<i64>("select count(*) from longhaul.lease").await == 10 })
-            .await;
-        proxy.swallow_answers(false);
-        proxy.cut();
+        wait_until_blocked(&db, "claim").await;
+        lose_answer(&db, &proxy, barrier, "select count(*) = 10 from longhaul.lease", then).await;
 
         // Its lease lives for 90 s: the steps come back because the worker asks for them.
         eventually("all are done", || async {
@@ -129,43 +164,56 @@ async fn a_claim_whose_answer_was_lost_is_found_out_and_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_completion_whose_answer_was_lost_is_not_counted_as_lost() {
+async fn a_claim_whose_answer_was_lost_is_found_out_and_done_once() {
+    claim_with_a_lost_answer(Then::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_on_a_connection_that_went_silent_is_found_out_and_done_once() {
+    claim_with_a_lost_answer(Then::Silent).await;
+}
+
+async fn completion_with_a_lost_answer(then: Then) {
     with_database(|db| async move {
-        db.deploy_single("one", Step::new("a", "gated")).await;
+        db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
         let proxy = Proxy::start(&db).await;
-        let gate = CancellationToken::new();
-        let begun = CancellationToken::new();
-        let (opened, begins) = (gate.clone(), begun.clone());
-        let gated = move |_: StepContext, _: Value| {
-            let (opened, begins) = (opened.clone(), begins.clone());
-            async move {
-                begins.cancel();
-                opened.cancelled().await;
-                Ok::<_, StepError>(())
-            }
+        let worker = remote_worker(&db, &proxy);
+        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
+
+        let run = {
+            // Held until the step is there to be locked.
+            let mut connection = db.database.connection().await.unwrap();
+            let barrier = connection.transaction().await.unwrap();
+            barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
+            let run = client.start("one", &1).await.unwrap();
+            wait_until_blocked(&db, "claim").await;
+            let mut second = db.database.connection().await.unwrap();
+            let steps = second.transaction().await.unwrap();
+            steps.batch_execute("select from longhaul.step for update").await.unwrap();
+            barrier.rollback().await.unwrap();
+            wait_until_blocked(&db, "complete").await;
+            lose_answer(&db, &proxy, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)
+                .await;
+            run
         };
-        // One connection, on which the call is known from a first run, and no looking around that could take it.
-        let worker = Worker::builder(&proxy.config(&db).pool_size(1)).poll(Duration::from_secs(3600));
-        let worker = db.spawn(worker.handler("gated", gated).unwrap().handler("nothing", nothing).unwrap());
-        db.deploy_single("first", Step::new("a", "nothing")).await;
-        within("the first run", client.start("first", &0).await.unwrap().output::<()>()).await.unwrap();
-        client.start("one", &0).await.unwrap();
-        within("the handler begins", begun.cancelled()).await;
 
-        proxy.swallow_answers(true);
-        gate.cancel();
-        eventually("it is completed", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await == 2
-        })
-        .await;
-        proxy.swallow_answers(false);
-        proxy.cut();
-
+        within("the run", run.output::<()>()).await.unwrap();
         let summary = within("the shutdown", worker.stop()).await;
         assert_eq!((summary.settled, summary.lost), (2, 0));
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.attempt").await, 0);
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_whose_answer_was_lost_is_not_counted_as_lost() {
+    completion_with_a_lost_answer(Then::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_on_a_connection_that_went_silent_is_not_counted_as_lost() {
+    completion_with_a_lost_answer(Then::Silent).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

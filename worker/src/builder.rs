@@ -128,6 +128,8 @@ impl WorkerBuilder {
                 settings.lease, settings.heartbeat
             )));
         }
+        // An answer that comes later than a lease lives is of no use.
+        self.config.call_timeout = self.config.call_timeout.min(settings.lease);
         Ok(Worker {
             database: Database::new(&self.config)?,
             registry: Arc::new(self.registry),

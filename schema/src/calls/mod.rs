@@ -29,37 +29,46 @@ pub trait Executor: Send + Sync {
         &'a self,
         sql: &'a str,
         parameters: &'a [&'a (dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<Vec<Row>, tokio_postgres::Error>> + Send + 'a;
+    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a;
 }
 
 impl Executor for Connection {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let statement = self.prepare_cached(sql).await?;
-        self.query(&statement, parameters).await
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        let call = async {
+            let statement = self.prepare_cached(sql).await?;
+            self.query(&statement, parameters).await
+        };
+        match tokio::time::timeout(self.call_timeout(), call).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => {
+                self.give_up();
+                Err(Error::Unavailable(format!("no answer came within {:?}", self.call_timeout())))
+            }
+        }
     }
 }
 
 impl Executor for deadpool_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let statement = self.prepare_cached(sql).await?;
-        self.query(&statement, parameters).await
+        Ok(self.query(&statement, parameters).await?)
     }
 }
 
 impl Executor for tokio_postgres::Client {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.query(sql, parameters).await
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        Ok(self.query(sql, parameters).await?)
     }
 }
 
 impl Executor for tokio_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
-        self.query(sql, parameters).await
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        Ok(self.query(sql, parameters).await?)
     }
 }
 
 impl<E: Executor> Executor for &E {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, tokio_postgres::Error> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         (**self).rows(sql, parameters).await
     }
 }
@@ -90,7 +99,7 @@ impl<E: Executor> Calls<E> {
     /// Runs a statement that is written for schema `longhaul`.
     async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let sql = self.schema.qualify(sql);
-        Ok(self.executor.rows(&sql, parameters).await?)
+        self.executor.rows(&sql, parameters).await
     }
 
     async fn row(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {

@@ -5,11 +5,8 @@ use std::{sync::Arc, time::Instant};
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres::NoTls;
 
-use super::{listener::Listener, tls};
+use super::{connection::Connection, listener::Listener, tls};
 use crate::{Calls, Config, Error, Result, SchemaName, retry::Backoff};
-
-/// A connection of the pool. It goes back when dropped.
-pub type Connection = deadpool_postgres::Client;
 
 /// A Longhaul installation in a database, reached through a bounded pool. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
@@ -62,7 +59,7 @@ impl Database {
 
     /// A connection of the pool, for statements of the caller's own. Waits at most [`Config::pool_wait`].
     pub async fn connection(&self) -> Result<Connection> {
-        Ok(self.inner.pool.get().await?)
+        Ok(Connection::new(self.inner.pool.get().await?, self.inner.config.call_timeout))
     }
 
     /// The database functions, on a connection of the pool.

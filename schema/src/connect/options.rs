@@ -270,6 +270,16 @@ fn fill_in(
             .transpose()?;
         postgres.connect_timeout(Duration::from_secs(timeout.unwrap_or(10)));
     }
+    // A connection whose other end is gone is to be noticed in a minute, not in the two hours that systems allow.
+    if !text.contains("keepalives") {
+        postgres
+            .keepalives_idle(Duration::from_secs(30))
+            .keepalives_interval(Duration::from_secs(10))
+            .keepalives_retries(3);
+    }
+    if !text.contains("tcp_user_timeout") {
+        postgres.tcp_user_timeout(Duration::from_secs(60));
+    }
     if !text.contains("target_session_attrs")
         && let Some(attributes) = variable("PGTARGETSESSIONATTRS")
     {

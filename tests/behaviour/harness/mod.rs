@@ -7,7 +7,7 @@ mod server;
 mod wait;
 
 pub use child::{Child, child_main};
-pub use database::{TestDb, with_database};
+pub use database::{Running, TestDb, with_database};
 pub use proxy::Proxy;
 pub use server::new_cluster_folder;
 pub use wait::{eventually, within};
