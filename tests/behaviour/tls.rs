@@ -1,11 +1,31 @@
-//! TLS, with certificates made for the test.
+//! TLS, with certificates made for the test. Not every build of PostgreSQL has TLS, so a small terminator stands before the
+//! server and speaks its side of the negotiation.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use longhaul::{Client, Config, Database, migrate};
-use longhaul_ops::embedded::ClusterOptions;
+use longhaul::{Client, Config, Database};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream, UnixStream},
+};
+use tokio_postgres::config::Host;
+use tokio_rustls::TlsAcceptor;
 
-use crate::harness::new_cluster_folder;
+use crate::harness::{TestDb, with_database};
+
+/// What a client sends first when it wants TLS (PostgreSQL's protocol, SSLRequest): a length of 8 and this number.
+const SSL_REQUEST: u32 = 80_877_103;
 
 /// Writes an authority's certificate and a server's certificate and key for this name.
 fn make_certificates(folder: &Path, name: &str) {
@@ -22,70 +42,104 @@ fn make_certificates(folder: &Path, name: &str) {
     std::fs::write(folder.join("server.key"), server_key.serialize_pem()).unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_ssl_mode_demands_what_it_says() {
-    let folder = new_cluster_folder("tls");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut cluster = ClusterOptions::new(&folder).tcp_port(port).start().await.unwrap();
-    make_certificates(&folder, "localhost");
-    // The server reads its key as its own user, so it is told to write the files itself.
-    let admin = Database::new(&cluster.config().unwrap()).unwrap();
-    let connection = admin.connection().await.unwrap();
-    for file in ["server.pem", "server.key"] {
-        let text = std::fs::read_to_string(folder.join(file)).unwrap();
-        connection
-            .batch_execute(&format!(
-                "copy (select unnest(string_to_array($x${}$x$, E'\\n'))) to program 'umask 077; cat > {file}'",
-                text.trim_end()
-            ))
-            .await
-            .unwrap();
-    }
-    connection.batch_execute("alter system set ssl_cert_file = 'server.pem'").await.unwrap();
-    connection.batch_execute("alter system set ssl_key_file = 'server.key'").await.unwrap();
-    connection.batch_execute("alter system set ssl = on").await.unwrap();
-    drop(connection);
-    migrate::migrate(&admin).await.unwrap();
-    admin.close();
-    cluster.stop().await;
-    cluster.start().await.unwrap();
+/// Starts the terminator; returns its port and the count of its encrypted connections.
+async fn terminate_tls(db: &TestDb, folder: &Path) -> (u16, Arc<AtomicUsize>) {
+    let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let encrypted = Arc::new(AtomicUsize::new(0));
+    let (count, db) = (encrypted.clone(), db.clone());
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (acceptor, count, db) = (acceptor.clone(), count.clone(), db.clone());
+            tokio::spawn(async move { serve(client, acceptor, count, db).await });
+        }
+    });
+    (port, encrypted)
+}
 
-    let ca = folder.join("ca.pem");
-    let url = |host: &str, rest: &str| format!("postgres://longhaul@{host}:{port}/longhaul?{rest}");
-    let verified = format!("sslrootcert={}", ca.display());
-    for (host, rest, works) in [
-        ("localhost", "sslmode=disable".to_owned(), true),
-        ("localhost", "sslmode=prefer".into(), true),
-        ("localhost", "sslmode=require".into(), true),
-        ("127.0.0.1", format!("sslmode=verify-ca&{verified}"), true),
-        ("localhost", format!("sslmode=verify-full&{verified}"), true),
-        // The certificate names localhost, not 127.0.0.1.
-        ("127.0.0.1", format!("sslmode=verify-full&{verified}"), false),
-        // The system's authorities do not know ours.
-        ("localhost", "sslmode=verify-full".into(), false),
-        ("localhost", "sslmode=verify-ca".into(), false),
-    ] {
-        let mut config = Config::from_url(&url(host, &rest)).unwrap();
-        config.retry_for = std::time::Duration::ZERO;
-        let outcome = match Database::new(&config) {
-            Ok(database) => Client::on(database).await,
-            Err(error) => Err(error),
-        };
-        assert_eq!(outcome.is_ok(), works, "{host} {rest}: {:?}", outcome.err());
-        if let Ok(client) = outcome {
-            let connection = client.database().connection().await.unwrap();
-            let encrypted: bool = connection
-                .query_one("select ssl from pg_stat_ssl where pid = pg_backend_pid()", &[])
-                .await
-                .unwrap()
-                .get(0);
-            assert_eq!(encrypted, !rest.contains("disable"), "{rest}");
+async fn serve(mut client: TcpStream, acceptor: TlsAcceptor, encrypted: Arc<AtomicUsize>, db: TestDb) {
+    let mut head = [0; 8];
+    if client.read_exact(&mut head).await.is_err() {
+        return;
+    }
+    if u32::from_be_bytes([head[4], head[5], head[6], head[7]]) != SSL_REQUEST {
+        return relay(client, &head, &db).await;
+    }
+    client.write_all(b"S").await.unwrap();
+    // A client that does not trust us ends the handshake.
+    if let Ok(client) = acceptor.accept(client).await {
+        encrypted.fetch_add(1, Ordering::SeqCst);
+        relay(client, &[], &db).await;
+    }
+}
+
+/// Joins a client and the server; `head` has been read already.
+async fn relay(mut client: impl AsyncRead + AsyncWrite + Unpin, head: &[u8], db: &TestDb) {
+    let postgres = &db.config.connection.postgres;
+    let port = postgres.get_ports().first().copied().unwrap_or(5432);
+    // However this ends, the client notices.
+    match &postgres.get_hosts()[0] {
+        Host::Tcp(name) => {
+            let mut server = TcpStream::connect((name.as_str(), port)).await.unwrap();
+            server.write_all(head).await.unwrap();
+            let _ = copy_bidirectional(&mut client, &mut server).await;
+        }
+        Host::Unix(folder) => {
+            let mut server = UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.unwrap();
+            server.write_all(head).await.unwrap();
+            let _ = copy_bidirectional(&mut client, &mut server).await;
         }
     }
-    assert!(
-        Database::new(&Config::from_url(&url("localhost", "sslmode=verify-ca&sslrootcert=/nowhere.pem")).unwrap())
-            .is_err()
-    );
-    cluster.stop().await;
-    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_ssl_mode_demands_what_it_says() {
+    with_database(|db| async move {
+        let folder = tempfile::tempdir().unwrap();
+        make_certificates(folder.path(), "localhost");
+        let (port, encrypted) = terminate_tls(&db, folder.path()).await;
+        let postgres = &db.config.connection.postgres;
+        let password = postgres.get_password().map(|p| format!(":{}", String::from_utf8_lossy(p))).unwrap_or_default();
+        let user = postgres.get_user().unwrap();
+        let url = |host: &str, rest: &str| format!("postgres://{user}{password}@{host}:{port}/{}?{rest}", db.name);
+        let trusted = format!("sslrootcert={}", folder.path().join("ca.pem").display());
+
+        for (host, rest, works) in [
+            ("127.0.0.1", "sslmode=disable".to_owned(), true),
+            ("127.0.0.1", "sslmode=prefer".into(), true),
+            ("127.0.0.1", "sslmode=require".into(), true),
+            // As in libpq: with a root certificate, require is verify-ca.
+            ("127.0.0.1", format!("sslmode=require&{trusted}"), true),
+            ("127.0.0.1", format!("sslmode=verify-ca&{trusted}"), true),
+            ("localhost", format!("sslmode=verify-full&{trusted}"), true),
+            // The certificate names localhost, not 127.0.0.1.
+            ("127.0.0.1", format!("sslmode=verify-full&{trusted}"), false),
+            // The system's authorities do not know ours.
+            ("localhost", "sslmode=verify-full&sslrootcert=system".into(), false),
+            ("localhost", "sslmode=verify-ca&sslrootcert=system".into(), false),
+        ] {
+            let mut config = Config::from_url(&url(host, &rest)).unwrap();
+            config.retry_for = Duration::ZERO;
+            let before = encrypted.load(Ordering::SeqCst);
+            let outcome = match Database::new(&config) {
+                Ok(database) => Client::on(database).await,
+                Err(error) => Err(error),
+            };
+            assert_eq!(outcome.is_ok(), works, "{host} {rest}: {:?}", outcome.err());
+            let connections = encrypted.load(Ordering::SeqCst) - before;
+            assert_eq!(connections > 0, works && !rest.contains("disable"), "{host} {rest}: {connections} encrypted");
+        }
+        let nowhere = Config::from_url(&url("localhost", "sslmode=verify-ca&sslrootcert=/nowhere.pem")).unwrap();
+        assert!(Database::new(&nowhere).unwrap_err().to_string().contains("/nowhere.pem"));
+    })
+    .await;
 }
