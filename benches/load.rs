@@ -17,7 +17,7 @@ use std::{
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use longhaul::{Client, Config, Flow, Step, StepContext, StepError, Worker, connect::Connection, migrate};
-use longhaul_ops::embedded::{Cluster, ClusterOptions};
+use longhaul_ops::embedded::{Cluster, ClusterOptions, temporary_folder};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,7 @@ async fn nothing(_: StepContext, _: Value) -> Result<Value, StepError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let folder = tempfile::Builder::new().prefix("longhaul-load-").tempdir()?;
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let folder = temporary_folder()?;
     let mut server = None;
     let config = match std::env::var("DATABASE_URL") {
         Ok(url) if !url.is_empty() => Config::from_url(&url)?,

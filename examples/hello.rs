@@ -5,7 +5,7 @@
 //! ```
 
 use longhaul::{Client, Database, Flow, Scheduler, Step, StepContext, StepError, Worker, migrate};
-use longhaul_ops::embedded::ClusterOptions;
+use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 
 async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
     Ok(format!("Hello, {name}!"))
@@ -19,8 +19,7 @@ async fn shout(ctx: StepContext, _: String) -> Result<String, StepError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // In production: Config::from_env(), and `longhaul migrate` and `longhaul scheduler` beside the workers.
-    let folder = tempfile::tempdir()?;
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let folder = temporary_folder()?;
     let mut server = ClusterOptions::new(folder.path()).start().await?;
     let config = server.config()?;
     migrate::migrate(&Database::new(&config)?).await?;

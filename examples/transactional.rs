@@ -5,12 +5,11 @@
 //! ```
 
 use longhaul::{Client, Database, Flow, Start, Step, migrate};
-use longhaul_ops::embedded::ClusterOptions;
+use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = tempfile::tempdir()?;
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let folder = temporary_folder()?;
     let mut server = ClusterOptions::new(folder.path()).start().await?;
     let config = server.config()?;
     migrate::migrate(&Database::new(&config)?).await?;

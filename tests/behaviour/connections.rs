@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use longhaul::{Client, Config, Database, Flow, Scheduler, Step, StepContext, StepError, Worker, migrate};
-use longhaul_ops::embedded::ClusterOptions;
+use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Proxy, TestDb, eventually, new_cluster_folder, with_database, within};
+use crate::harness::{Proxy, TestDb, eventually, with_database, within};
 
 async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
     Ok(())
@@ -218,8 +218,8 @@ async fn a_completion_on_a_connection_that_went_silent_is_not_counted_as_lost() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_restarted_under_load_loses_nothing() {
-    let folder = new_cluster_folder("restart");
-    let mut cluster = ClusterOptions::new(&folder).start().await.unwrap();
+    let folder = temporary_folder().unwrap();
+    let mut cluster = ClusterOptions::new(folder.path()).start().await.unwrap();
     let mut config = cluster.config().unwrap();
     config.retry_for = Duration::from_secs(60);
     migrate::migrate(&Database::new(&config).unwrap()).await.unwrap();
@@ -282,7 +282,6 @@ async fn a_server_restarted_under_load_loses_nothing() {
         within("the worker", worker).await.unwrap().unwrap();
     }
     cluster.stop().await;
-    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Registry, StepContext, Summary,
     builder::Settings,
-    claim::{Claim, ClaimResult, Flows, Listening, Wanted},
+    claim::{Claim, ClaimResult, Flows, Wanted},
     context::Inner,
     execute::{Outcome, execute},
+    queue::Queue,
 };
 
 /// What the engine is told.
@@ -55,10 +56,6 @@ pub(crate) enum End {
     Lost,
 }
 
-/// After so many claims in a row that filled all free slots, the worker asks for no notifications: each costs the
-/// sender's commit a lock.
-const BUSY_AFTER: u32 = 8;
-
 /// How long handing back may take once the grace is over. Later the leases expire by themselves.
 const HAND_BACK: Duration = Duration::from_secs(10);
 
@@ -69,54 +66,6 @@ struct Owned {
     cancel: CancellationToken,
     /// The task of its handler; `None` once that has ended.
     task: Option<Id>,
-}
-
-/// What the engine knows of a queue.
-#[derive(Debug)]
-struct Queue {
-    name: String,
-    slots: usize,
-    /// Handlers that are running now.
-    running: usize,
-    /// Whether a claim could find something.
-    look: bool,
-    /// Whether the worker is notified of new work.
-    listening: bool,
-    /// Claims in a row that filled all free slots; `None` before the first claim.
-    full_claims: Option<u32>,
-}
-
-impl Queue {
-    fn new(name: &str, slots: usize) -> Self {
-        Self { name: name.into(), slots, running: 0, look: true, listening: false, full_claims: None }
-    }
-
-    fn free(&self) -> usize {
-        // After a recovered claim there may be more steps than slots.
-        self.slots.saturating_sub(self.running)
-    }
-
-    /// What the next claim shall do about notifications. A queue that ran dry is listened to, and looked at once more after
-    /// that, for work that came in between.
-    fn listening_change(&self) -> Listening {
-        match self.full_claims {
-            Some(0) if !self.listening => Listening::Start,
-            Some(claims) if self.listening && claims >= BUSY_AFTER => Listening::Stop,
-            _ => Listening::Keep,
-        }
-    }
-
-    /// A claim has asked for `wanted` steps and got `got`.
-    fn claimed(&mut self, wanted: &Wanted, got: usize) {
-        match wanted.listening {
-            Listening::Start => self.listening = true,
-            Listening::Stop => self.listening = false,
-            Listening::Keep => {}
-        }
-        let filled = got >= wanted.slots;
-        self.full_claims = Some(if filled { self.full_claims.unwrap_or(0).saturating_add(1) } else { 0 });
-        self.look = filled || !self.listening;
-    }
 }
 
 pub(crate) struct Engine {

@@ -11,6 +11,7 @@
 //! | `session` | one registration: starts what follows, and ends it all when the worker leaves or is lost |
 //! | `wakeup` | notifications that there is work |
 //! | `engine` | owns the state: slots, steps in flight; decides when to claim |
+//! | `queue` | what the engine knows of a queue: free slots, whether to look, whether to be notified |
 //! | `claim` | one round trip to the queues |
 //! | `execute` | one attempt: handler, timeout, panic, cancellation |
 //! | `completer` | sends everything that ended while its previous call was in flight |
@@ -37,6 +38,7 @@ pub mod context;
 mod engine;
 mod execute;
 mod heartbeat;
+mod queue;
 pub mod registry;
 mod session;
 pub mod shutdown;

@@ -6,9 +6,11 @@
 mod binaries;
 mod cluster;
 mod owner;
+mod shared;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ClusterOptions};
+pub use shared::{shared_for_tests, temporary_folder};
 
 /// What can go wrong with a private server.
 #[derive(Debug, thiserror::Error)]

@@ -2,10 +2,10 @@
 
 use std::process::Output;
 
-use longhaul_ops::handlers::Permissions;
+use longhaul_ops::{embedded::temporary_folder, handlers::Permissions};
 use serde_json::Value;
 
-use crate::server::{Installation, PROGRAM, open_folder};
+use crate::server::{Installation, PROGRAM};
 
 fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
@@ -35,7 +35,7 @@ steps:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_in_a_file_goes_from_deployment_to_its_output() {
     let installation = Installation::planned();
-    let folder = open_folder("longhaul-commands-");
+    let folder = temporary_folder().unwrap();
     let file = folder.path().join("shout.yaml");
     std::fs::write(&file, FLOW).unwrap();
     let file = file.to_str().unwrap();
@@ -101,7 +101,7 @@ async fn the_example_flows_can_be_deployed_and_run() {
     assert!(count >= 2);
     let programs = ["sha256sum", "stat", "printf"].map(str::to_owned).to_vec();
     installation.work(&Permissions { programs, private_addresses: false });
-    let folder = open_folder("longhaul-digest-");
+    let folder = temporary_folder().unwrap();
     let odd = folder.path().join("a \"b\"\n'c' ü.txt");
     std::fs::write(&odd, "hello\n").unwrap();
     let input = serde_json::json!({ "path": odd }).to_string();
@@ -117,7 +117,7 @@ async fn the_example_flows_can_be_deployed_and_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exit_codes_tell_what_went_wrong() {
     let installation = Installation::new().await;
-    let folder = open_folder("longhaul-commands-");
+    let folder = temporary_folder().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();

@@ -1,17 +1,13 @@
 //! A private server that the tests of this program share, with Longhaul installed and a schema for each test.
 
 use std::{
-    path::PathBuf,
     process::Output,
-    sync::{
-        Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use longhaul_ops::{
-    embedded::{Cluster, ClusterOptions},
+    embedded::shared_for_tests,
     handlers::{Permissions, built_in},
 };
 use longhaul_scheduler::{Client, Scheduler};
@@ -19,50 +15,10 @@ use longhaul_schema::{Config, Database, Flow, Retry, Step, calls::RunInfo, migra
 use longhaul_worker::Worker;
 use serde_json::Value;
 
-static SERVER: OnceLock<String> = OnceLock::new();
-static PRIVATE: Mutex<Option<(Cluster, PathBuf)>> = Mutex::new(None);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
 /// Where the program is.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_longhaul");
-
-/// A folder that the server's user can enter.
-pub fn open_folder(prefix: &str) -> tempfile::TempDir {
-    let folder = tempfile::Builder::new().prefix(prefix).tempdir().expect("a temporary folder");
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("chmod");
-    folder
-}
-
-fn connection_string() -> String {
-    SERVER
-        .get_or_init(|| match std::env::var("DATABASE_URL") {
-            Ok(url) if !url.is_empty() => url,
-            // A thread of its own, because tests have their own runtimes.
-            _ => std::thread::spawn(start_private).join().expect("the server's thread"),
-        })
-        .clone()
-}
-
-fn start_private() -> String {
-    let folder = open_folder("longhaul-operations-").keep();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-    let cluster =
-        runtime.block_on(ClusterOptions::new(&folder).set("fsync", "off").set("max_connections", "200").start());
-    let cluster = cluster.expect("a private PostgreSQL server");
-    let text = cluster.connection_string("longhaul");
-    *PRIVATE.lock().expect("lock") = Some((cluster, folder));
-    // SAFETY: registers a function without arguments to be called at a normal exit.
-    unsafe { libc::atexit(stop_private) };
-    text
-}
-
-extern "C" fn stop_private() {
-    let Some((mut cluster, folder)) = PRIVATE.lock().ok().and_then(|mut private| private.take()) else { return };
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        runtime.block_on(cluster.kill());
-    }
-    let _ = std::fs::remove_dir_all(folder);
-}
 
 /// One installation, in a schema of its own.
 pub struct Installation {
@@ -74,7 +30,7 @@ impl Installation {
     /// An empty schema name; nothing is installed.
     pub fn planned() -> Self {
         let schema = format!("test_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-        let config = Config::from_url(&connection_string()).expect("config").schema(&schema).expect("schema");
+        let config = shared_for_tests().schema(&schema).expect("schema");
         Self { config, schema }
     }
 
@@ -97,7 +53,10 @@ impl Installation {
     /// The program on this installation, to be started.
     pub fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(PROGRAM);
-        command.args(arguments).env("DATABASE_URL", connection_string()).env("LONGHAUL_SCHEMA", &self.schema);
+        command
+            .args(arguments)
+            .env("DATABASE_URL", self.config.connection.to_url())
+            .env("LONGHAUL_SCHEMA", &self.schema);
         command.stdin(std::process::Stdio::null());
         command
     }

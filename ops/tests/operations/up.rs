@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
+use longhaul_ops::embedded::temporary_folder;
 use longhaul_scheduler::Client;
 use longhaul_schema::{Config, Flow, Step, calls::RunFilter};
 use serde_json::json;
@@ -10,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::server::{PROGRAM, open_folder};
+use crate::server::PROGRAM;
 
 /// A running `up`; killed when dropped.
 struct Up {
@@ -60,7 +61,7 @@ impl Up {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn up_goes_on_where_it_stopped_and_where_it_was_killed() {
-    let folder = open_folder("longhaul-up-");
+    let folder = temporary_folder().unwrap();
     let data = folder.path().join("data with space");
 
     let up = Up::start(&data).await;

@@ -4,8 +4,10 @@ mod chore;
 mod claim;
 mod deploy;
 mod ending;
+mod inspect;
 mod read;
 mod start;
+mod state;
 mod worker;
 
 use std::sync::Arc;
@@ -16,8 +18,10 @@ pub use chore::ChoreReport;
 pub use claim::Claimed;
 pub use deploy::{Deployed, FlowInfo, FlowStep};
 pub use ending::{AttemptOutcome, Ended, Refused};
-pub use read::{AttemptInfo, Figures, RunFilter, RunInfo, RunState, StepInfo, StepState};
+pub use inspect::Figures;
+pub use read::{AttemptInfo, RunFilter, RunInfo, StepInfo};
 pub use start::{NewRun, NotStarted, StartRuns};
+pub use state::{RunState, StepState};
 pub use worker::{NewWorker, Registered};
 
 use crate::{Error, Result, SchemaName, connect::Connection};

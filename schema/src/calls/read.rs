@@ -1,106 +1,10 @@
 //! Reading runs and steps. Reads never wait for writers.
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Calls, Executor, json};
+use super::{Calls, Executor, RunState, StepState, json};
 use crate::{Error, Payload, Result};
-
-/// Defines an enum of states with their one spelling, used by database, CLI and JSON alike.
-macro_rules! states {
-    ($(#[$doc:meta])* $name:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)*
-        }
-
-        impl $name {
-            /// All states.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The word for it.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)*
-                }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Error;
-
-            fn from_str(word: &str) -> Result<Self> {
-                match word {
-                    $($word => Ok(Self::$variant),)*
-                    other => {
-                        let known: Vec<_> = Self::ALL.iter().map(|s| s.as_str()).collect();
-                        Err(Error::Invalid(format!(concat!("{:?} is not a state of a ", $what, "; there are {}"), other, known.join(", "))))
-                    }
-                }
-            }
-        }
-    };
-}
-
-states! {
-    /// States of a run. Completed, failed and cancelled are final.
-    RunState, "run" {
-        /// Its delayed start has not come yet.
-        Pending = "pending",
-        /// It has live steps.
-        Running = "running",
-        /// Its steps are kept back.
-        Paused = "paused",
-        /// All its steps are done.
-        Completed = "completed",
-        /// A step failed for good.
-        Failed = "failed",
-        /// It was stopped.
-        Cancelled = "cancelled",
-    }
-}
-
-states! {
-    /// States of a step. Completed, failed, cancelled and skipped are final.
-    StepState, "step" {
-        /// Predecessors are unfinished.
-        Blocked = "blocked",
-        /// It may be claimed.
-        Ready = "ready",
-        /// A worker owns it.
-        Running = "running",
-        /// It sleeps or waits.
-        Waiting = "waiting",
-        /// Its run is paused.
-        Paused = "paused",
-        /// Done.
-        Completed = "completed",
-        /// Its last attempt failed.
-        Failed = "failed",
-        /// Its run ended before it was done.
-        Cancelled = "cancelled",
-        /// Its condition did not hold.
-        Skipped = "skipped",
-    }
-}
-
-impl RunState {
-    /// No transition leads out of it.
-    pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
-    }
-}
 
 /// A run, as operators see it.
 #[derive(Clone, Debug)]
@@ -207,19 +111,6 @@ impl Default for RunFilter {
     }
 }
 
-/// How many rows the rooms hold, and how many workers live.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Figures {
-    /// Ready steps.
-    pub ready: i64,
-    /// Running steps.
-    pub running: i64,
-    /// Sleeping steps.
-    pub waiting: i64,
-    /// Living workers.
-    pub workers: i64,
-}
-
 const RUN_COLUMNS: &str =
     "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error";
 
@@ -318,78 +209,6 @@ impl<E: Executor> Calls<E> {
     /// One sentence that says why a step is not running.
     pub async fn why(&self, run_id: Uuid, step: &str) -> Result<String> {
         Ok(self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.get(0))
-    }
-
-    /// Violations of "a live step is in exactly one room", as sentences. There are none unless something is broken.
-    pub async fn room_violations(&self) -> Result<Vec<String>> {
-        let rows = self.rows("select run_id, seq, violation from longhaul.room_violations limit 100", &[]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let step = row.get::<_, Option<i32>>(1).map(|seq| format!(" step {seq}")).unwrap_or_default();
-                format!("run {}{step}: {}", row.get::<_, Uuid>(0), row.get::<_, String>(2))
-            })
-            .collect())
-    }
-
-    /// A setting of the installation, such as `max_payload_bytes`.
-    pub async fn setting(&self, name: &str) -> Result<i64> {
-        let row = self.row("select longhaul.setting_value($1)", &[&name]).await?;
-        row.get::<_, Option<i64>>(0).ok_or_else(|| Error::NotFound(format!("there is no setting named {name}")))
-    }
-
-    /// Changes a setting of the installation.
-    pub async fn set_setting(&self, name: &str, value: i64) -> Result<()> {
-        self.run("select longhaul.set_setting($1, $2)", &[&name, &value]).await
-    }
-
-    /// Chores that are late by more than a minute, or whose last run failed.
-    pub async fn overdue_chores(&self) -> Result<Vec<String>> {
-        let rows = self
-            .rows(
-                "select name from longhaul.chore where next_at < longhaul.clock() - interval '1 minute' or last_done is null and failures > 0 order by name",
-                &[],
-            )
-            .await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Handlers and queues with ready steps that no living worker takes, with how many wait.
-    pub async fn unserved_lanes(&self) -> Result<Vec<String>> {
-        let rows = self
-            .rows("select handler, name, ready from longhaul.queues where ready > 0 and workers = 0 order by ready desc limit 20", &[])
-            .await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let (handler, queue, ready): (&str, &str, i64) = (row.get(0), row.get(1), row.get(2));
-                format!("handler {handler} from queue {queue} ({ready} ready)")
-            })
-            .collect())
-    }
-
-    /// Age in seconds of the oldest transaction that keeps dead rows from being removed, this one excepted.
-    pub async fn oldest_transaction(&self) -> Result<Option<f64>> {
-        let row = self
-            .row(
-                "select extract(epoch from max(clock_timestamp() - xact_start))::float8 from pg_stat_activity
-                 where (backend_xmin is not null or backend_xid is not null) and pid <> pg_backend_pid() and backend_type = 'client backend'",
-                &[],
-            )
-            .await?;
-        Ok(row.get(0))
-    }
-
-    /// How full the rooms are. Counts rows.
-    pub async fn figures(&self) -> Result<Figures> {
-        let row = self
-            .row(
-                "select (select count(*) from longhaul.task), (select count(*) from longhaul.lease), (select count(*) from longhaul.timer),
-                        (select count(*) from longhaul.worker where state in ('active', 'draining'))",
-                &[],
-            )
-            .await?;
-        Ok(Figures { ready: row.get(0), running: row.get(1), waiting: row.get(2), workers: row.get(3) })
     }
 }
 

@@ -27,6 +27,20 @@ pub enum SslMode {
     VerifyFull,
 }
 
+impl SslMode {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disable => "disable",
+            Self::Allow => "allow",
+            Self::Prefer => "prefer",
+            Self::Require => "require",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyFull => "verify-full",
+        }
+    }
+}
+
 impl FromStr for SslMode {
     type Err = Error;
 
@@ -109,6 +123,38 @@ impl ConnectOptions {
             ssl_cert: setting("sslcert", "PGSSLCERT").map(PathBuf::from),
             ssl_key: setting("sslkey", "PGSSLKEY").map(PathBuf::from),
         })
+    }
+
+    /// The same as a connection string of `key=value` pairs, for other processes. It holds the password.
+    pub fn to_url(&self) -> String {
+        let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+        let list = |items: Vec<String>| quote(&items.join(","));
+        let postgres = &self.postgres;
+        let hosts = postgres.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            Host::Unix(path) => path.display().to_string(),
+        });
+        let mut text = format!("host={} sslmode={}", list(hosts.collect()), self.ssl_mode.as_str());
+        if !postgres.get_ports().is_empty() {
+            text += &format!(" port={}", list(postgres.get_ports().iter().map(u16::to_string).collect()));
+        }
+        let password = postgres.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (key, value) in [
+            ("user", postgres.get_user().map(str::to_owned)),
+            ("password", password),
+            ("dbname", postgres.get_dbname().map(str::to_owned)),
+            ("options", postgres.get_options().map(str::to_owned)),
+            ("sslrootcert", file(&self.ssl_root_cert)),
+            ("sslcert", file(&self.ssl_cert)),
+            ("sslkey", file(&self.ssl_key)),
+        ] {
+            if let Some(value) = value {
+                text += &format!(" {key}={}", quote(&value));
+            }
+        }
+        text
     }
 
     /// Where this leads, without secrets: `user@host:port/database`.
@@ -341,6 +387,16 @@ mod tests {
         // A URL that names a host without a port means port 5432, whatever PGPORT says.
         assert_eq!(options.describe(), "bert@db4:5432/other");
         assert_eq!(options.ssl_mode, SslMode::Disable);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let text = r"host=db1,db2 port=5433,5434 user='a b' password='it\'s \\' dbname=app sslmode=verify-ca sslrootcert='/c a.pem'";
+        let options = ConnectOptions::parse_with(text, none).unwrap();
+        let again = ConnectOptions::parse_with(&options.to_url(), none).unwrap();
+        assert_eq!(again.to_url(), options.to_url());
+        assert_eq!(again.postgres, options.postgres);
+        assert_eq!(again.postgres.get_password(), Some(r"it's \".as_bytes()));
     }
 
     #[test]

@@ -32,7 +32,7 @@ impl Child {
             .env("LONGHAUL_TEST_SLOTS", slots.to_string())
             .env("LONGHAUL_TEST_LEASE_MS", lease.as_millis().to_string())
             .env("LONGHAUL_TEST_RECORD", record)
-            .env("DATABASE_URL", server_url(db))
+            .env("DATABASE_URL", db.config.connection.to_url())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         Self { process: command.spawn().expect("a worker process"), record: record.into() }
@@ -68,22 +68,6 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-fn server_url(db: &TestDb) -> String {
-    let postgres = &db.config.connection.postgres;
-    let host = match &postgres.get_hosts()[0] {
-        tokio_postgres::config::Host::Tcp(name) => name.clone(),
-        tokio_postgres::config::Host::Unix(path) => path.display().to_string(),
-    };
-    let port = postgres.get_ports().first().copied().unwrap_or(5432);
-    let password =
-        postgres.get_password().map(|p| format!("password='{}'", String::from_utf8_lossy(p))).unwrap_or_default();
-    format!(
-        "host='{host}' port={port} user={} {password} dbname={}",
-        postgres.get_user().unwrap_or("postgres"),
-        db.name
-    )
 }
 
 /// What the child process does: works until it is told to stop. Does nothing in an ordinary run of the tests.

@@ -8,10 +8,9 @@ use std::{
 use longhaul::{
     Client, Config, Database, Flow, Scheduler, Step, Worker, WorkerBuilder, calls::Calls, connect::Connection, migrate,
 };
+use longhaul_ops::embedded::shared_for_tests;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
-
-use super::server::admin_config;
 
 const TEMPLATE: &str = "longhaul_test_template";
 
@@ -35,14 +34,14 @@ pub async fn with_database<Fut: Future<Output = ()>>(test: impl FnOnce(TestDb) -
 }
 
 fn config_for(name: &str) -> Config {
-    let mut config = admin_config();
+    let mut config = shared_for_tests();
     config.connection.postgres.dbname(name);
     config.pool_size = 12;
     config
 }
 
 async fn admin() -> Connection {
-    Database::new(&admin_config()).expect("pool").connection().await.expect("the server of the tests")
+    Database::new(&shared_for_tests()).expect("pool").connection().await.expect("the server of the tests")
 }
 
 impl TestDb {

@@ -3,11 +3,9 @@
 mod child;
 mod database;
 mod proxy;
-mod server;
 mod wait;
 
 pub use child::{Child, child_main};
 pub use database::{Running, TestDb, with_database};
 pub use proxy::Proxy;
-pub use server::new_cluster_folder;
 pub use wait::{eventually, within};
