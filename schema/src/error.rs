@@ -94,13 +94,8 @@ impl From<tokio_postgres::Error> for Error {
             "LH004" => Error::Conflict(message),
             "LH005" => Error::WorkerLost(message),
             _ if *code == SqlState::INSUFFICIENT_PRIVILEGE => Error::Denied(message),
-            _ if [
-                SqlState::UNDEFINED_TABLE,
-                SqlState::UNDEFINED_FUNCTION,
-                SqlState::INVALID_SCHEMA_NAME,
-                SqlState::UNDEFINED_OBJECT,
-            ]
-            .contains(code) =>
+            _ if [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME]
+                .contains(code) =>
             {
                 Error::NotInstalled(message)
             }

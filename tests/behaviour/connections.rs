@@ -340,6 +340,32 @@ async fn missing_privileges_are_told_as_such() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_documented_privileges_are_enough_for_clients_and_workers() {
+    with_database(|db| async move {
+        let role = format!("app_{}", std::process::id());
+        db.execute(&format!(
+            "create role {role} login;
+             revoke execute on all functions in schema longhaul from public;
+             grant usage on schema longhaul to {role};
+             grant execute on all functions in schema longhaul to {role};
+             grant select, insert, update, delete on all tables in schema longhaul to {role}"
+        ))
+        .await;
+        let mut restricted = db.clone();
+        restricted.config.connection.postgres.options(format!("-c role={role}"));
+        restricted.database = Database::new(&restricted.config).unwrap();
+        restricted.deploy_single("one", Step::new("a", "nothing")).await;
+        let worker = restricted.spawn(restricted.worker().handler("nothing", nothing).unwrap());
+        let run = restricted.client().await.start("one", &1).await.unwrap();
+        within("the run", run.output::<()>()).await.unwrap();
+        worker.stop().await;
+        restricted.database.close();
+        db.execute(&format!("drop owned by {role}; drop role {role}")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_for_a_connection_is_bounded() {
     with_database(|db| async move {
         let mut config = db.config.clone().pool_size(1);

@@ -63,6 +63,31 @@ async fn changed_functions_are_installed_and_forgotten_ones_are_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_can_be_replaced_while_workers_are_busy() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("two", 1).step(Step::new("a", "h")).step(Step::new("b", "h").after("a"))).await.unwrap();
+        let work = |_: longhaul::StepContext, _: i64| async move {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            Ok::<_, longhaul::StepError>(())
+        };
+        client.start_many("two", 0..3_000).await.unwrap();
+        let worker = db.spawn(db.worker().lease(std::time::Duration::from_secs(60)).handler("h", work).unwrap());
+        let mut replaced = 0;
+        while db.value::<i64>("select count(*) from longhaul.run where state = 'running'").await > 0 {
+            db.execute("create or replace function longhaul.installed_functions() returns text language sql as $$select 'older'$$").await;
+            assert!(migrate::migrate(&db.database).await.unwrap().functions);
+            replaced += 1;
+        }
+        assert!(replaced >= 2, "replaced {replaced} times under load");
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await, 3_000);
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.attempt").await, 0);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn several_installations_share_a_database() {
     with_database(|db| async move {
         let mut other = db.clone();

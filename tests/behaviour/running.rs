@@ -136,6 +136,25 @@ async fn an_idle_worker_is_notified_of_new_work_in_any_of_its_queues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_nobody_notifies_finds_work_by_polling() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("one", 1).step(Step::new("a", "double"))).await.unwrap();
+        let worker = db.spawn(db.worker().poll(Duration::from_millis(20)).handler("double", double).unwrap());
+        eventually("it asks to be notified", || async {
+            db.value::<i64>("select count(*) from longhaul.listener").await == 1
+        })
+        .await;
+        // As after a crash of the server, which empties this table.
+        db.execute("truncate longhaul.listener").await;
+        let run = client.start("one", &4).await.unwrap();
+        assert_eq!(within("the run", run.output::<i64>()).await.unwrap(), 8);
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_workers_do_every_step_once() {
     with_database(|db| async move {
         let client = db.client().await;

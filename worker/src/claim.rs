@@ -7,6 +7,9 @@ use longhaul_schema::{
     calls::{AttemptKey, Claimed, FlowStep},
 };
 
+/// Most flow versions that are remembered; beyond, all are forgotten and read again when they are met.
+const MAX_FLOWS: usize = 500;
+
 /// Steps of flow versions that this worker has met. Versions never change, so nothing is ever stale.
 #[derive(Debug, Default)]
 pub(crate) struct Flows {
@@ -16,6 +19,9 @@ pub(crate) struct Flows {
 impl Flows {
     /// Reads the flow versions of these steps that are not known yet.
     async fn learn(&mut self, database: &Database, claimed: &[Claimed]) -> Result<(), Error> {
+        if self.steps.len() > MAX_FLOWS {
+            self.steps.clear();
+        }
         for step in claimed {
             if !self.steps.contains_key(&step.flow_id) {
                 let flow_id = step.flow_id;

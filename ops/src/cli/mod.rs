@@ -41,7 +41,7 @@ state; 5 the database cannot be reached; 124 not finished within --timeout.";
 struct Cli {
     #[command(flatten)]
     connection: ConnectionArguments,
-    /// Print JSON, for scripts.
+    /// Print JSON, for scripts: one value a line.
     #[arg(long, global = true)]
     json: bool,
     /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace.
