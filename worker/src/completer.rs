@@ -1,6 +1,7 @@
 //! Sends outcomes to the database in batches that form by themselves: one call takes all outcomes that arrived while the
-//! previous call was in flight. An idle worker's single outcome goes at once; a busy worker's outcomes go by the hundred.
+//! previous calls were in flight. An idle worker's single outcome goes at once; a busy worker's outcomes go by the hundred.
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use longhaul_schema::{
     Database, Error, Payload,
     calls::{AttemptKey, Ended, Refused},
@@ -14,6 +15,9 @@ use crate::{StepError, engine::Event, execute::Outcome};
 /// Most outcomes in one call.
 pub(crate) const MAX_BATCH: usize = 1000;
 
+/// Calls in flight at a time: while the server does one, the next is on its way.
+const CALLS: usize = 2;
+
 /// Takes outcomes until all senders are gone, and stores every one of them, however long the database is away.
 pub(crate) async fn run(
     database: Database,
@@ -21,26 +25,26 @@ pub(crate) async fn run(
     mut outcomes: mpsc::Receiver<Outcome>,
     events: mpsc::Sender<Event>,
 ) {
+    let sender = Sender { database: &database, worker };
+    let mut calls = FuturesUnordered::new();
     let mut batch = Vec::with_capacity(MAX_BATCH);
-    while outcomes.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        let mut completed = Vec::with_capacity(batch.len());
-        let mut ended = Vec::new();
-        let mut settled = Vec::with_capacity(batch.len());
-        for outcome in batch.drain(..) {
-            settled.push(outcome.key());
-            match outcome {
-                Outcome::Completed(key, output) => completed.push((key, output)),
-                Outcome::Ended(end) => ended.push(end),
+    loop {
+        tokio::select! {
+            received = outcomes.recv_many(&mut batch, MAX_BATCH), if calls.len() < CALLS => {
+                if received == 0 {
+                    break;
+                }
+                calls.push(sender.store(std::mem::take(&mut batch)));
+            }
+            Some(settled) = calls.next(), if !calls.is_empty() => {
+                if events.send(settled).await.is_err() {
+                    return;
+                }
             }
         }
-        let sender = Sender { database: &database, worker };
-        let mut refused = sender.complete(completed, &mut ended).await;
-        refused.extend(sender.end(ended).await);
-        let lost = refused.iter().filter(|r| !r.was_done_before()).map(|r| r.key).collect::<Vec<_>>();
-        for key in &lost {
-            tracing::warn!(%key, worker, "the outcome was refused: the lease was lost");
-        }
-        if events.send(Event::Settled { keys: settled, lost }).await.is_err() {
+    }
+    while let Some(settled) = calls.next().await {
+        if events.send(settled).await.is_err() {
             return;
         }
     }
@@ -52,6 +56,27 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// Stores a batch of outcomes.
+    async fn store(&self, batch: Vec<Outcome>) -> Event {
+        let mut completed = Vec::with_capacity(batch.len());
+        let mut ended = Vec::new();
+        let mut keys = Vec::with_capacity(batch.len());
+        for outcome in batch {
+            keys.push(outcome.key());
+            match outcome {
+                Outcome::Completed(key, output) => completed.push((key, output)),
+                Outcome::Ended(end) => ended.push(end),
+            }
+        }
+        let mut refused = self.complete(completed, &mut ended).await;
+        refused.extend(self.end(ended).await);
+        let lost = refused.iter().filter(|r| !r.was_done_before()).map(|r| r.key).collect::<Vec<_>>();
+        for key in &lost {
+            tracing::warn!(%key, worker = self.worker, "the outcome was refused: the lease was lost");
+        }
+        Event::Settled { keys, lost }
+    }
+
     /// Completes steps. An output that the database refuses fails its own step only.
     async fn complete(&self, items: Vec<(AttemptKey, Payload)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
         let mut refused = Vec::new();

@@ -14,7 +14,7 @@
 //! | `queue` | what the engine knows of a queue: free slots, whether to look, whether to be notified |
 //! | `claim` | one round trip to the queues |
 //! | `execute` | one attempt: handler, timeout, panic, cancellation |
-//! | `completer` | sends everything that ended while its previous call was in flight |
+//! | `completer` | sends everything that ended while its previous calls were in flight |
 //! | `heartbeat` | renews the leases, and learns which were lost |
 //!
 //! ```no_run
