@@ -136,6 +136,33 @@ async fn an_idle_worker_is_notified_of_new_work_in_any_of_its_queues() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_busy_worker_does_not_take_notifications_from_an_idle_one() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("one", 1).step(Step::new("a", "double"))).await.unwrap();
+        client.deploy(&Flow::new("long", 1).step(Step::new("a", "hangs"))).await.unwrap();
+        // Both would look by themselves only after an hour.
+        let hangs = |_: StepContext, _: i64| std::future::pending::<Result<i64, StepError>>();
+        let busy = db.worker().poll(Duration::from_secs(3600)).grace(Duration::ZERO).queue("default", 1).unwrap();
+        let busy = db.spawn(busy.handler("hangs", hangs).unwrap().handler("double", double).unwrap());
+        let listeners = || async { db.value::<i64>("select count(*) from longhaul.listener").await };
+        eventually("the first asks to be notified", || async { listeners().await == 1 }).await;
+        client.start("long", &0).await.unwrap();
+        eventually("it is busy, and asks no more", || async { listeners().await == 0 }).await;
+        let idle = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double).unwrap());
+        eventually("the second asks to be notified", || async { listeners().await == 1 }).await;
+
+        for number in 0..20 {
+            let run = client.start("one", &number).await.unwrap();
+            assert_eq!(within("the run", run.output::<i64>()).await.unwrap(), number * 2);
+        }
+        idle.stop().await;
+        busy.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_nobody_notifies_finds_work_by_polling() {
     with_database(|db| async move {
         let client = db.client().await;

@@ -49,7 +49,7 @@ pub(crate) enum Listening {
     Stop,
 }
 
-/// A queue with free slots.
+/// What is asked of a queue; no slots when only its notifications are to be stopped.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) queue: String,
@@ -104,9 +104,13 @@ impl Claim {
                 if !stop.is_empty() {
                     calls.stop_listening(self.worker, &stop).await?;
                 }
-                let names: Vec<&str> = self.wanted.iter().map(|w| w.queue.as_str()).collect();
-                let limits: Vec<i32> = self.wanted.iter().map(|w| i32::try_from(w.slots).unwrap_or(i32::MAX)).collect();
-                calls.claim(self.worker, &names, &limits).await?
+                let (names, limits): (Vec<&str>, Vec<i32>) = self
+                    .wanted
+                    .iter()
+                    .filter(|w| w.slots > 0)
+                    .map(|w| (w.queue.as_str(), i32::try_from(w.slots).unwrap_or(i32::MAX)))
+                    .unzip();
+                if names.is_empty() { Vec::new() } else { calls.claim(self.worker, &names, &limits).await? }
             }
         };
         drop(calls);

@@ -147,9 +147,7 @@ impl Engine {
                 }
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     self.task_ended(ended);
-                    while let Some(ended) = self.tasks.try_join_next_with_id() {
-                        self.task_ended(ended);
-                    }
+                    self.collect_ended();
                 }
                 () = tokio::time::sleep_until(timer.into()) => {
                     if self.deadline.is_none() {
@@ -188,12 +186,7 @@ impl Engine {
         if self.claiming.is_some() || self.claim_failed || self.deadline.is_some() {
             return;
         }
-        let wanted: Vec<Wanted> = self
-            .queues
-            .iter()
-            .filter(|q| q.look && q.free() > 0)
-            .map(|q| Wanted { queue: q.name.clone(), slots: q.free(), listening: q.listening_change() })
-            .collect();
+        let wanted: Vec<Wanted> = self.queues.iter().filter_map(Queue::wanted).collect();
         if wanted.is_empty() && !self.recover {
             return;
         }
@@ -303,6 +296,13 @@ impl Engine {
 
     // Steps in flight --------------------------------------------------------------------------------------------
 
+    /// Takes note of all handlers that have ended by now.
+    fn collect_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.task_ended(ended);
+        }
+    }
+
     fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         let (id, panicked) = match &ended {
             Ok((id, ())) => (*id, false),
@@ -353,6 +353,7 @@ impl Engine {
                 let _ = reply.send(self.attempts().collect());
             }
             Event::LeasesLost(keys) => {
+                self.collect_ended();
                 for key in keys {
                     // A step whose handler has ended is on its way through the completer, which will say what became of it.
                     if self

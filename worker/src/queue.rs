@@ -2,10 +2,6 @@
 
 use crate::claim::{Listening, Wanted};
 
-/// After so many claims in a row that filled all free slots, the worker asks for no notifications: each costs the
-/// sender's commit a lock.
-const BUSY_AFTER: u32 = 8;
-
 /// What the engine knows of a queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -31,22 +27,32 @@ impl Queue {
         self.slots.saturating_sub(self.running)
     }
 
-    /// What the next claim shall do about notifications. A queue that ran dry is listened to, and looked at once more after
-    /// that, for work that came in between.
-    pub(crate) fn listening_change(&self) -> Listening {
-        match self.full_claims {
-            Some(0) if !self.listening => Listening::Start,
-            Some(claims) if self.listening && claims >= BUSY_AFTER => Listening::Stop,
+    /// What the next call shall ask for, if there is anything to ask.
+    ///
+    /// A queue that ran dry is listened to, and looked at once more after that, for work that came in between. A queue whose
+    /// slots are full is not: a notification would be lost on this worker while another one could act on it.
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        let free = self.free();
+        let listening = match self.full_claims {
+            Some(0) if !self.listening && free > 0 => Listening::Start,
+            Some(claims) if self.listening && (claims > 0 || free == 0) => Listening::Stop,
             _ => Listening::Keep,
-        }
+        };
+        let ask = (self.look && free > 0) || listening == Listening::Stop;
+        ask.then(|| Wanted { queue: self.name.clone(), slots: if self.look { free } else { 0 }, listening })
     }
 
-    /// A claim has asked for `wanted` steps and got `got`.
+    /// A call has asked for `wanted` steps and got `got`.
     pub(crate) fn claimed(&mut self, wanted: &Wanted, got: usize) {
         match wanted.listening {
             Listening::Start => self.listening = true,
             Listening::Stop => self.listening = false,
             Listening::Keep => {}
+        }
+        if wanted.slots == 0 {
+            // Only the notifications were stopped: there is to be a look as soon as a slot is free.
+            self.look = true;
+            return;
         }
         let filled = got >= wanted.slots;
         self.full_claims = Some(if filled { self.full_claims.unwrap_or(0).saturating_add(1) } else { 0 });
@@ -58,33 +64,37 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn claim(queue: &mut Queue, got: usize) {
-        let wanted = Wanted { queue: queue.name.clone(), slots: queue.free(), listening: queue.listening_change() };
+    /// One call, and the steps that it brought running.
+    fn claim(queue: &mut Queue, got: usize) -> Wanted {
+        let wanted = queue.wanted().expect("there is something to ask");
         queue.claimed(&wanted, got);
+        queue.running += got;
+        wanted
     }
 
     #[test]
     fn a_queue_that_ran_dry_is_listened_to_and_looked_at_once_more() {
         let mut queue = Queue::new("q", 4);
-        assert_eq!(queue.listening_change(), Listening::Keep);
-        claim(&mut queue, 1);
-        assert!(queue.look && queue.listening_change() == Listening::Start);
-        claim(&mut queue, 0);
-        assert!(!queue.look && queue.listening && queue.listening_change() == Listening::Keep);
+        assert_eq!(claim(&mut queue, 1).listening, Listening::Keep);
+        assert_eq!(claim(&mut queue, 0).listening, Listening::Start);
+        assert!(queue.wanted().is_none(), "now it waits to be told");
+        queue.look = true;
+        assert_eq!(claim(&mut queue, 0).listening, Listening::Keep);
     }
 
     #[test]
-    fn a_queue_that_stays_full_is_no_longer_listened_to() {
-        let mut queue = Queue::new("q", 4);
+    fn a_queue_whose_slots_are_full_is_not_listened_to() {
+        let mut queue = Queue::new("q", 2);
         claim(&mut queue, 0);
         claim(&mut queue, 0);
-        for _ in 0..BUSY_AFTER {
-            assert!(queue.listening);
-            claim(&mut queue, 4);
-            assert!(queue.look);
-        }
-        assert_eq!(queue.listening_change(), Listening::Stop);
-        claim(&mut queue, 4);
-        assert!(!queue.listening);
+        queue.look = true;
+        claim(&mut queue, 2);
+        let wanted = claim(&mut queue, 0);
+        assert_eq!((wanted.slots, wanted.listening), (0, Listening::Stop));
+        assert!(queue.wanted().is_none(), "no slot is free");
+        queue.running = 1;
+        assert_eq!(queue.wanted().map(|w| w.slots), Some(1), "it looks by itself");
+        assert_eq!(claim(&mut queue, 0).listening, Listening::Keep);
+        assert_eq!(claim(&mut queue, 0).listening, Listening::Start);
     }
 }
