@@ -15,6 +15,7 @@ mod running;
 mod shutting_down;
 mod starting;
 mod tls;
+mod waiting;
 
 /// Not a test: the entry of the worker processes that tests start. Does nothing unless one of them did.
 #[test]

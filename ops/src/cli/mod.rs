@@ -26,14 +26,20 @@ struct Context {
 
 const AFTER_HELP: &str = "\
 Examples:
-  longhaul up                                      everything on this machine, PostgreSQL included
-  longhaul migrate                                 install or upgrade in the database of DATABASE_URL
+  longhaul up                        all of it here, PostgreSQL included
+  longhaul migrate                   install in the database of DATABASE_URL
   longhaul flow deploy order.yaml
   longhaul start order '{\"id\": 7}' --wait
   longhaul list --state failed --json
 
-Exit codes: 0 done; 1 the run failed, or another error; 2 wrong usage or input; 3 not found; 4 refused in the present
-state; 5 the database cannot be reached; 124 not finished within --timeout.";
+Exit codes:
+  0    done
+  1    the run failed, or another error
+  2    wrong usage or input
+  3    not found
+  4    refused in the present state
+  5    the database cannot be reached
+  124  not finished within --timeout";
 
 /// A durable job queue and workflow backend on PostgreSQL.
 #[derive(Debug, Parser)]

@@ -108,8 +108,9 @@ Examples:
   longhaul worker --allow-command sha256sum --allow-command gzip
   longhaul worker --queue default=32 --queue mail=4 --heartbeat 10s
 
-SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace allows, and hands the rest back with no attempt
-consumed. A second signal ends it at once.")]
+SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace
+allows, and hands the rest back with no attempt consumed. A second signal
+ends it at once.")]
 pub(super) struct WorkerCommand {
     #[command(flatten)]
     work: WorkArguments,

@@ -24,7 +24,7 @@ use super::{
 Examples:
   longhaul list --flow order --state failed
   longhaul list --limit 1000 --json | jq -r .id
-  longhaul list --before 019b…                     the page after the one that ended with this run")]
+  longhaul list --before 019b…       the page after the one that ended there")]
 pub(super) struct List {
     /// Runs of this flow only.
     #[arg(long)]
@@ -160,7 +160,9 @@ impl Show {
 /// Options of `wait`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints each run's output when it has ended. Exit code 0: all completed; 1: some failed or were cancelled; 124: --timeout.")]
+Prints each run's output when it has ended.
+
+Exit codes: 0 all completed, 1 some failed or were cancelled, 124 --timeout.")]
 pub(super) struct Wait {
     /// Ids of the runs.
     #[arg(required = true, value_name = "RUN")]

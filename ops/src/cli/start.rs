@@ -19,14 +19,14 @@ Examples:
   longhaul start order '{\"id\": 7}'
   longhaul start order @order.json --name 'Order 7' --priority -10 --wait
   longhaul start remind '\"call back\"' --delay 2h
-  longhaul start order --lines orders.jsonl        one run for each line of the file; - is standard input")]
+  longhaul start order --lines orders.jsonl    one run for each line of it")]
 pub(super) struct StartCommand {
     /// Name of the flow.
     flow: String,
     /// The input: JSON, or @FILE, or - for standard input; {} by default.
     #[arg(conflicts_with = "lines")]
     input: Option<String>,
-    /// Start one run for each line of this file, each line a JSON value.
+    /// Start one run for each line of this file, each line a JSON value; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait"])]
     lines: Option<PathBuf>,
     /// A name for people.

@@ -19,8 +19,8 @@ Examples:
   longhaul up
   longhaul up --data /var/lib/longhaul --workers 4 --allow-command sha256sum
 
-The data stays in the folder: the next `up` goes on where this one stopped. Started by root, PostgreSQL runs as user
-postgres or nobody.")]
+The data stays in the folder: the next `up` goes on where this one stopped.
+Started by root, PostgreSQL runs as user postgres or nobody.")]
 pub(super) struct Up {
     /// Folder of the data.
     #[arg(long, default_value = ".longhaul", value_name = "FOLDER")]
