@@ -37,6 +37,13 @@ impl RunHandle {
         self.client.get(self.id).await
     }
 
+    /// Stops the run: once this has returned, no step of it is claimed any more, and handlers of it that run are stopped.
+    /// Refused, with its state, when the run has ended; so is, after a lost answer, the repetition of a stop that was made.
+    pub async fn stop(&self) -> Result<(), Error> {
+        let database = self.client.database();
+        database.calls().await?.stop_run(database.tenant(), self.id).await
+    }
+
     /// Waits until the run has ended, however it ended; `None` when it has not within `timeout`.
     pub async fn wait(&self, timeout: Duration) -> Result<Option<RunInfo>, Error> {
         let deadline = Instant::now() + timeout;

@@ -9,7 +9,7 @@ declare
   v_schema   text := current_schema();
   v_hot      constant text[] := array[
     'claim', 'claim_lane', 'claimed_steps', 'complete', 'end_attempts', 'end_runs', 'expire_leases', 'fire_timers',
-    'forgotten_leases', 'heartbeat', 'lock_runs', 'refused_items', 'settle_attempts', 'start_runs', 'unblock_successors'];
+    'forgotten_leases', 'heartbeat', 'lock_runs', 'refused_items', 'settle_attempts', 'start_runs', 'stop_run', 'unblock_successors'];
 begin
   for v_function in
     select p.oid::regprocedure from pg_proc p where p.pronamespace = v_schema::regnamespace and p.prokind = 'f' and p.provolatile <> 'i'

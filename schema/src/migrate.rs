@@ -19,6 +19,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("deploy.sql", include_str!("../sql/deploy.sql")),
     ("wake.sql", include_str!("../sql/wake.sql")),
     ("run_end.sql", include_str!("../sql/run_end.sql")),
+    ("stop.sql", include_str!("../sql/stop.sql")),
     ("start.sql", include_str!("../sql/start.sql")),
     ("claim.sql", include_str!("../sql/claim.sql")),
     ("complete.sql", include_str!("../sql/complete.sql")),

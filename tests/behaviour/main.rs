@@ -14,6 +14,7 @@ mod plans;
 mod running;
 mod shutting_down;
 mod starting;
+mod stopping;
 mod tls;
 mod waiting;
 

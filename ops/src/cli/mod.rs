@@ -76,6 +76,8 @@ enum Command {
     List(runs::List),
     /// Show a run with its steps.
     Show(runs::Show),
+    /// Stop live runs.
+    Stop(runs::Stop),
     /// Wait until runs have ended.
     Wait(runs::Wait),
     /// Check connection, installation and state.
@@ -111,6 +113,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,
         Command::Show(show) => show.run(context).await,
+        Command::Stop(stop) => stop.run(context).await,
         Command::Wait(wait) => wait.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
     }

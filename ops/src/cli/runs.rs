@@ -157,6 +157,40 @@ impl Show {
     }
 }
 
+/// Options of `stop`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Steps that wait are cancelled at once; handlers that run are stopped. Refused
+(exit code 4) when a run has ended; the others are stopped all the same.")]
+pub(super) struct Stop {
+    /// Ids of the runs.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<Uuid>,
+}
+
+impl Stop {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.connection.client().await?;
+        let mut outcome = Ok(());
+        for id in self.runs {
+            match client.run(id).stop().await {
+                Ok(()) if context.output.json => {
+                    context.output.json(&json!({ "id": id, "state": RunState::Cancelled }))
+                }
+                Ok(()) => context.output.line(&format!("{id} stopped.")),
+                Err(error) => {
+                    if outcome.is_err() {
+                        eprintln!("error: {error}");
+                    } else {
+                        outcome = Err(error.into());
+                    }
+                }
+            }
+        }
+        outcome
+    }
+}
+
 /// Options of `wait`.
 #[derive(Debug, Args)]
 #[command(after_help = "\

@@ -74,6 +74,13 @@ async fn a_flow_in_a_file_goes_from_deployment_to_its_output() {
     let waited = json_lines(&installation.longhaul(&["wait", id, "--json"]).await);
     assert_eq!(waited[0]["state"], "completed");
 
+    let later = json_lines(&installation.longhaul(&["start", "shout", "{}", "--delay", "1h", "--json"]).await);
+    let later = later[0]["id"].as_str().unwrap();
+    assert_eq!(stdout(&installation.longhaul(&["stop", later]).await), format!("{later} stopped.\n"));
+    let again = installation.longhaul(&["stop", later]).await;
+    assert_eq!(again.status.code(), Some(4));
+    assert!(stderr(&again).contains("is cancelled and cannot be stopped"), "{}", stderr(&again));
+
     let lines = folder.path().join("lines.jsonl");
     std::fs::write(&lines, "{\"name\": \"a\"}\n\n{\"name\": \"b\"}\n").unwrap();
     let many = installation.longhaul(&["start", "shout", "--lines", lines.to_str().unwrap()]).await;
@@ -146,6 +153,7 @@ async fn exit_codes_tell_what_went_wrong() {
         (vec!["start", "shout", "{}", "--priority", "5000"], 2, "priority"),
         (vec!["start", "shout", "@/nowhere"], 2, "/nowhere"),
         (vec!["show", nobody], 3, nobody),
+        (vec!["stop", nobody], 3, nobody),
         (vec!["show", "no-id"], 2, "invalid value"),
         (vec!["list", "--state", "sleepy"], 2, "is not a state of a run"),
         (vec!["wait", nobody], 3, nobody),

@@ -8,6 +8,7 @@ mod inspect;
 mod read;
 mod start;
 mod state;
+mod steer;
 mod worker;
 
 use std::sync::Arc;
