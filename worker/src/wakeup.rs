@@ -14,7 +14,9 @@ pub(crate) async fn run(database: Database, channel: String, heartbeat: Arc<Noti
         match database.listen(&channel).await {
             Ok(mut listener) => {
                 backoff = Backoff::default();
-                // What was sent before we listened is lost, and the server may have forgotten that we want to be told.
+                // What was sent before we listened is lost: work, and leases that were taken away. And the server may have
+                // forgotten that we want to be told.
+                heartbeat.notify_one();
                 if events.send(Event::Reconnected).await.is_err() {
                     return;
                 }
