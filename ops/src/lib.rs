@@ -11,3 +11,4 @@ pub mod cli;
 pub mod embedded;
 pub mod flow_file;
 pub mod handlers;
+mod parent;

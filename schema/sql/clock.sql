@@ -48,7 +48,7 @@ comment on function uuid_at(timestamptz) is 'The lowest UUIDv7 of a time: bounds
 
 create or replace function id_bounds(p_ids uuid[], out lo uuid, out hi uuid)
 language sql immutable as $$
-  with sorted as materialized (select array(select x from unnest(p_ids) x order by x) as ids)
+  with sorted as materialized (select array(select x from unnest(p_ids) x where x is not null order by x) as ids)
   select s.ids[1], s.ids[cardinality(s.ids)] from sorted s
 $$;
 comment on function id_bounds(uuid[]) is

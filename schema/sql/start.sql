@@ -22,7 +22,8 @@ declare
   -- Clients count compact text, which the database does not see: it lets pass what may be that, in its own form.
   v_max      bigint := setting_value('max_payload_bytes');
   v_items    new_run[];
-  v_refused  new_run[];
+  v_refused  uuid[];
+  v_refusals text[];
   v_created  uuid[];
 begin
   select f.* into v_flow from flow f
@@ -36,33 +37,32 @@ begin
     raise exception using errcode = 'LH001', message = 'as many ids as inputs are needed';
   end if;
 
-  select array_agg((i.id, coalesce(i.input, 'null'), i.name, i.priority::smallint,
-                    coalesce(i.start_at, v_now) + coalesce(i.delay_ms, 0) * interval '1 millisecond')::new_run)
-  into v_items
-  from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms) i(id, input, name, priority, start_at, delay_ms);
   select b.lo, b.hi into v_lo, v_hi from id_bounds(p_ids) b;
 
   -- What is wrong with an item concerns that item alone.
-  select array_agg(i) into v_refused from unnest(v_items) i
-  where i.id is null or i.id < v_first or i.id > v_last or pg_column_size(i.input) > 2 * v_max
-     or i.priority not between -1000 and 1000 or length(i.name) > 200;
-  if v_refused is not null then
-    select array_agg(i) into v_items from unnest(v_items) i
-    where not (i.id is null or i.id < v_first or i.id > v_last or pg_column_size(i.input) > 2 * v_max
-               or coalesce(i.priority not between -1000 and 1000, false) or coalesce(length(i.name) > 200, false));
-    return query
-    select i.id, false,
+  with judged as (
+    select i.*,
       case when i.id is null then 'a run needs an id'
            when i.id < v_first or i.id > v_last then
              format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
            when pg_column_size(i.input) > 2 * v_max then
              format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
            when length(i.name) > 200 then 'the name has more than 200 characters'
-           else format('priority must be from -1000 to 1000, not %s', i.priority) end
-    from unnest(v_refused) i;
-    if v_items is null then
-      return;
-    end if;
+           when i.priority not between -1000 and 1000 then format('priority must be from -1000 to 1000, not %s', i.priority)
+      end as refusal
+    from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms) i(id, input, name, priority, start_at, delay_ms)
+  )
+  select
+    array_agg((j.id, coalesce(j.input, 'null'), j.name, case when j.refusal is null then j.priority end,
+               coalesce(j.start_at, v_now) + coalesce(j.delay_ms, 0) * interval '1 millisecond')::new_run)
+      filter (where j.refusal is null),
+    array_agg(j.id) filter (where j.refusal is not null),
+    array_agg(j.refusal) filter (where j.refusal is not null)
+  into v_items, v_refused, v_refusals
+  from judged j;
+  return query select r.id, false, r.refusal from unnest(v_refused, v_refusals) r(id, refusal);
+  if v_items is null then
+    return;
   end if;
 
   -- An id that is there already is the rare case (the caller asks again after a lost answer), so it alone pays for

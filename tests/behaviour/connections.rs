@@ -48,10 +48,7 @@ async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
         barrier.rollback().await.unwrap();
         drop(connection);
 
-        eventually("all are done", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
-        })
-        .await;
+        db.until_all_completed().await;
         assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
         assert_eq!(worker.stop().await.lost, 0);
     })
@@ -76,10 +73,7 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
         barrier.rollback().await.unwrap();
         drop(connection);
 
-        eventually("all are done", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
-        })
-        .await;
+        db.until_all_completed().await;
         assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1, "nothing was done twice");
         assert_eq!(db.value::<i64>("select count(*) from longhaul.attempt").await, 0);
         assert_eq!(worker.stop().await.lost, 0);
@@ -153,10 +147,7 @@ async fn claim_with_a_lost_answer(then: Then) {
         lose_answer(&db, &proxy, barrier, "select count(*) = 10 from longhaul.lease", then).await;
 
         // Its lease lives for 90 s: the steps come back because the worker asks for them.
-        eventually("all are done", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
-        })
-        .await;
+        db.until_all_completed().await;
         assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
         assert_eq!(worker.stop().await.lost, 0);
     })

@@ -190,10 +190,7 @@ async fn many_workers_do_every_step_once() {
         let workers: Vec<_> = (0..6)
             .map(|_| db.spawn(db.worker().handler("nothing", nothing).unwrap().queue("default", 50).unwrap()))
             .collect();
-        eventually("all runs have completed", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
-        })
-        .await;
+        db.until_all_completed().await;
         let mut settled = 0;
         for worker in workers {
             let summary = worker.stop().await;
@@ -229,10 +226,7 @@ async fn a_worker_runs_no_more_steps_at_a_time_than_it_has_slots() {
         };
         client.start_many("slow", 0..100).await.unwrap();
         let worker = db.spawn(db.worker().handler("slow", slow).unwrap().queue("default", 7).unwrap());
-        eventually("all are done", || async {
-            db.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
-        })
-        .await;
+        db.until_all_completed().await;
         worker.stop().await;
         assert_eq!(most.load(Ordering::SeqCst), 7);
     })

@@ -175,6 +175,33 @@ async fn one_bad_item_of_a_batch_is_refused_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn by_sql_as_well_one_bad_item_is_refused_alone() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "h")).await;
+        // No id, and a priority that no smallint holds.
+        let refused: Vec<String> = db
+            .database
+            .connection()
+            .await
+            .unwrap()
+            .query(
+                "select refusal from longhaul.start_runs('default', 'one', null,
+                   array[longhaul.new_run_id(), null, longhaul.new_run_id()], array['1', '2', '3']::jsonb[],
+                   p_priorities => array[0, 0, 100000])",
+                &[],
+            )
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.get(0))
+            .collect();
+        assert_eq!(refused, ["a run needs an id", "priority must be from -1000 to 1000, not 100000"]);
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_started_is_refused_with_the_reason() {
     with_database(|db| async move {
         let client = db.client().await;

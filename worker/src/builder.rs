@@ -14,6 +14,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) name: String,
+    pub(crate) host: String,
     pub(crate) queues: Vec<(String, usize)>,
     pub(crate) heartbeat: Duration,
     pub(crate) lease: Duration,
@@ -33,8 +34,10 @@ pub struct WorkerBuilder {
 
 impl WorkerBuilder {
     fn new(config: &Config) -> Self {
+        let host = hostname();
         let settings = Settings {
-            name: hostname(),
+            name: host.clone(),
+            host,
             queues: Vec::new(),
             heartbeat: Duration::from_secs(30),
             lease: Duration::ZERO,

@@ -100,11 +100,10 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
     let queues: Vec<&str> = settings.queues.iter().map(|(name, _)| name.as_str()).collect();
     let handlers: Vec<&str> = registry.names().collect();
     let slots: usize = settings.queues.iter().map(|(_, slots)| slots).sum();
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let worker = NewWorker {
         tenant: database.tenant(),
         name: &settings.name,
-        host: host.trim(),
+        host: &settings.host,
         pid: i32::try_from(std::process::id()).unwrap_or(0),
         version: env!("CARGO_PKG_VERSION"),
         queues: &queues,

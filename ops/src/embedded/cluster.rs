@@ -15,6 +15,7 @@ use super::{
     Binaries, EmbeddedError,
     owner::{self, Owner},
 };
+use crate::parent::end_with_parent;
 
 /// Name of the superuser and of the database that a new cluster gets.
 const NAME: &str = "longhaul";
@@ -190,7 +191,8 @@ impl Cluster {
         let errors = log.try_clone().map_err(EmbeddedError::io("opening the log"))?;
         // A group of its own: Ctrl-C in the terminal is for us, and we stop the server when everything else has ended.
         postgres.stdout(log).stderr(errors).process_group(0);
-        owner::end_with_parent(&mut postgres);
+        // SIGINT is PostgreSQL's fast shutdown. Where the system cannot do this, the next start stops what was left running.
+        end_with_parent(&mut postgres, libc::SIGINT);
 
         let (ended_out, ended) = mpsc::channel();
         let (pid_out, pid) = tokio::sync::oneshot::channel();

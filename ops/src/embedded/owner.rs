@@ -84,24 +84,6 @@ pub(super) fn reachable(owner: Option<Owner>, wanted: &Path) -> Result<PathBuf, 
     Ok(other)
 }
 
-/// The process ends with the thread that started it; `SIGINT` is PostgreSQL's fast shutdown.
-#[cfg(target_os = "linux")]
-pub(super) fn end_with_parent(command: &mut Command) {
-    let prepare = || {
-        // SAFETY: prctl with these arguments only sets a property of the calling process, and is async-signal-safe.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGINT) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: the closure runs between fork and exec, and calls nothing but prctl.
-    unsafe { command.pre_exec(prepare) };
-}
-
-/// Elsewhere the next start finds what was left running, and stops it.
-#[cfg(not(target_os = "linux"))]
-pub(super) fn end_with_parent(_: &mut Command) {}
-
 /// Sends a signal; false when there is no such process.
 pub(super) fn signal(pid: u32, signal: libc::c_int) -> bool {
     // SAFETY: kill has no memory preconditions.

@@ -26,6 +26,7 @@ use tokio::{
 };
 
 use super::template::Templates;
+use crate::parent::end_with_parent;
 
 /// Most bytes of standard output; the step's output must fit into the database's limit anyway.
 const MAX_STDOUT: u64 = 16 * 1024 * 1024;
@@ -110,30 +111,13 @@ async fn run(context: &StepContext, input: &Value, allowed: &[String]) -> Result
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A group of its own, so that its children can be killed with it.
     command.process_group(0).kill_on_drop(true);
-    die_with_worker(&mut command);
+    // A worker that is killed cannot kill its programs; the system does it. The program's own children live on: one that has
+    // some should watch its parent, or keep to a timeout.
+    end_with_parent(command.as_std_mut(), libc::SIGKILL);
     let child =
         command.spawn().map_err(|e| StepError::retry(format!("{} cannot be started: {e}", settings.program)))?;
     finish(Group(child), &settings, input).await
 }
-
-/// A worker that is killed cannot kill its programs; the system does it. Its children's children live on: a program that has
-/// some should watch its own parent, or keep to a timeout.
-#[cfg(target_os = "linux")]
-fn die_with_worker(command: &mut Command) {
-    let prepare = || {
-        // SAFETY: prctl with these arguments only sets a property of the calling process, and is async-signal-safe.
-        match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: the closure runs between fork and exec, and calls nothing but prctl.
-    unsafe { command.pre_exec(prepare) };
-}
-
-/// Elsewhere programs outlive a worker that is killed, until they end by themselves.
-#[cfg(not(target_os = "linux"))]
-fn die_with_worker(_: &mut Command) {}
 
 /// An argument with a NUL in it would be refused by the system with a message that names neither.
 fn checked(text: String) -> Result<String, StepError> {

@@ -12,6 +12,8 @@ use longhaul_ops::embedded::shared_for_tests;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::wait::eventually;
+
 const TEMPLATE: &str = "longhaul_test_template";
 
 static TEMPLATE_MADE: OnceCell<()> = OnceCell::const_new();
@@ -114,6 +116,14 @@ impl TestDb {
     /// Deploys a flow of one step named `a`.
     pub async fn deploy_single(&self, flow: &str, step: Step) {
         self.client().await.deploy(&Flow::new(flow, 1).step(step)).await.expect("deploy");
+    }
+
+    /// Waits until every run has completed.
+    pub async fn until_all_completed(&self) {
+        eventually("all runs have completed", || async {
+            self.value::<i64>("select count(*) from longhaul.run where state <> 'completed'").await == 0
+        })
+        .await;
     }
 
     /// A worker that notices things soon.
