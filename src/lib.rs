@@ -49,6 +49,10 @@
 
 pub use longhaul_scheduler::{BulkStarted, Client, RunHandle, Scheduler, Start};
 pub use longhaul_schema::{
-    Config, Database, Error, Flow, Payload, Retry, SchemaName, Span, Step, calls, connect, migrate,
+    Approval, Budget, Config, Database, Error, Exceeded, Flow, OnFailure, OnTimeout, Pauses, Payload, Phase, Retry,
+    SchemaName, Span, Step, WaitSignal, calls, connect, migrate,
 };
-pub use longhaul_worker::{Handler, Registry, StepContext, StepError, Summary, Worker, WorkerBuilder, shutdown_signal};
+pub use longhaul_worker::{
+    Branch, Decision, Handler, Policy, Question, Registry, Signalled, StepContext, StepError, Summary, Verdict, Worker,
+    WorkerBuilder, branch, shutdown_signal,
+};

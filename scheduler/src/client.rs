@@ -2,7 +2,10 @@
 
 use longhaul_schema::{
     Config, Database, Flow, Payload,
-    calls::{AttemptInfo, Deployed, Executor, FlowInfo, NewRun, RunFilter, RunInfo, StepInfo},
+    calls::{
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, NewRun, NewSignal,
+        Question, RunFilter, RunInfo, StepInfo, TimelineEntry,
+    },
     migrate,
 };
 use serde::Serialize;
@@ -136,6 +139,91 @@ impl Client {
     pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptInfo>, Error> {
         self.get(run).await?;
         self.database.retrying(|calls| async move { calls.list_attempts(run).await }).await
+    }
+
+    /// What happened to a run, when, and by whom.
+    pub async fn timeline(&self, run: Uuid) -> Result<Vec<TimelineEntry>, Error> {
+        self.run(run).timeline().await
+    }
+
+    // Signals, questions, dead letters -------------------------------------------------------------------------------
+
+    /// Sends a signal to a topic and key: one waiter consumes it, now or later. Without an idempotency key of its own it is
+    /// given one, so that it is one signal also when the answer was lost.
+    pub async fn send_signal(&self, key: &str, signal: NewSignal) -> Result<i64, Error> {
+        let tenant = self.database.tenant();
+        let signal = &NewSignal {
+            idempotency_key: signal.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())),
+            ..signal
+        };
+        self.database.retrying(|calls| async move { calls.send_signal(tenant, key, signal).await }).await
+    }
+
+    /// Reports that outside work has completed (`Ok`) or failed (`Err`): answers every wait for the topic and key, now and
+    /// later. The first report counts, a second changes nothing.
+    pub async fn complete_external(
+        &self,
+        topic: &str,
+        key: &str,
+        outcome: Result<&Payload, &Payload>,
+    ) -> Result<i64, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.complete_external(tenant, topic, key, outcome).await }).await
+    }
+
+    /// Sends a signal to every live run, of one flow or with certain metadata if asked. Returns to how many.
+    pub async fn broadcast(
+        &self,
+        signal: NewSignal,
+        flow: Option<&str>,
+        metadata: Option<&Payload>,
+    ) -> Result<i64, Error> {
+        let tenant = self.database.tenant();
+        let signal = &NewSignal {
+            idempotency_key: signal.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())),
+            ..signal
+        };
+        self.database
+            .retrying(|calls| async move { calls.broadcast_signal(tenant, signal, flow, metadata).await })
+            .await
+    }
+
+    /// Open questions, of one run if asked; longest first.
+    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<Question>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.questions(tenant, run).await }).await
+    }
+
+    /// Steps that used up their attempts, oldest first; `filter.tenant` is ignored.
+    pub async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetter>, Error> {
+        let filter = &self.mine(filter);
+        self.database.retrying(|calls| async move { calls.dead_letters(filter).await }).await
+    }
+
+    /// Retries the failed runs of dead letters. Returns how many runs.
+    pub async fn retry_dead_letters(&self, filter: &DeadLetterFilter, by: Option<&str>) -> Result<i64, Error> {
+        self.database.calls().await?.retry_dead_letters(&self.mine(filter), by).await
+    }
+
+    /// Takes dead letters off the list; their runs stay as they are. Returns how many.
+    pub async fn discard_dead_letters(&self, filter: &DeadLetterFilter, by: Option<&str>) -> Result<i64, Error> {
+        self.database.calls().await?.discard_dead_letters(&self.mine(filter), by).await
+    }
+
+    fn mine(&self, filter: &DeadLetterFilter) -> DeadLetterFilter {
+        DeadLetterFilter { tenant: self.database.tenant().into(), ..filter.clone() }
+    }
+
+    /// How two versions of a flow differ.
+    pub async fn flow_difference(&self, name: &str, from: i32, to: i32) -> Result<Vec<Difference>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.flow_difference(tenant, name, from, to).await }).await
+    }
+
+    /// How many live runs each version of a flow has; versions without any are left out.
+    pub async fn live_versions(&self, name: &str) -> Result<Vec<(i32, i64)>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.live_versions(tenant, name).await }).await
     }
 
     /// One sentence that says why a step is not running.

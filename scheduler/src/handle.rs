@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use longhaul_schema::{
-    Payload,
-    calls::{RunInfo, RunState},
+    Calls, Payload,
+    calls::{Answer, Asking, NewSignal, Operation, RunInfo, RunState, TimelineEntry},
+    connect::Connection,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use crate::{Client, Error};
@@ -37,11 +38,130 @@ impl RunHandle {
         self.client.get(self.id).await
     }
 
-    /// Stops the run: once this has returned, no step of it is claimed any more, and handlers of it that run are stopped.
-    /// Refused, with its state, when the run has ended; so is, after a lost answer, the repetition of a stop that was made.
+    // Operations ---------------------------------------------------------------------------------------------------
+    //
+    // Each is one transition, refused with the run's state when that does not allow it. Repeated after a lost answer, it
+    // is carried out once.
+
+    /// Carries out an operation, with who asks and what state or revision is expected. Returns the run's revision.
+    pub async fn operate(&self, operation: Operation, asking: Asking) -> Result<i32, Error> {
+        let tenant = self.client.database().tenant();
+        let asking = Asking { request: asking.request.or_else(|| Some(Uuid::now_v7())), ..asking };
+        let (id, operation, asking) = (self.id, &operation, &asking);
+        self.client.database().retrying(|calls| async move { calls.operate(tenant, id, operation, asking).await }).await
+    }
+
+    async fn simply(&self, operation: Operation) -> Result<(), Error> {
+        self.operate(operation, Asking::default()).await.map(|_| ())
+    }
+
+    /// Starts a pending run now.
+    pub async fn start(&self) -> Result<(), Error> {
+        self.simply(Operation::Start).await
+    }
+
+    /// Pauses the run: once this has returned, no step of it is claimed; steps that run are let finish.
+    pub async fn pause(&self) -> Result<(), Error> {
+        self.simply(Operation::Pause).await
+    }
+
+    /// Lets a paused run go on.
+    pub async fn resume(&self) -> Result<(), Error> {
+        self.simply(Operation::Resume(None)).await
+    }
+
+    /// Lets a run go on that a step has interrupted, with data for that step.
+    pub async fn resume_with(&self, data: &impl Serialize) -> Result<(), Error> {
+        self.simply(Operation::Resume(Some(self.client.payload(data)?))).await
+    }
+
+    /// Stops the run and its children: once this has returned, no step of it is claimed any more, and handlers of it that
+    /// run are stopped.
     pub async fn stop(&self) -> Result<(), Error> {
-        let database = self.client.database();
-        database.calls().await?.stop_run(database.tenant(), self.id).await
+        self.simply(Operation::Stop).await
+    }
+
+    /// Gives the run a name, or takes it away.
+    pub async fn rename(&self, name: Option<&str>) -> Result<(), Error> {
+        self.simply(Operation::Rename(name.map(Into::into))).await
+    }
+
+    /// Sets keys of the run's metadata; null takes a key away.
+    pub async fn annotate(&self, metadata: &impl Serialize) -> Result<(), Error> {
+        self.simply(Operation::Annotate(self.client.payload(metadata)?)).await
+    }
+
+    /// Leaves an ended run out of lists.
+    pub async fn dismiss(&self) -> Result<(), Error> {
+        self.simply(Operation::Dismiss).await
+    }
+
+    /// Puts a dismissed run back into lists.
+    pub async fn undismiss(&self) -> Result<(), Error> {
+        self.simply(Operation::Undismiss).await
+    }
+
+    /// Goes on with a failed or stopped run from the steps that failed or were cancelled; each has all its attempts again.
+    pub async fn retry(&self) -> Result<(), Error> {
+        self.simply(Operation::Retry).await
+    }
+
+    /// Starts a new run of the same flow version that takes over what was done before a step, and does that step and all
+    /// that follows it again.
+    pub async fn fork(&self, step: &str) -> Result<RunHandle, Error> {
+        self.fork_with(step, None, Asking::default()).await
+    }
+
+    /// As [`RunHandle::fork`], with another input for the steps that are done again, and with who asks and what is expected.
+    pub async fn fork_with(&self, step: &str, input: Option<Payload>, asking: Asking) -> Result<RunHandle, Error> {
+        let tenant = self.client.database().tenant();
+        let (id, new, input, asking) = (self.id, Uuid::now_v7(), input.as_ref(), &asking);
+        let fork = |calls: Calls<Connection>| async move { calls.fork_run(tenant, id, step, input, new, asking).await };
+        Ok(self.client.run(self.client.database().retrying(fork).await?))
+    }
+
+    // Signals and questions ----------------------------------------------------------------------------------------
+
+    /// Sends a signal to the run; it is kept until the run waits for its topic. Refused when the run has ended.
+    pub async fn signal(&self, topic: &str, payload: &impl Serialize) -> Result<i64, Error> {
+        // Repeated after a lost answer it must still be one signal.
+        let key = Uuid::now_v7().to_string();
+        let signal = NewSignal::new(topic, self.client.payload(payload)?);
+        self.send(NewSignal { idempotency_key: Some(key), ..signal }).await
+    }
+
+    /// Sends a signal with options: idempotency key, how long it is kept, whether a finished run keeps it.
+    pub async fn send(&self, signal: NewSignal) -> Result<i64, Error> {
+        let tenant = self.client.database().tenant();
+        let (id, signal) = (self.id, &signal);
+        self.client.database().retrying(|calls| async move { calls.signal_run(tenant, id, signal).await }).await
+    }
+
+    /// Answers the question that a step of the run asks. True when this call decided, false when the same choice was made
+    /// before.
+    pub async fn decide(&self, answer: Answer, by: Option<&str>) -> Result<bool, Error> {
+        let tenant = self.client.database().tenant();
+        let (id, answer) = (self.id, &answer);
+        self.client.database().retrying(|calls| async move { calls.decide(tenant, id, answer, by).await }).await
+    }
+
+    /// Approves the step that asks for approval, by this person.
+    pub async fn approve(&self, step: &str, by: &str) -> Result<bool, Error> {
+        self.decide(Answer { step: step.into(), choice: "approve".into(), data: None }, Some(by)).await
+    }
+
+    /// Rejects the step that asks for approval, by this person: it fails.
+    pub async fn reject(&self, step: &str, by: &str) -> Result<bool, Error> {
+        self.decide(Answer { step: step.into(), choice: "reject".into(), data: None }, Some(by)).await
+    }
+
+    // Waiting and reading ------------------------------------------------------------------------------------------
+
+    /// What happened to the run, when, and by whom.
+    pub async fn timeline(&self) -> Result<Vec<TimelineEntry>, Error> {
+        self.get().await?;
+        let id = self.id;
+        self.client.database().retrying(|calls| async move { calls.timeline(id).await }).await
     }
 
     /// Waits until the run has ended, however it ended; `None` when it has not within `timeout`.

@@ -66,6 +66,18 @@ impl Start {
         self
     }
 
+    /// Only creates the run: it is pending until [`RunHandle::start`].
+    pub fn create_only(mut self) -> Self {
+        self.run.create_only = true;
+        self
+    }
+
+    /// With metadata: an object to find the run by and to show its progress.
+    pub fn metadata(mut self, metadata: &impl Serialize) -> Result<Self, Error> {
+        self.run.metadata = Some(Payload::new(metadata)?);
+        Ok(self)
+    }
+
     /// Not before so long from now, by the database's clock.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.run.delay = Some(delay);

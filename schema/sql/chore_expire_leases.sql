@@ -38,7 +38,7 @@ begin
     returning l
   )
   select array_agg(((c.l).run_id, (c.l).seq, (c.l).attempt, (c.l).worker_id, (c.l).claimed_at, (c.l).failures, 'expired',
-                    jsonb_build_object('message', format('worker %s stopped its heartbeat', (c.l).worker_id)), true, 0)::ended_attempt)
+                    jsonb_build_object('message', format('worker %s stopped its heartbeat', (c.l).worker_id)), true, 0, null)::ended_attempt)
   into v_ended from closed c;
   if v_ended is null then
     return 0;

@@ -7,7 +7,6 @@ declare
   v_lo    uuid;
   v_hi    uuid;
   v_due   timer[];
-  v_lanes integer[];
 begin
   with due as (
     delete from timer t
@@ -21,15 +20,11 @@ begin
   end if;
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(v_due) x)) b;
 
-  with ready as (
-    insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
-    select d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures
+  -- A run that is paused or goes on right now waits for these timers, which are ours: its state stays as it is read here.
+  perform place_ready(array(
+    select (d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures)::task
     from unnest(v_due) d
-    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi
-    returning lane_id
-  )
-  select array_agg(r.lane_id) into v_lanes from ready r;
-  perform wake(v_lanes, cardinality(v_lanes));
+    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi));
   return cardinality(v_due);
 end $$;
 comment on function fire_timers(integer) is

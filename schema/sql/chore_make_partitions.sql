@@ -29,11 +29,13 @@ declare
   v_end  timestamptz := clock_timestamp() + (1 + setting_value('partitions_ahead') * v_days) * interval '1 day';
   v_made bigint := 0;
   v_to   timestamptz;
+  v_table text;
 begin
   while v_from < v_end loop
     v_to := v_from + v_days * interval '1 day';
-    v_made := v_made + make_partition('run', v_from, v_to)::int + make_partition('step', v_from, v_to)::int
-                     + make_partition('attempt', v_from, v_to)::int;
+    foreach v_table in array array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] loop
+      v_made := v_made + make_partition(v_table, v_from, v_to)::int;
+    end loop;
     v_from := v_to;
   end loop;
   return v_made;
@@ -41,5 +43,5 @@ end $$;
 comment on function make_partitions() is
   'Chore: makes the partitions for the present and the coming periods (settings partition_days, partitions_ahead). Returns how many were made.';
 
-select define_chore('make_partitions', 3600000, 'Makes partitions of run, step and attempt ahead of their time.');
+select define_chore('make_partitions', 3600000, 'Makes partitions of the history ahead of their time.');
 select make_partitions();

@@ -47,8 +47,8 @@ begin
 end $$;
 comment on function claim_lane(bigint, integer, smallint, integer, timestamptz) is 'Claims from one lane at one priority.';
 
-create or replace function claimed_steps(p_leases lease[], p_queues text[])
-returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+create or replace function claimed_steps(p_leases lease[], p_queues text[], p_own boolean[])
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
 language plpgsql stable as $$
 declare
   v_lo uuid;
@@ -56,15 +56,16 @@ declare
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_leases) x)) b;
   return query
-  select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, r.input
-  from unnest(p_leases, p_queues) q(run_id, worker_id, claimed_at, seq, attempt, failures, queue)
+  select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, coalesce(s.input, r.input), coalesce(s.def, l.seq)
+  from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, queue, own)
   cross join lateral (select q.run_id, q.seq, q.attempt, q.failures) l
-  join run r on r.id = l.run_id and r.id between v_lo and v_hi;
+  join run r on r.id = l.run_id and r.id between v_lo and v_hi
+  left join step s on q.own and s.run_id = l.run_id and s.seq = l.seq and s.run_id between v_lo and v_hi;
 end $$;
-comment on function claimed_steps(lease[], text[]) is 'What a worker needs to know of the steps that it holds.';
+comment on function claimed_steps(lease[], text[], boolean[]) is 'What a worker needs to know of the steps that it holds.';
 
 create or replace function claim(p_worker bigint, p_queues text[], p_limits integer[])
-returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
 language plpgsql as $$
 -- Strictly by priority over all lanes of a queue; within a priority the lane whose head waited longest goes first,
 -- and each lane is first in, first out.
@@ -79,6 +80,8 @@ declare
   v_part     lease[];
   v_leases   lease[] := '{}';
   v_of       text[] := '{}';
+  v_own      boolean[] := '{}';
+  v_owns     integer[];
 begin
   if v_worker.state <> 'active' or v_worker.expires_at <= v_now then
     raise exception using errcode = 'LH003',
@@ -94,6 +97,7 @@ begin
     v_lanes := array(
       select l.id from queue q join lane l on l.queue_id = q.id
       where q.tenant = v_worker.tenant and q.name = p_queues[i] and l.handler = any (v_worker.handlers));
+    v_owns := array(select l.id from lane l where l.id = any (v_lanes) and l.own_input);
     v_priority := -32768;
     while v_left > 0 loop
       with head as (
@@ -112,26 +116,28 @@ begin
         v_left := v_left - cardinality(v_part);
         v_leases := v_leases || v_part;
         v_of := v_of || array_fill(p_queues[i], array[cardinality(v_part)]);
+        v_own := v_own || array_fill(v_lane = any (v_owns), array[cardinality(v_part)]);
         exit when v_left <= 0;
       end loop;
     end loop;
   end loop;
 
   if cardinality(v_leases) > 0 then
-    return query select * from claimed_steps(v_leases, v_of);
+    return query select * from claimed_steps(v_leases, v_of, v_own);
   end if;
 end $$;
 comment on function claim(bigint, text[], integer[]) is
-  'Gives a worker up to so many ready steps of each queue (at most 10000 each), with their attempt numbers (fencing tokens) and inputs.';
+  'Gives a worker up to so many ready steps of each queue (at most 10000 each), with their attempt numbers (fencing tokens), inputs, and the numbers of their definitions.';
 
 create or replace function forgotten_leases(p_worker bigint, p_run_ids uuid[], p_seqs integer[])
-returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb)
+returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
 language plpgsql stable as $$
 declare
   v_leases lease[];
   v_queues text[];
+  v_own    boolean[];
 begin
-  select array_agg(l), array_agg(q.name) into v_leases, v_queues
+  select array_agg(l), array_agg(q.name), array_agg(n.own_input) into v_leases, v_queues, v_own
   from lease l
   join step s on s.run_id = l.run_id and s.seq = l.seq
   join lane n on n.id = s.lane_id
@@ -139,7 +145,7 @@ begin
   where l.worker_id = p_worker
     and not exists (select from unnest(p_run_ids, p_seqs) k(run_id, seq) where k.run_id = l.run_id and k.seq = l.seq);
   if v_leases is not null then
-    return query select * from claimed_steps(v_leases, v_queues);
+    return query select * from claimed_steps(v_leases, v_queues, v_own);
   end if;
 end $$;
 comment on function forgotten_leases(bigint, uuid[], integer[]) is

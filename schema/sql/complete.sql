@@ -1,40 +1,6 @@
 -- Completing steps. Room: lease -> none; successors without further blockers: blocked -> task.
 -- Locks: run (ascending), lease, step, task.
 
-create or replace function unblock_successors(p_run_ids uuid[], p_seqs integer[], p_now timestamptz) returns void
-language plpgsql as $$
-declare
-  v_lo    uuid;
-  v_hi    uuid;
-  v_ready task[];
-begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
-  with waiting as (
-    select d.run_id, n.seq, count(*)::int as completed
-    from unnest(p_run_ids, p_seqs) d(run_id, seq)
-    join run r on r.id = d.run_id and r.id between v_lo and v_hi
-    join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
-    cross join lateral unnest(f.successors) n(seq)
-    group by d.run_id, n.seq
-    order by d.run_id, n.seq
-  ), counted as (
-    update step s set blockers = s.blockers - w.completed
-    from waiting w
-    where s.run_id = w.run_id and s.seq = w.seq and s.run_id between v_lo and v_hi and s.outcome is null
-    returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers
-  )
-  select array_agg((c.run_id, task_position(p_now), c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
-  into v_ready
-  from counted c where c.blockers = 0;
-
-  if v_ready is not null then
-    insert into task select t.* from unnest(v_ready) t;
-    perform wake(array(select distinct t.lane_id from unnest(v_ready) t), cardinality(v_ready));
-  end if;
-end $$;
-comment on function unblock_successors(uuid[], integer[], timestamptz) is
-  'Counts completed steps off their successors and makes those ready that wait for nothing more. The caller holds the runs'' locks.';
-
 create or replace function refused_items(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_accepted ended_attempt[])
 returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql stable as $$
@@ -58,14 +24,12 @@ create or replace function complete(p_worker bigint, p_run_ids uuid[], p_seqs in
 returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
-  v_now  timestamptz := clock();
-  v_lo   uuid;
-  v_hi   uuid;
-  v_ids  uuid[];
-  v_seqs integer[];
-  v_done ended_attempt[];
-  v_open integer;
-  v_many boolean;
+  v_now      timestamptz := clock();
+  v_lo       uuid;
+  v_hi       uuid;
+  v_done     ended_attempt[];
+  v_many     boolean;
+  v_children uuid[];
 begin
   if cardinality(p_seqs) is distinct from cardinality(p_run_ids) or cardinality(p_attempts) is distinct from cardinality(p_run_ids)
      or cardinality(p_outputs) is distinct from cardinality(p_run_ids) then
@@ -89,7 +53,7 @@ begin
     where s.run_id = c.run_id and s.seq = c.seq and s.run_id between v_lo and v_hi
     returning s.run_id, s.seq, s.attempt
   )
-  select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null)::ended_attempt) into v_done from written w;
+  select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_done from written w;
 
   if v_done is not null then
     with ended as (
@@ -97,18 +61,21 @@ begin
     ), counted as (
       update run r
       set open_steps = r.open_steps - e.steps,
-          state = case when r.open_steps = e.steps then 'completed' else r.state end,
+          state = case when r.open_steps > e.steps then r.state when r.compensating then 'failed' else 'completed' end,
           ended_at = case when r.open_steps = e.steps then v_now end,
           revision = r.revision + 1
       from ended e
       where r.id = e.run_id and r.id between v_lo and v_hi
-      returning r.open_steps
+      returning r.id, r.open_steps, r.parent_path
     )
-    select bool_or(c.open_steps > 0) into v_many from counted c;
+    select bool_or(c.open_steps > 0), array_agg(c.id) filter (where c.open_steps = 0 and c.parent_path is not null)
+    into v_many, v_children from counted c;
 
     if v_many then
-      select array_agg(d.run_id), array_agg(d.seq) into v_ids, v_seqs from unnest(v_done) d;
-      perform unblock_successors(v_ids, v_seqs, v_now);
+      perform advance(array(select (d.run_id, d.seq)::step_key from unnest(v_done) d));
+    end if;
+    if v_children is not null then
+      perform tell_parents(v_children);
     end if;
   end if;
 

@@ -1,121 +1,5 @@
 -- Deploying flows: a definition is checked, filled in with defaults, and stored for good.
 
-create or replace function valid_handler_name(p_name text) returns boolean
-language sql immutable as $$
-  select p_name ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+){0,9}$' and length(p_name) <= 200
-$$;
-comment on function valid_handler_name(text) is
-  'Letters, digits, _ and -, in at most 10 parts joined by single dots, at most 200 characters.';
-
-create or replace function valid_label(p_name text) returns boolean
-language sql immutable as $$
-  select p_name ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$'
-$$;
-comment on function valid_label(text) is
-  'Names of flows, steps, queues and tenants: letters, digits, ., _ and -, starting with a letter or digit, at most 100 characters.';
-
-create or replace function duration_ms(p_text text, p_place text) returns bigint
-language plpgsql immutable strict as $$
-declare
-  v_part text[] := regexp_match(p_text, '^([0-9]{1,9})(ms|s|m|h|d)$');
-begin
-  if v_part is null then
-    raise exception using errcode = 'LH001',
-      message = format('%s: %L is not a duration; write a whole number and a unit (ms, s, m, h, d), as in "90s"', p_place, p_text);
-  end if;
-  return v_part[1]::bigint * case v_part[2] when 'ms' then 1 when 's' then 1000 when 'm' then 60000 when 'h' then 3600000 else 86400000 end;
-end $$;
-comment on function duration_ms(text, text) is 'Milliseconds of a duration such as 90s; the place is named when it is malformed.';
-
-create or replace function refuse_unknown_keys(p_object jsonb, p_known text[], p_place text) returns void
-language plpgsql immutable as $$
-declare
-  v_key text;
-begin
-  if jsonb_typeof(p_object) is distinct from 'object' then
-    raise exception using errcode = 'LH001', message = format('%s must be an object', p_place);
-  end if;
-  select k into v_key from jsonb_object_keys(p_object) k where k <> all (p_known) order by k limit 1;
-  if found then
-    raise exception using errcode = 'LH001', message = format('%s has an unknown key %L', p_place, v_key);
-  end if;
-end $$;
-comment on function refuse_unknown_keys(jsonb, text[], text) is 'Raises an error that names the place and the first key that is not known.';
-
-create or replace function normal_retry(p_retry jsonb, p_place text) returns jsonb
-language plpgsql immutable as $$
-declare
-  v_attempts numeric := coalesce((p_retry ->> 'attempts')::numeric, 5);
-  v_factor   numeric := coalesce((p_retry ->> 'factor')::numeric, 2);
-  v_jitter   numeric := coalesce((p_retry ->> 'jitter')::numeric, 0.2);
-begin
-  perform refuse_unknown_keys(p_retry, array['attempts', 'backoff', 'factor', 'cap', 'jitter'], p_place);
-  if v_attempts not between 1 and 30000 or v_attempts <> trunc(v_attempts) then
-    raise exception using errcode = 'LH001', message = format('%s: attempts must be a whole number from 1 to 30000, not %s', p_place, v_attempts);
-  end if;
-  if v_factor not between 1 and 100 then
-    raise exception using errcode = 'LH001', message = format('%s: factor must be from 1 to 100, not %s', p_place, v_factor);
-  end if;
-  if v_jitter not between 0 and 1 then
-    raise exception using errcode = 'LH001', message = format('%s: jitter must be from 0 to 1, not %s', p_place, v_jitter);
-  end if;
-  return jsonb_build_object(
-    'attempts', v_attempts::int,
-    'backoff_ms', duration_ms(coalesce(p_retry ->> 'backoff', '1s'), p_place || '.backoff'),
-    'factor', v_factor,
-    'cap_ms', duration_ms(coalesce(p_retry ->> 'cap', '1h'), p_place || '.cap'),
-    'jitter', v_jitter);
-exception when invalid_text_representation or numeric_value_out_of_range then
-  raise exception using errcode = 'LH001', message = format('%s: attempts, factor and jitter must be numbers', p_place);
-end $$;
-comment on function normal_retry(jsonb, text) is 'A retry policy with its defaults filled in: 5 attempts, 1s, doubling, up to 1h, jitter of a fifth.';
-
-create or replace function normal_step(p_step jsonb, p_index integer) returns jsonb
-language plpgsql immutable as $$
-declare
-  v_name     text := p_step ->> 'name';
-  v_place    text := format('step %s', coalesce(quote_literal(v_name), 'number ' || p_index));
-  v_priority numeric;
-begin
-  perform refuse_unknown_keys(
-    p_step, array['name', 'handler', 'after', 'queue', 'priority', 'timeout', 'retry', 'with'], v_place);
-  if v_name is null or not valid_label(v_name) then
-    raise exception using errcode = 'LH001',
-      message = format('%s: a name of letters, digits, ., _ and - (at most 100) is needed', v_place);
-  end if;
-  if not coalesce(valid_handler_name(p_step ->> 'handler'), false) then
-    raise exception using errcode = 'LH001',
-      message = format('%s: %s is not a handler name; it has letters, digits, _ and -, in at most 10 parts joined by dots',
-                       v_place, coalesce(quote_literal(p_step ->> 'handler'), 'nothing'));
-  end if;
-  if not valid_label(coalesce(p_step ->> 'queue', 'default')) then
-    raise exception using errcode = 'LH001', message = format('%s: %L is not a queue name', v_place, p_step ->> 'queue');
-  end if;
-  if p_step ? 'after' and (jsonb_typeof(p_step -> 'after') <> 'array'
-      or exists (select from jsonb_array_elements(p_step -> 'after') a where jsonb_typeof(a) <> 'string')) then
-    raise exception using errcode = 'LH001', message = format('%s: after must be a list of step names', v_place);
-  end if;
-  if p_step ? 'with' and jsonb_typeof(p_step -> 'with') <> 'object' then
-    raise exception using errcode = 'LH001', message = format('%s: with must be an object', v_place);
-  end if;
-  v_priority := case when jsonb_typeof(p_step -> 'priority') = 'number' then (p_step ->> 'priority')::numeric
-                     when p_step ? 'priority' then null else 0 end;
-  if v_priority is null or v_priority not between -1000 and 1000 or v_priority <> trunc(v_priority) then
-    raise exception using errcode = 'LH001',
-      message = format('%s: priority must be a whole number from -1000 to 1000, not %s', v_place, p_step -> 'priority');
-  end if;
-  return jsonb_build_object(
-    'name', v_name,
-    'handler', p_step ->> 'handler',
-    'queue', coalesce(p_step ->> 'queue', 'default'),
-    'priority', v_priority::int,
-    'after', coalesce((select jsonb_agg(distinct a order by a) from jsonb_array_elements_text(p_step -> 'after') a), '[]'),
-    'retry', normal_retry(coalesce(p_step -> 'retry', '{}'), v_place || '.retry'),
-    'timeout_ms', duration_ms(p_step ->> 'timeout', v_place || '.timeout'),
-    'with', p_step -> 'with');
-end $$;
-comment on function normal_step(jsonb, integer) is 'A step''s definition, checked and with its defaults filled in.';
-
 create or replace function refuse_cycle(p_names text[], p_from integer[], p_to integer[]) returns void
 language plpgsql immutable as $$
 -- Kahn (1962): take away steps without predecessors until none is left; what remains holds a cycle.
@@ -171,6 +55,131 @@ begin
 end $$;
 comment on function refuse_cycle(text[], integer[], integer[]) is 'Raises an error that names a cycle in the order of steps, if there is one.';
 
+create or replace function refuse_forward_reads(p_names text[], p_steps jsonb, p_from integer[], p_to integer[]) returns void
+language plpgsql immutable as $$
+declare
+  v_step  record;
+  v_name  text;
+  v_above integer[];
+  v_next  integer[];
+begin
+  for v_step in
+    select s.place::int as place, s.step ->> 'name' as name, steps_read(paths_of_step(s.step)) as reads
+    from jsonb_array_elements(p_steps) with ordinality s(step, place) order by s.place
+  loop
+    continue when cardinality(v_step.reads) = 0;
+    -- All steps that must have ended before this one.
+    v_above := '{}';
+    v_next := array[v_step.place];
+    while cardinality(v_next) > 0 loop
+      v_next := array(select distinct e.a from unnest(p_from, p_to) e(a, b) where e.b = any (v_next) and e.a <> all (v_above));
+      v_above := v_above || v_next;
+    end loop;
+    foreach v_name in array v_step.reads loop
+      if array_position(p_names, v_name) is null then
+        raise exception using errcode = 'LH001', message = format('step %L looks at %L, which is no step of the flow', v_step.name, v_name);
+      elsif array_position(p_names, v_name) <> all (v_above) then
+        raise exception using errcode = 'LH001', message = format('step %L looks at step %s, which need not have ended by then; name it in after', v_step.name, v_name);
+      end if;
+    end loop;
+  end loop;
+end $$;
+comment on function refuse_forward_reads(text[], jsonb, integer[], integer[]) is
+  'Raises an error when an expression looks at a step that is not there, or that need not have ended by then.';
+
+create or replace function store_steps(p_flow flow, p_steps jsonb, p_names text[], p_from integer[], p_to integer[]) returns void
+language plpgsql as $$
+declare
+  v_all jsonb;
+  v_bad text;
+begin
+  -- Compensations follow the steps; nobody waits for them, and they are no steps of a run until it fails.
+  select jsonb_agg(x.step order by x.place) into v_all from (
+    select s.step || jsonb_build_object('seq', s.place - 1) as step, s.place
+    from jsonb_array_elements(p_steps) with ordinality s(step, place)
+    union all
+    select jsonb_build_object('name', s.step ->> 'name' || '.undo', 'handler', s.step -> 'compensate', 'queue', s.step -> 'queue', 'priority', s.step -> 'priority',
+                              'retry', s.step -> 'retry', 'timeout_ms', s.step -> 'timeout_ms', 'with', s.step -> 'with', 'undoes', s.place - 1,
+                              'seq', p_flow.step_count + row_number() over (order by s.place) - 1), p_flow.step_count + s.place
+    from jsonb_array_elements(p_steps) with ordinality s(step, place) where s.step ? 'compensate') x;
+  select s ->> 'name' into v_bad from jsonb_array_elements(v_all) s group by 1 having count(*) > 1 limit 1;
+  if found then
+    raise exception using errcode = 'LH001', message = format('flow %s: the name %s is taken by a compensation', p_flow.name, v_bad);
+  end if;
+
+  insert into queue (tenant, name, created_at)
+  select distinct p_flow.tenant, s ->> 'queue', p_flow.deployed_at from jsonb_array_elements(v_all) s where s ->> 'handler' is not null order by 2
+  on conflict (tenant, name) do nothing;
+
+  insert into lane (queue_id, handler, own_input)
+  select distinct q.id, s ->> 'handler', s ?| array['input', 'for_each', 'undoes']
+  from jsonb_array_elements(v_all) s join queue q on q.tenant = p_flow.tenant and q.name = s ->> 'queue'
+  where s ->> 'handler' is not null
+  order by 1, 2, 3
+  on conflict (queue_id, handler, own_input) do nothing;
+
+  insert into flow_step (flow_id, seq, name, phase, lane_id, priority, predecessors, predecessor_seqs, successors, max_attempts, backoff_ms, factor, cap_ms,
+                         jitter, never_on, timeout_ms, parameters, kind, own_input, continues, reads, condition, input, each, window_size, undoes, settings)
+  select p_flow.id, (s ->> 'seq')::int, s ->> 'name', s ->> 'phase', l.id, (s ->> 'priority')::smallint,
+         coalesce(cardinality(b.before), 0), coalesce(b.before, '{}'), coalesce(e.successors, '{}'),
+         (s -> 'retry' ->> 'attempts')::smallint, (s -> 'retry' ->> 'backoff_ms')::bigint,
+         (s -> 'retry' ->> 'factor')::double precision, (s -> 'retry' ->> 'cap_ms')::bigint, (s -> 'retry' ->> 'jitter')::double precision,
+         (select array_agg(c) from jsonb_array_elements_text(s -> 'retry' -> 'never_on') c), (s ->> 'timeout_ms')::bigint, nullif(s -> 'with', 'null'),
+         (case when s ? 'flow' then 'child' when s ? 'sleep_ms' then 'sleep' when s ? 'wait_signal' then 'signal' else 'handler' end)::step_kind,
+         coalesce(l.own_input, false), coalesce(s ->> 'on_failure' = 'continue', false),
+         array(select array_position(p_names, n) - 1 from unnest(steps_read(paths_of_step(s))) n), (s ->> 'when')::jsonpath, s -> 'input', (s ->> 'for_each')::jsonpath,
+         (s ->> 'window')::int, (s ->> 'undoes')::int,
+         nullif((select coalesce(jsonb_object_agg(k.key, k.value), '{}') from jsonb_each(s) k
+                 where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget')) || coalesce(s -> 'wait_signal', '{}'), '{}')
+  from jsonb_array_elements(v_all) s
+  left join queue q on q.tenant = p_flow.tenant and q.name = s ->> 'queue'
+  left join lane l on l.queue_id = q.id and l.handler = s ->> 'handler' and l.own_input = s ?| array['input', 'for_each', 'undoes']
+  left join (select f.step - 1 as seq, array_agg(f.next - 1 order by f.next) as successors from unnest(p_from, p_to) f(step, next) group by f.step) e
+    on e.seq = (s ->> 'seq')::int
+  left join (select f.next - 1 as seq, array_agg(f.step - 1 order by f.step) as before from unnest(p_from, p_to) f(step, next) group by f.next) b
+    on b.seq = (s ->> 'seq')::int;
+
+  if p_flow.compensates then
+    update flow_step f set undo = u.seq from flow_step u where u.flow_id = p_flow.id and u.undoes is not null and f.flow_id = p_flow.id and f.seq = u.undoes;
+  end if;
+  update flow_step f set plain = false
+  where f.flow_id = p_flow.id and (f.kind <> 'handler' or f.condition is not null or f.input is not null or f.each is not null or f.settings is not null);
+  update flow_step f set plain_successors = false
+  where f.flow_id = p_flow.id and f.seq in (
+    select b.seq from flow_step n cross join lateral unnest(n.predecessor_seqs) b(seq) where n.flow_id = p_flow.id and not n.plain);
+end $$;
+comment on function store_steps(flow, jsonb, text[], integer[], integer[]) is 'Stores the steps of a flow version, and the queues and lanes that they need.';
+
+create or replace function flow_difference(p_tenant text, p_flow text, p_from integer, p_to integer)
+returns table (step text, change text, before jsonb, after jsonb)
+language plpgsql stable as $$
+declare
+  v_from jsonb;
+  v_to   jsonb;
+begin
+  select f.definition into v_from from flow f where f.tenant = p_tenant and f.name = p_flow and f.version = p_from;
+  select f.definition into v_to from flow f where f.tenant = p_tenant and f.name = p_flow and f.version = p_to;
+  if v_from is null or v_to is null then
+    raise exception using errcode = 'LH002',
+      message = format('there is no flow %s version %s for tenant %s', p_flow, case when v_from is null then p_from else p_to end, p_tenant);
+  end if;
+  return query
+  select coalesce(a.step ->> 'name', b.step ->> 'name'),
+         case when a.step is null then 'added' when b.step is null then 'removed' else 'changed' end,
+         (select jsonb_object_agg(k.key, k.value) from jsonb_each(a.step) k where b.step is null or k.value is distinct from b.step -> k.key),
+         (select jsonb_object_agg(k.key, k.value) from jsonb_each(b.step) k where a.step is null or k.value is distinct from a.step -> k.key)
+  from jsonb_array_elements(v_from -> 'steps') with ordinality a(step, place)
+  full join jsonb_array_elements(v_to -> 'steps') with ordinality b(step, place) on a.step ->> 'name' = b.step ->> 'name'
+  where a.step is distinct from b.step
+  order by coalesce(b.place, a.place), 1;
+  return query
+  select null::text, 'changed', jsonb_build_object(k.key, v_from -> k.key), jsonb_build_object(k.key, v_to -> k.key)
+  from jsonb_object_keys(v_from || v_to) k(key)
+  where k.key in ('description', 'output', 'timeout_ms', 'checkpoints') and v_from -> k.key is distinct from v_to -> k.key order by k.key;
+end $$;
+comment on function flow_difference(text, text, integer, integer) is
+  'How two versions of a flow differ: steps that were added, removed or changed (with the settings that differ), and settings of the flow (step is null).';
+
 create or replace function deploy(p_tenant text, p_definition jsonb)
 returns table (flow_id integer, flow_version integer, created boolean)
 language plpgsql as $$
@@ -178,15 +187,17 @@ declare
   v_now     timestamptz := clock();
   v_name    text := p_definition ->> 'name';
   v_version numeric;
+  v_given   jsonb;
   v_steps   jsonb;
   v_names   text[];
   v_from    integer[];
   v_to      integer[];
   v_normal  jsonb;
   v_flow    flow;
+  v_read    text[];
   v_bad     record;
 begin
-  perform refuse_unknown_keys(p_definition, array['name', 'version', 'description', 'steps'], 'the flow');
+  perform refuse_unknown_keys(p_definition, array['name', 'version', 'description', 'steps', 'phases', 'output', 'timeout', 'checkpoints'], 'the flow');
   if not coalesce(valid_label(p_tenant), false) then
     raise exception using errcode = 'LH001', message = format('%L is not a tenant name', p_tenant);
   end if;
@@ -198,13 +209,17 @@ begin
   if v_version is null or v_version not between 1 and 2147483647 or v_version <> trunc(v_version) then
     raise exception using errcode = 'LH001', message = format('flow %s: version must be a whole number from 1 on', v_name);
   end if;
-  if jsonb_typeof(p_definition -> 'steps') is distinct from 'array' or jsonb_array_length(p_definition -> 'steps') not between 1 and 20000 then
+  if p_definition ?& array['steps', 'phases'] then
+    raise exception using errcode = 'LH001', message = format('flow %s has both steps and phases; one of them is needed', v_name);
+  end if;
+  v_given := case when p_definition ? 'phases' then steps_of_phases(p_definition -> 'phases') else p_definition -> 'steps' end;
+  if jsonb_typeof(v_given) is distinct from 'array' or jsonb_array_length(v_given) not between 1 and 20000 then
     raise exception using errcode = 'LH001', message = format('flow %s: steps must be a list of 1 to 20000 steps', v_name);
   end if;
 
   select jsonb_agg(normal_step(s.step, s.place::int) order by s.place), array_agg(s.step ->> 'name' order by s.place)
   into v_steps, v_names
-  from jsonb_array_elements(p_definition -> 'steps') with ordinality s(step, place);
+  from jsonb_array_elements(v_given) with ordinality s(step, place);
 
   select n.name into v_bad from unnest(v_names) n(name) group by n.name having count(*) > 1 order by n.name limit 1;
   if found then
@@ -225,12 +240,27 @@ begin
   from jsonb_array_elements(v_steps) with ordinality s(step, place)
   cross join lateral jsonb_array_elements_text(s.step -> 'after') a(name)
   join named f on f.name = a.name;
+  if cardinality(v_from) > 1000000 then
+    raise exception using errcode = 'LH001', message = format('flow %s: its steps wait for each other in %s ways, more than the limit of 1000000', v_name, cardinality(v_from));
+  end if;
   perform refuse_cycle(v_names, v_from, v_to);
+  perform refuse_forward_reads(v_names, v_steps, v_from, v_to);
+  perform refuse_bad_template(p_definition -> 'output', 'output');
+  v_read := steps_read(array(select paths_in(p_definition -> 'output')));
+  select n into v_bad from unnest(v_read) n where n <> all (v_names) limit 1;
+  if found then
+    raise exception using errcode = 'LH001', message = format('output looks at %L, which is no step of the flow', v_bad.n);
+  end if;
 
-  v_normal := jsonb_build_object('name', v_name, 'version', v_version::int, 'description', p_definition -> 'description', 'steps', v_steps);
+  v_normal := jsonb_build_object('name', v_name, 'version', v_version::int, 'description', p_definition -> 'description', 'steps', v_steps)
+    || case when p_definition ? 'output' then jsonb_build_object('output', p_definition -> 'output', 'output_reads', (
+         select coalesce(jsonb_agg(array_position(v_names, n) - 1), '[]') from unnest(v_read) n)) else '{}' end
+    || jsonb_strip_nulls(jsonb_build_object('timeout_ms', duration_of(p_definition -> 'timeout', 'timeout'),
+                                            'checkpoints', case when not boolean_of(p_definition -> 'checkpoints', true, 'checkpoints') then false end));
 
-  insert into flow (tenant, name, version, definition, step_count, deployed_at)
-  values (p_tenant, v_name, v_version::int, v_normal, cardinality(v_names), v_now)
+  insert into flow (tenant, name, version, definition, step_count, deployed_at, timeout_ms, compensates)
+  values (p_tenant, v_name, v_version::int, v_normal, cardinality(v_names), v_now, (v_normal ->> 'timeout_ms')::bigint,
+          exists (select from jsonb_array_elements(v_steps) s where s ? 'compensate'))
   on conflict (tenant, name, version) do nothing
   returning * into v_flow;
   if not found then
@@ -243,28 +273,7 @@ begin
     return;
   end if;
 
-  insert into queue (tenant, name, created_at)
-  select distinct p_tenant, s.step ->> 'queue', v_now from jsonb_array_elements(v_steps) s(step) order by 2
-  on conflict (tenant, name) do nothing;
-
-  insert into lane (queue_id, handler)
-  select distinct q.id, s.step ->> 'handler'
-  from jsonb_array_elements(v_steps) s(step) join queue q on q.tenant = p_tenant and q.name = s.step ->> 'queue'
-  order by 1, 2
-  on conflict (queue_id, handler) do nothing;
-
-  insert into flow_step (flow_id, seq, name, lane_id, priority, predecessors, successors,
-                         max_attempts, backoff_ms, factor, cap_ms, jitter, timeout_ms, parameters)
-  select v_flow.id, (s.place - 1)::int, s.step ->> 'name', l.id, (s.step ->> 'priority')::smallint,
-         jsonb_array_length(s.step -> 'after'), coalesce(e.successors, '{}'),
-         (s.step -> 'retry' ->> 'attempts')::smallint, (s.step -> 'retry' ->> 'backoff_ms')::bigint,
-         (s.step -> 'retry' ->> 'factor')::double precision, (s.step -> 'retry' ->> 'cap_ms')::bigint,
-         (s.step -> 'retry' ->> 'jitter')::double precision, (s.step ->> 'timeout_ms')::bigint, nullif(s.step -> 'with', 'null')
-  from jsonb_array_elements(v_steps) with ordinality s(step, place)
-  join queue q on q.tenant = p_tenant and q.name = s.step ->> 'queue'
-  join lane l on l.queue_id = q.id and l.handler = s.step ->> 'handler'
-  left join (select f.step, array_agg(f.next - 1 order by f.next) as successors from unnest(v_from, v_to) f(step, next) group by f.step) e
-    on e.step = s.place;
+  perform store_steps(v_flow, v_steps, v_names, v_from, v_to);
 
   return query select v_flow.id, v_flow.version, true;
 end $$;

@@ -14,14 +14,12 @@ language plpgsql as $$
 -- Each closed attempt is written down; then its step gets another, or fails and with it the run. The caller has locked
 -- the runs and taken the leases away.
 declare
-  v_now     timestamptz := clock();
-  v_lo      uuid;
-  v_hi      uuid;
-  v_next    timer[];
-  v_lanes   integer[];
-  v_failed  ended_attempt[];
-  v_run_ids uuid[];
-  v_errors  jsonb[];
+  v_now      timestamptz := clock();
+  v_lo       uuid;
+  v_hi       uuid;
+  v_next     timer[];
+  v_failed   ended_attempt[];
+  v_going_on step_key[];
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_ended) x)) b;
 
@@ -31,20 +29,23 @@ begin
 
   with judged as (
     select e, f,
-      e.failures + case when e.outcome in ('released', 'snoozed') then 0 else 1 end as failures
+      e.failures + case when e.outcome in ('released', 'snoozed', 'deferred') then 0 else 1 end as failures
     from unnest(p_ended) e
     join run r on r.id = e.run_id and r.id between v_lo and v_hi
-    join flow_step f on f.flow_id = r.flow_id and f.seq = e.seq
+    left join step s on e.seq >= 32768 and s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi
+    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, e.seq)
   ), decided as (
     select j.e, j.failures,
       case when (j.e).outcome in ('released', 'snoozed') then coalesce((j.e).delay_ms, 0)
-           when (j.e).retryable and j.failures < (j.f).max_attempts then coalesce((j.e).delay_ms, backoff_ms(j.f, j.failures))
+           -- A deferred attempt is not counted, but the wait grows with each.
+           when (j.e).outcome = 'deferred' then coalesce((j.e).delay_ms, backoff_ms(j.f, (j.e).attempt - j.failures))
+           when (j.e).retryable and j.failures < (j.f).max_attempts and ((j.e).error ->> 'code' = any ((j.f).never_on)) is not true then coalesce((j.e).delay_ms, backoff_ms(j.f, j.failures))
       end as delay_ms
     from judged j
   )
   select
     array_agg(((d.e).run_id, v_now + d.delay_ms * interval '1 millisecond', (d.e).seq, (d.e).attempt, d.failures::smallint,
-               case when (d.e).outcome = 'snoozed' then 'snooze' else 'retry' end)::timer
+               case when (d.e).outcome in ('snoozed', 'deferred') then 'snooze' else 'retry' end)::timer
               order by (d.e).run_id, (d.e).seq) filter (where d.delay_ms is not null),
     array_agg(d.e order by (d.e).run_id, (d.e).seq) filter (where d.delay_ms is null)
   into v_next, v_failed
@@ -52,38 +53,25 @@ begin
 
   insert into timer select n.* from unnest(v_next) n where n.fire_at > v_now;
 
-  with ready as (
-    insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
-    select n.run_id, task_position(v_now), s.lane_id, n.seq, n.attempt, s.priority, n.failures
-    from unnest(v_next) n
-    join step s on s.run_id = n.run_id and s.seq = n.seq and s.run_id between v_lo and v_hi
-    where n.fire_at <= v_now
-    returning lane_id
-  )
-  select array_agg(r.lane_id) into v_lanes from ready r;
-  if v_lanes is not null then
-    perform wake(v_lanes, cardinality(v_lanes));
+  if exists (select from unnest(v_next) n where n.fire_at <= v_now) then
+    perform place_ready(array(
+      select (n.run_id, task_position(v_now), s.lane_id, n.seq, n.attempt, s.priority, n.failures)::task
+      from unnest(v_next) n
+      join step s on s.run_id = n.run_id and s.seq = n.seq and s.run_id between v_lo and v_hi
+      where n.fire_at <= v_now
+      order by n.run_id, n.seq));
   end if;
 
   if v_failed is not null then
-    update step s
-    set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
-    from unnest(v_failed) e
-    where s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi;
-
-    select array_agg(x.run_id), array_agg(x.error) into v_run_ids, v_errors
-    from (
-      select distinct on (e.run_id) e.run_id, coalesce(e.error, '{}') || jsonb_build_object('step', f.name) as error
-      from unnest(v_failed) e
-      join run r on r.id = e.run_id and r.id between v_lo and v_hi
-      join flow_step f on f.flow_id = r.flow_id and f.seq = e.seq
-      order by e.run_id, e.seq
-    ) x;
-    perform end_runs(v_run_ids, 'failed', v_errors);
+    v_going_on := fail_steps(v_failed);
+    if cardinality(v_going_on) > 0 then
+      perform count_off(v_going_on);
+      perform advance(v_going_on);
+    end if;
   end if;
 end $$;
 comment on function settle_attempts(ended_attempt[]) is
-  'Decides what follows attempts that were closed without completing: another one at once or after a delay, or the failure of step and run.';
+  'Decides what follows attempts that were closed without completing: another one at once or after a delay, or the failure of the step and of what depends on it.';
 
 create or replace function end_attempts(
   p_worker    bigint,
@@ -101,9 +89,9 @@ declare
 begin
   if exists (select from unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_retryable) i(run_id, seq, attempt, outcome, retryable)
              where i.run_id is null or i.seq is null or i.attempt is null or i.retryable is null
-                or i.outcome is null or i.outcome in ('expired', 'cancelled')) then
+                or i.outcome is null or i.outcome in ('expired', 'cancelled', 'suspended')) then
     raise exception using errcode = 'LH001',
-      message = 'each item needs a run id, a sequence number, an attempt, whether it may be retried, and one of the outcomes failed, timed_out, panicked, released, snoozed';
+      message = 'each item needs a run id, a sequence number, an attempt, whether it may be retried, and one of the outcomes failed, timed_out, panicked, released, snoozed, deferred';
   end if;
 
   perform lock_runs(p_run_ids);
@@ -113,7 +101,7 @@ begin
     using unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_errors, p_retryable, p_delays_ms)
       i(run_id, seq, attempt, outcome, error, retryable, delay_ms)
     where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, i.outcome, i.error, i.retryable, i.delay_ms
+    returning l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, i.outcome, i.error, i.retryable, i.delay_ms, null::integer as def
   )
   select array_agg((c.*)::ended_attempt) into v_ended from closed c;
 
@@ -125,7 +113,7 @@ begin
   end if;
 end $$;
 comment on function end_attempts(bigint, uuid[], integer[], integer[], attempt_outcome[], jsonb[], boolean[], bigint[]) is
-  'Ends attempts that the worker holds without completing their steps. Released and snoozed attempts are not counted. A null delay means the step''s backoff. Returns only what was refused.';
+  'Ends attempts that the worker holds without completing their steps. Released, snoozed and deferred attempts are not counted. A null delay means the step''s backoff. Returns only what was refused.';
 
 create or replace function fail(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_errors jsonb[])
 returns table (run_id uuid, seq integer, attempt integer, refusal text)

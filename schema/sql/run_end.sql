@@ -1,7 +1,9 @@
 -- What all transitions of running steps share: the lock on their runs, and the end of a run.
 --
--- Locks are taken in one order: worker, run (ids ascending), step, rooms. Rooms are left forward (timer -> task -> lease)
--- without the run's lock; every other move holds it. Whoever ends a run therefore looks into the rooms in that order.
+-- Locks are taken in one order: worker, run (ids ascending), step, rooms. Two rooms are left forward (timer -> task ->
+-- lease) without the run's lock; every other move holds it. Whoever ends or pauses a run therefore looks into the rooms
+-- in that order. A transition that finds something to do for another run takes that run's lock only if it is free, and
+-- leaves a notice otherwise (notices.sql).
 
 create or replace function lock_runs(p_run_ids uuid[]) returns void
 language plpgsql as $$
@@ -14,27 +16,34 @@ begin
 end $$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
-create or replace function end_runs(p_run_ids uuid[], p_state run_state, p_errors jsonb[]) returns void
+create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void
 language plpgsql as $$
--- Rooms: whatever the runs still have there is cancelled. The caller holds the runs' locks.
+-- The caller holds the runs' locks and sets their open_steps.
 declare
   v_now    timestamptz := clock();
   v_lo     uuid;
   v_hi     uuid;
   v_leases lease[];
+  v_waits  wait[];
+  v_wait   wait;
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
 
   delete from timer t where t.run_id = any (p_run_ids);
+  delete from held h where h.run_id = any (p_run_ids);
   delete from task t where t.run_id = any (p_run_ids);
   with closed as (
     delete from lease l where l.run_id = any (p_run_ids) returning l
   )
   select array_agg(c.l) into v_leases from closed c;
+  with closed as (
+    delete from wait w where w.run_id = any (p_run_ids) returning w
+  )
+  select array_agg(c.w) filter (where (c.w).child_id is not null) into v_waits from closed c;
 
   if v_leases is not null then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome, error)
-    select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'cancelled', jsonb_build_object('message', 'the run ended')
+    select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'cancelled', jsonb_build_object('message', p_reason)
     from unnest(v_leases) l;
     perform pg_notify(wake_channel(l.worker_id), 'heartbeat') from (select distinct x.worker_id from unnest(v_leases) x) l;
   end if;
@@ -42,9 +51,63 @@ begin
   update step s set outcome = 'cancelled', ended_at = v_now
   where s.run_id = any (p_run_ids) and s.run_id between v_lo and v_hi and s.outcome is null;
 
-  update run r set state = p_state, ended_at = v_now, open_steps = 0, revision = r.revision + 1, error = i.error
-  from unnest(p_run_ids, p_errors) i(id, error)
-  where r.id = i.id and r.id between v_lo and v_hi;
+  foreach v_wait in array coalesce(v_waits, '{}') loop
+    perform tell_child(v_wait.child_id);
+  end loop;
 end $$;
-comment on function end_runs(uuid[], run_state, jsonb[]) is
-  'Ends runs before all their steps are done. Workers that run steps of them are told to look at their leases.';
+comment on function cancel_steps(uuid[], text) is
+  'Cancels all live steps of runs, and the child runs that they wait for. Workers that run some are told to look at their leases.';
+
+create or replace function end_runs(p_run_ids uuid[], p_state run_state, p_errors jsonb[]) returns void
+language plpgsql as $$
+-- Rooms: whatever the runs still have there is cancelled. The caller holds the runs' locks.
+declare
+  v_now      timestamptz := clock();
+  v_lo       uuid;
+  v_hi       uuid;
+  v_children uuid[];
+begin
+  perform cancel_steps(p_run_ids, 'the run ended');
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+  with ended as (
+    update run r
+    set state = p_state, ended_at = v_now, open_steps = 0, revision = r.revision + 1, error = i.error, paused_for = null
+    from unnest(p_run_ids, p_errors) i(id, error)
+    where r.id = i.id and r.id between v_lo and v_hi
+    returning r.id, r.parent_path
+  )
+  select array_agg(e.id) into v_children from ended e where e.parent_path is not null;
+  if v_children is not null then
+    perform tell_parents(v_children);
+  end if;
+end $$;
+comment on function end_runs(uuid[], run_state, jsonb[]) is 'Ends runs before all their steps are done.';
+
+create or replace function count_off(p_steps step_key[]) returns void
+language plpgsql as $$
+declare
+  v_now      timestamptz := clock();
+  v_lo       uuid;
+  v_hi       uuid;
+  v_children uuid[];
+begin
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select k.run_id from unnest(p_steps) k)) b;
+  with ended as (
+    select k.run_id, count(*)::int as steps from unnest(p_steps) k group by k.run_id
+  ), counted as (
+    update run r
+    set open_steps = r.open_steps - e.steps,
+        state = case when r.open_steps > e.steps then r.state when r.compensating then 'failed' else 'completed' end,
+        ended_at = case when r.open_steps = e.steps then v_now end,
+        revision = r.revision + 1
+    from ended e
+    where r.id = e.run_id and r.id between v_lo and v_hi
+    returning r.id, r.open_steps, r.parent_path
+  )
+  select array_agg(c.id) into v_children from counted c where c.open_steps = 0 and c.parent_path is not null;
+  if v_children is not null then
+    perform tell_parents(v_children);
+  end if;
+end $$;
+comment on function count_off(step_key[]) is
+  'Counts steps whose outcome was written off their runs, and ends the runs that have no step left. The caller holds the runs'' locks.';

@@ -3,28 +3,53 @@
 create or replace view runs as
 select r.id, r.tenant, f.name as flow, f.version, r.name,
   case when r.state = 'running' and r.start_at > clock() then 'pending' else r.state end as state,
-  r.created_at, r.start_at, r.ended_at, f.step_count as steps, r.open_steps, r.revision, r.input, r.error, r.flow_id
+  r.created_at, nullif(r.start_at, 'infinity'::timestamptz) as start_at, r.ended_at, f.step_count as steps, r.open_steps, r.revision, r.input, r.error, r.flow_id,
+  r.metadata, r.paused_for, coalesce(r.compensating, false) as compensated, r.dismissed_at, r.parent_id, r.forked_from
 from run r join flow f on f.id = r.flow_id;
-comment on view runs is 'Runs with the names of their flows. A run whose delayed start has not come yet is pending.';
+comment on view runs is 'Runs with the names of their flows. A run whose start has not come yet is pending; start_at is null when it started at once, or waits to be started.';
 
 create or replace view steps as
-select s.run_id, s.seq, fs.name, l.handler, q.name as queue, s.priority,
-  coalesce(s.outcome, case when le.run_id is not null then 'running' when t.run_id is not null then 'ready'
-                           when ti.run_id is not null then 'waiting' else 'blocked' end::step_state) as state,
+select s.run_id, s.seq, step_label(s.run_id, fs.name, s.seq, s.def) as name, l.handler, q.name as queue, s.priority,
+  coalesce(s.outcome, case when le.run_id is not null then 'running' when t.run_id is not null then 'ready' when h.run_id is not null then 'paused'
+                           when ti.run_id is not null or w.kinds is not null then 'waiting' else 'blocked' end::step_state) as state,
   s.blockers,
-  coalesce(s.attempt, le.attempt, t.attempt, ti.attempt) as attempt,
-  coalesce(le.failures, t.failures, ti.failures) as failures, fs.max_attempts,
+  coalesce(s.attempt, le.attempt, t.attempt, ti.attempt, h.attempt, w.attempt) as attempt,
+  coalesce(le.failures, t.failures, ti.failures, h.failures, w.failures) as failures, fs.max_attempts,
   coalesce(s.worker_id, le.worker_id) as worker_id,
-  coalesce(s.started_at, le.claimed_at) as started_at, s.ended_at, ti.fire_at, ti.kind as timer, s.output, s.error
+  coalesce(s.started_at, le.claimed_at) as started_at, s.ended_at, nullif(coalesce(ti.fire_at, w.due_at), 'infinity') as fire_at, ti.kind as timer,
+  s.output, s.error, w.kinds as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
 from step s
 join run r on r.id = s.run_id
-join flow_step fs on fs.flow_id = r.flow_id and fs.seq = s.seq
-join lane l on l.id = s.lane_id
-join queue q on q.id = l.queue_id
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)
+left join lane l on l.id = s.lane_id
+left join queue q on q.id = l.queue_id
 left join task t on t.run_id = s.run_id and t.seq = s.seq
 left join lease le on le.run_id = s.run_id and le.seq = s.seq
-left join timer ti on ti.run_id = s.run_id and ti.seq = s.seq;
-comment on view steps is 'Steps with their names and present states, as their rooms tell them.';
+left join timer ti on ti.run_id = s.run_id and ti.seq = s.seq
+left join held h on h.run_id = s.run_id and h.seq = s.seq
+left join lateral (
+  select string_agg(x.kind || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures
+  from wait x where x.run_id = s.run_id and x.seq = s.seq) w on true;
+comment on view steps is 'Steps with their names and present states, as their rooms tell them. Items of a fan-out are steps, once their turn has come.';
+
+create or replace view waits as
+select w.run_id, step_label(w.run_id, fs.name, w.seq, s.def) as step, r.tenant, f.name as flow, w.kind, w.path, w.topic, w.key, w.child_id, w.since,
+  nullif(w.due_at, 'infinity') as due_at, w.prompt
+from wait w
+join run r on r.id = w.run_id
+join flow f on f.id = r.flow_id
+join step s on s.run_id = w.run_id and s.seq = w.seq
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq);
+comment on view waits is 'What waiting steps wait for.';
+
+create or replace view flow_versions as
+select f.tenant, f.name, f.version, f.checksum, f.deployed_at, f.step_count as steps, coalesce(l.live, 0) as live_runs
+from flow f
+left join (
+  select r.flow_id, count(*) as live
+  from (select run_id from task union select run_id from lease union select run_id from timer union select run_id from wait union select run_id from held) x
+  join run r on r.id = x.run_id group by r.flow_id) l on l.flow_id = f.id;
+comment on view flow_versions is 'Deployed versions, and how many live runs each has: what still runs on an old version.';
 
 create or replace view queues as
 select q.tenant, q.name, l.handler, count(t.run_id) as ready,
@@ -41,10 +66,11 @@ from worker w;
 comment on view workers is 'Registered workers and how many steps each is running.';
 
 create or replace view leases as
-select l.run_id, fs.name as step, l.attempt, l.worker_id, w.name as worker, w.host, l.claimed_at, w.expires_at
+select l.run_id, step_label(l.run_id, fs.name, l.seq, s.def) as step, l.attempt, l.worker_id, w.name as worker, w.host, l.claimed_at, w.expires_at
 from lease l
 join run r on r.id = l.run_id
-join flow_step fs on fs.flow_id = r.flow_id and fs.seq = l.seq
+join step s on s.run_id = l.run_id and s.seq = l.seq
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)
 left join worker w on w.id = l.worker_id;
 comment on view leases is 'Steps in flight: who owns each, since when, and until when at least.';
 
@@ -53,6 +79,8 @@ with room as (
   select t.run_id, t.seq, 'task' as name from task t
   union all select l.run_id, l.seq, 'lease' from lease l
   union all select i.run_id, i.seq, 'timer' from timer i
+  union all select h.run_id, h.seq, 'held' from held h
+  union all select distinct w.run_id, w.seq, 'wait' from wait w
 ), stay as (
   select r.run_id, r.seq, count(*) as rooms, string_agg(r.name, ', ') as names from room r group by r.run_id, r.seq
 )
@@ -73,15 +101,28 @@ comment on view room_violations is
   'The invariant: a live step is in exactly one room, a final one in none, and a run lives as long as it has live steps. Always empty; a row is a defect.';
 
 create or replace function run_output(p_run_id uuid) returns jsonb
-language sql stable as $$
-  select case when count(*) = 1 then (array_agg(s.output))[1] else jsonb_object_agg(f.name, s.output) end
-  from run r
-  join flow_step f on f.flow_id = r.flow_id and f.successors = '{}'
-  join step s on s.run_id = r.id and s.seq = f.seq
-  where r.id = p_run_id and r.state = 'completed'
-$$;
+language plpgsql stable as $$
+declare
+  v_run      run;
+  v_flow     flow;
+  v_def      flow_step;
+begin
+  select r.* into v_run from run r where r.id = p_run_id and r.state = 'completed';
+  if not found then
+    return null;
+  end if;
+  select f.* into v_flow from flow f where f.id = v_run.flow_id;
+  if v_flow.definition ? 'output' then
+    v_def.reads := array(select jsonb_array_elements_text(v_flow.definition -> 'output_reads')::integer);
+    return filled_in(v_flow.definition -> 'output', step_context(v_run, v_def));
+  end if;
+  return (
+    select case when count(*) = 1 then (array_agg(step_output(s.run_id, s.seq)))[1] else jsonb_object_agg(f.name, step_output(s.run_id, s.seq)) end
+    from flow_step f join step s on s.run_id = p_run_id and s.seq = f.seq
+    where f.flow_id = v_run.flow_id and f.successors = '{}' and f.undoes is null);
+end $$;
 comment on function run_output(uuid) is
-  'What a completed run gave: the output of its last step or, when several steps have no successor, an object of their outputs by name. Null for other runs.';
+  'What a completed run gave: what its flow says or, without that, the output of its last step or, when several steps have no successor, an object of their outputs by name. Null for other runs.';
 
 create or replace function why(p_run_id uuid, p_step text) returns text
 language plpgsql stable as $$
@@ -98,14 +139,20 @@ begin
   case v_step.state
     when 'running' then
       return format('Step %s is running: worker %s holds it since %s (attempt %s).', p_step, v_step.worker_id, v_step.started_at, v_step.attempt);
+    when 'paused' then
+      return format('Step %s is ready, but its run is paused (%s).', p_step,
+        case v_run.paused_for when 'question' then 'a question waits for an answer: see the view questions' else 'by an operator: resume it' end);
     when 'waiting' then
-      return format('Step %s sleeps until %s (%s)%s.', p_step, v_step.fire_at,
+      if v_step.waits_for is not null then
+        return format('Step %s waits for: %s%s.', p_step, v_step.waits_for, coalesce(format(', until %s', v_step.fire_at), ''));
+      end if;
+      return format('Step %s sleeps %s (%s)%s.', p_step, coalesce('until ' || v_step.fire_at, 'until somebody starts its run'),
         case v_step.timer when 'start' then 'delayed start' when 'retry' then 'backoff' else 'snooze' end,
         case when v_step.failures > 0 then format(' after %s of %s attempts failed', v_step.failures, v_step.max_attempts) else '' end);
     when 'blocked' then
       select string_agg(b.name, ', ') into v_waiting
       from (select p.name from steps p join flow_step f on f.flow_id = v_run.flow_id and f.seq = p.seq
-            where p.run_id = p_run_id and p.state <> 'completed' and v_step.seq = any (f.successors) order by p.seq limit 5) b;
+            where p.run_id = p_run_id and p.state not in ('completed', 'failed', 'skipped', 'cancelled') and v_step.seq = any (f.successors) order by p.seq limit 5) b;
       return format('Step %s is blocked: it waits for %s of its predecessors (%s%s).', p_step, v_step.blockers, v_waiting,
         case when v_step.blockers > 5 then ', …' else '' end);
     when 'ready' then

@@ -98,6 +98,12 @@ impl Payload {
     }
 }
 
+impl Serialize for Payload {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 /// One pass over the text: depth, `\u0000`, numbers. Well-formedness is left to serde_json.
 fn check_limits(text: &str) -> Result<()> {
     let bytes = text.as_bytes();

@@ -220,6 +220,7 @@ async fn backoff_grows_up_to_its_cap_within_its_jitter() {
                 factor: 3.0,
                 cap: Duration::from_secs(100).into(),
                 jitter: 0.1,
+                never_on: Vec::new(),
             }),
         )
         .await;

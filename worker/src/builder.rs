@@ -6,7 +6,7 @@ use longhaul_schema::{Config, Database, Error, names::check_label};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Registry, StepContext, StepError,
+    Policy, Registry, StepContext, StepError,
     session::{self, Summary},
 };
 
@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) poll: Duration,
     pub(crate) grace: Duration,
     pub(crate) max_payload: usize,
+    pub(crate) max_history: usize,
+    pub(crate) policies: Arc<[Arc<dyn Policy>]>,
 }
 
 /// Makes a [`Worker`]; see there.
@@ -44,6 +46,8 @@ impl WorkerBuilder {
             poll: Duration::from_secs(2),
             grace: Duration::from_secs(30),
             max_payload: 0,
+            max_history: 0,
+            policies: Arc::new([]),
         };
         Self { config: config.clone(), registry: Registry::new(), settings, lease: None }
     }
@@ -83,6 +87,13 @@ impl WorkerBuilder {
         }
         self.settings.queues.push((name.into(), slots));
         Ok(self)
+    }
+
+    /// Asks this policy, after those added before, whether a step may begin.
+    pub fn policy(mut self, policy: impl Policy) -> Self {
+        let policies = self.settings.policies.iter().cloned().chain([Arc::new(policy) as Arc<dyn Policy>]);
+        self.settings.policies = policies.collect();
+        self
     }
 
     /// A name for people; the host's name by default. Need not be unique.

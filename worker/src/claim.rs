@@ -34,7 +34,7 @@ impl Flows {
 
     /// The definition of a claimed step.
     pub(crate) fn step_of(&self, claimed: &Claimed) -> Option<&Arc<FlowStep>> {
-        self.steps.get(&claimed.flow_id)?.get(usize::try_from(claimed.key.step.seq).ok()?)
+        self.steps.get(&claimed.flow_id)?.get(usize::try_from(claimed.definition).ok()?)
     }
 }
 

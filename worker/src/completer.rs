@@ -3,8 +3,9 @@
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use longhaul_schema::{
-    Database, Error, Payload,
-    calls::{AttemptKey, Ended, Refused},
+    Calls, Database, Error, Payload,
+    calls::{AttemptKey, Awaited, Ended, Refused},
+    connect::Connection,
     payload::into_calls,
     retry::Backoff,
 };
@@ -60,15 +61,18 @@ impl Sender<'_> {
     async fn store(&self, batch: Vec<Outcome>) -> Event {
         let mut completed = Vec::with_capacity(batch.len());
         let mut ended = Vec::new();
+        let mut suspended = Vec::new();
         let mut keys = Vec::with_capacity(batch.len());
         for outcome in batch {
             keys.push(outcome.key());
             match outcome {
                 Outcome::Completed(key, output) => completed.push((key, output)),
                 Outcome::Ended(end) => ended.push(end),
+                Outcome::Suspended(key, awaited) => suspended.push((key, awaited)),
             }
         }
         let mut refused = self.complete(completed, &mut ended).await;
+        refused.extend(self.suspend(suspended, &mut ended).await);
         refused.extend(self.end(ended).await);
         let lost = refused.iter().filter(|r| !r.was_done_before()).map(|r| r.key).collect::<Vec<_>>();
         for key in &lost {
@@ -79,15 +83,49 @@ impl Sender<'_> {
 
     /// Completes steps. An output that the database refuses fails its own step only.
     async fn complete(&self, items: Vec<(AttemptKey, Payload)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
+        let parts = into_calls(items, MAX_BATCH, |(_, output)| output.as_str().len());
+        let call = |calls: Calls<Connection>, part: Vec<_>| async move {
+            let outcome = calls.complete(self.worker, &part).await;
+            (part, outcome)
+        };
+        self.in_parts(parts, "the output cannot be stored", ended, call).await
+    }
+
+    /// Suspends steps. What the database refuses to wait for fails its own step only.
+    async fn suspend(&self, items: Vec<(AttemptKey, Vec<Awaited>)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
+        let size = |payload: &Option<Payload>| payload.as_ref().map_or(0, |p| p.as_str().len());
+        let parts = into_calls(items, MAX_BATCH, |(_, awaited)| {
+            awaited.iter().map(|a| 100 + size(&a.input) + size(&a.prompt) + size(&a.metadata)).sum()
+        });
+        let call = |calls: Calls<Connection>, part: Vec<_>| async move {
+            let outcome = calls.suspend(self.worker, &part).await;
+            (part, outcome)
+        };
+        self.in_parts(parts, "the step cannot wait for that", ended, call).await
+    }
+
+    /// Makes calls until every item is stored or refused. A part that is invalid is halved until the bad item stands alone.
+    async fn in_parts<T, F>(
+        &self,
+        mut parts: Vec<Vec<(AttemptKey, T)>>,
+        complaint: &str,
+        ended: &mut Vec<Ended>,
+        call: impl Fn(Calls<Connection>, Vec<(AttemptKey, T)>) -> F,
+    ) -> Vec<Refused>
+    where
+        F: Future<Output = (Vec<(AttemptKey, T)>, Result<Vec<Refused>, Error>)>,
+    {
         let mut refused = Vec::new();
         let mut backoff = Backoff::default();
-        // Parts that are still to be sent; a refused part is halved until the bad item stands alone.
-        let mut parts = into_calls(items, MAX_BATCH, |(_, output)| output.as_str().len());
-        while let Some(mut part) = parts.pop() {
-            match self.try_complete(&part).await {
+        while let Some(part) = parts.pop() {
+            let (mut part, outcome) = match self.database.calls().await {
+                Ok(calls) => call(calls, part).await,
+                Err(error) => (part, Err(error)),
+            };
+            match outcome {
                 Ok(answer) => refused.extend(answer),
                 Err(Error::Invalid(reason)) if part.len() == 1 => {
-                    let error = StepError::fail(format!("the output cannot be stored: {reason}"));
+                    let error = StepError::fail(format!("{complaint}: {reason}"));
                     if let Outcome::Ended(end) = Outcome::failed(part[0].0, &error) {
                         ended.push(end);
                     }
@@ -103,10 +141,6 @@ impl Sender<'_> {
             }
         }
         refused
-    }
-
-    async fn try_complete(&self, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>, Error> {
-        self.database.calls().await?.complete(self.worker, items).await
     }
 
     /// Ends attempts that did not complete. Their errors are our own text, which the database takes.

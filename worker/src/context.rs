@@ -1,18 +1,29 @@
 //! What a handler knows about the step that it does.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
 
-use longhaul_schema::{Database, calls::AttemptKey, calls::FlowStep};
-use serde::de::DeserializeOwned;
+use longhaul_schema::{
+    Calls, Database, Payload,
+    calls::{AttemptKey, Executor, FlowStep},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::StepError;
+use crate::{
+    StepError,
+    durable::{History, Waiting, saver::Save},
+};
 
 /// Given to a handler with its input. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StepContext {
     pub(crate) inner: Arc<Inner>,
+    pub(crate) branch: Arc<BranchPath>,
 }
 
 #[derive(Debug)]
@@ -23,6 +34,36 @@ pub(crate) struct Inner {
     pub(crate) step: Arc<FlowStep>,
     pub(crate) worker: i64,
     pub(crate) cancel: CancellationToken,
+    pub(crate) max_payload: usize,
+    pub(crate) max_history: usize,
+    pub(crate) history: History,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) saver: mpsc::Sender<Save>,
+    /// The step was completed in a transaction of the handler's.
+    pub(crate) completed_in: AtomicBool,
+}
+
+/// Numbers the operations of a branch of a durable function; the function itself is the branch without a prefix.
+#[derive(Debug)]
+pub(crate) struct BranchPath {
+    pub(crate) prefix: String,
+    next: AtomicU32,
+}
+
+impl BranchPath {
+    pub(crate) fn new(prefix: String) -> Arc<Self> {
+        Arc::new(Self { prefix, next: AtomicU32::new(0) })
+    }
+
+    /// The number of the next operation.
+    pub(crate) fn peek(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// Takes the place of the next operation.
+    pub(crate) fn take(&self) -> String {
+        format!("{}{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl StepContext {
@@ -92,6 +133,44 @@ impl StepContext {
             StepError::fail(format!("step {step} has not completed; step {} must name it in `after`", self.step()))
         })?;
         output.read().map_err(|e| StepError::fail(format!("the output of step {step} does not fit: {e}")))
+    }
+
+    /// Completes the step in a transaction of the handler's own, on the same database: what the handler wrote there and the
+    /// completion exist both or not at all. The handler commits, and then returns; its return value is ignored.
+    ///
+    /// Fails when the lease was lost; the transaction must be rolled back then, which dropping it does. If it is not
+    /// committed in the end, the attempt has failed and is retried.
+    pub async fn complete_in(&self, transaction: &impl Executor, output: &impl Serialize) -> Result<(), StepError> {
+        let output = Payload::new(output)
+            .and_then(|output| output.check_size(self.inner.max_payload).map(|()| output))
+            .map_err(|e| StepError::fail(format!("the output cannot be stored: {e}")))?;
+        self.inner.completed_in.store(true, Ordering::Relaxed);
+        let calls = Calls::on(transaction, self.inner.database.schema().clone());
+        match calls.complete(self.inner.worker, &[(self.inner.key, output)]).await?.first() {
+            None => Ok(()),
+            Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
+        }
+    }
+
+    /// A page of what the items of a fan-out gave, by the name of its step, beginning with item `from`: the outputs, `None`
+    /// for items that failed.
+    pub async fn item_outputs<T: DeserializeOwned>(
+        &self,
+        step: &str,
+        from: u32,
+        limit: u32,
+    ) -> Result<Vec<Option<T>>, StepError> {
+        let run_id = self.run_id();
+        let (from, limit) = (i32::try_from(from).unwrap_or(i32::MAX), i32::try_from(limit).unwrap_or(i32::MAX));
+        let items = self
+            .inner
+            .database
+            .retrying(|calls| async move { calls.item_outputs(run_id, step, from, limit).await })
+            .await?;
+        let outputs = items.iter().map(|item| item.output.as_ref().map(Payload::read).transpose());
+        outputs
+            .collect::<Result<_, _>>()
+            .map_err(|e| StepError::fail(format!("the outputs of step {step} do not fit: {e}")))
     }
 
     /// Whether the attempt is to stop: its lease was lost, its time is over, or the worker shuts down.

@@ -23,7 +23,8 @@ use crate::{
     Registry, StepContext, Summary,
     builder::Settings,
     claim::{Claim, ClaimResult, Flows, Wanted},
-    context::Inner,
+    context::{BranchPath, Inner},
+    durable::{History, saver::Save},
     execute::{Outcome, execute},
     queue::Queue,
 };
@@ -79,6 +80,7 @@ pub(crate) struct Engine {
     /// Which attempt and which queue a task belongs to.
     task_of: HashMap<Id, (AttemptKey, usize)>,
     outcomes: mpsc::Sender<Outcome>,
+    saver: mpsc::Sender<Save>,
     claiming: Option<JoinHandle<ClaimResult>>,
     /// With the claim while one is in flight.
     flows: Flows,
@@ -101,6 +103,7 @@ impl Engine {
         registry: Arc<Registry>,
         settings: Settings,
         outcomes: mpsc::Sender<Outcome>,
+        saver: mpsc::Sender<Save>,
     ) -> Self {
         let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
         Self {
@@ -113,6 +116,7 @@ impl Engine {
             tasks: JoinSet::new(),
             task_of: HashMap::new(),
             outcomes,
+            saver,
             claiming: None,
             flows: Flows::default(),
             recover: false,
@@ -283,9 +287,16 @@ impl Engine {
             step,
             worker: self.worker,
             cancel,
+            max_payload: self.settings.max_payload,
+            max_history: self.settings.max_history,
+            history: History::default(),
+            waiting: Arc::default(),
+            saver: self.saver.clone(),
+            completed_in: false.into(),
         };
-        let context = StepContext { inner: Arc::new(inner) };
-        let attempt = execute(context, handler, claimed.input, self.settings.max_payload, self.outcomes.clone());
+        let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
+        let policies = self.settings.policies.clone();
+        let attempt = execute(context, handler, claimed.input, policies, self.outcomes.clone());
         let task = self.tasks.spawn(attempt).id();
         self.task_of.insert(task, (key, queue));
         if let Some(owned) = self.owned.get_mut(&key.step) {

@@ -5,12 +5,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Ended},
+    calls::{AttemptKey, AttemptOutcome, Awaited, Ended},
 };
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{Handler, StepContext, StepError, step_error::Next};
+use crate::{Handler, Policy, StepContext, StepError, durable::until_suspended, policy, step_error::Next};
 
 /// How an attempt ended, on its way to the completer.
 #[derive(Debug)]
@@ -19,12 +19,14 @@ pub(crate) enum Outcome {
     Completed(AttemptKey, Payload),
     /// It is not.
     Ended(Ended),
+    /// It waits, and holds no slot meanwhile.
+    Suspended(AttemptKey, Vec<Awaited>),
 }
 
 impl Outcome {
     pub(crate) fn key(&self) -> AttemptKey {
         match self {
-            Self::Completed(key, _) => *key,
+            Self::Completed(key, _) | Self::Suspended(key, _) => *key,
             Self::Ended(ended) => ended.key,
         }
     }
@@ -55,14 +57,25 @@ pub(crate) async fn execute(
     context: StepContext,
     handler: Arc<dyn Handler>,
     input: Payload,
-    max_payload: usize,
+    policies: Arc<[Arc<dyn Policy>]>,
     outcomes: mpsc::Sender<Outcome>,
 ) {
     let key = context.inner.key;
     let cancel = context.inner.cancel.clone();
     let timeout = context.inner.step.timeout;
     // The future is made and dropped inside, so that a panic in either is caught as well.
-    let attempt = AssertUnwindSafe(async { handler.call(context.clone(), input).await }).catch_unwind();
+    let attempt = AssertUnwindSafe(async {
+        if let Some(outcome) = policy::check(&policies, &context, &input).await {
+            return outcome;
+        }
+        let call = async { handler.call(context.clone(), input).await };
+        match until_suspended(call, context.inner.waiting.clone()).await {
+            Ok(Ok(output)) => done(&context, output),
+            Ok(Err(error)) => failed(key, &error),
+            Err(awaited) => Outcome::Suspended(key, awaited),
+        }
+    })
+    .catch_unwind();
     let limit = async {
         match timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -73,11 +86,7 @@ pub(crate) async fn execute(
         biased;
         () = cancel.cancelled() => return,
         result = attempt => match result {
-            Ok(Ok(output)) => match output.check_size(max_payload) {
-                Ok(()) => Outcome::Completed(key, output),
-                Err(error) => Outcome::failed(key, &StepError::fail(format!("the output cannot be stored: {error}"))),
-            },
-            Ok(Err(error)) => Outcome::Ended(failed(key, &error)),
+            Ok(outcome) => outcome,
             Err(panic) => Outcome::Ended(panicked(key, panic)),
         },
         () = limit => {
@@ -90,13 +99,48 @@ pub(crate) async fn execute(
     let _ = outcomes.send(outcome).await;
 }
 
-fn failed(key: AttemptKey, error: &StepError) -> Ended {
-    let (outcome, retryable, delay) = match error.next {
-        Next::Retry(delay) => (AttemptOutcome::Failed, true, delay),
+/// The handler has come to its end.
+fn done(context: &StepContext, output: Payload) -> Outcome {
+    let key = context.inner.key;
+    if let Err(error) = context.inner.history.check_end() {
+        return failed(key, &error);
+    }
+    if context.inner.completed_in.load(std::sync::atomic::Ordering::Relaxed) {
+        // If the transaction was committed, this is refused because the step is completed.
+        return failed(key, &StepError::retry("the transaction that was to complete the step was not committed"));
+    }
+    match output.check_size(context.inner.max_payload) {
+        Ok(()) => Outcome::Completed(key, output),
+        Err(error) => Outcome::failed(key, &StepError::fail(format!("the output cannot be stored: {error}"))),
+    }
+}
+
+/// What an error of a handler or a policy asks for.
+pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Outcome {
+    let (outcome, retryable, delay) = match &error.next {
+        Next::Retry(delay) => (AttemptOutcome::Failed, true, *delay),
         Next::Fail => (AttemptOutcome::Failed, false, None),
-        Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(wait)),
+        Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(*wait)),
+        Next::Defer(wait) => (AttemptOutcome::Deferred, true, *wait),
+        Next::Dispatched { topic, key: correlation, deadline } => {
+            let awaited = Awaited {
+                kind: "external",
+                path: "external".into(),
+                topic: Some(topic.clone()),
+                key: Some(correlation.clone()),
+                wait: *deadline,
+                ..Awaited::default()
+            };
+            return Outcome::Suspended(key, vec![awaited]);
+        }
+        Next::ContinueAsNew(input) => {
+            return Outcome::Suspended(
+                key,
+                vec![Awaited { kind: "new", input: Some(input.clone()), ..Awaited::default() }],
+            );
+        }
     };
-    Ended { key, outcome, error: Some(error.to_payload()), retryable, delay }
+    Outcome::Ended(Ended { key, outcome, error: Some(error.to_payload()), retryable, delay })
 }
 
 /// A panic is a failed attempt with the panic's message.

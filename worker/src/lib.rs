@@ -13,7 +13,9 @@
 //! | `engine` | owns the state: slots, steps in flight; decides when to claim |
 //! | `queue` | what the engine knows of a queue: free slots, whether to look, whether to be notified |
 //! | `claim` | one round trip to the queues |
-//! | `execute` | one attempt: handler, timeout, panic, cancellation |
+//! | [`policy`] | asked before each dispatch whether a step may begin |
+//! | `execute` | one attempt: handler, timeout, panic, cancellation, suspension |
+//! | [`durable`] | checkpoints, sleeps, signals, child runs and branches in handlers |
 //! | `completer` | sends everything that ended while its previous calls were in flight |
 //! | `heartbeat` | renews the leases, and learns which were lost |
 //!
@@ -35,9 +37,11 @@ pub mod builder;
 mod claim;
 mod completer;
 pub mod context;
+pub mod durable;
 mod engine;
 mod execute;
 mod heartbeat;
+pub mod policy;
 mod queue;
 pub mod registry;
 mod session;
@@ -47,8 +51,10 @@ mod wakeup;
 
 pub use builder::{Worker, WorkerBuilder};
 pub use context::StepContext;
+pub use durable::{Branch, Decision, Question, Signalled, branch};
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
+pub use policy::{Policy, Verdict};
 pub use registry::{Handler, Registry};
 pub use session::Summary;
 pub use shutdown::shutdown_signal;

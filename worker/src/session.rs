@@ -17,6 +17,7 @@ use crate::{
     Registry,
     builder::Settings,
     completer,
+    durable::saver,
     engine::{End, Engine},
     heartbeat, wakeup,
 };
@@ -78,7 +79,9 @@ pub(crate) async fn run(
         ));
         helpers.spawn(wakeup::run(database.clone(), registered.channel, heartbeat_now, events));
 
-        let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), outcomes);
+        let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
+        helpers.spawn(saver::run(database.clone(), worker, saves));
+        let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), outcomes, saver);
         let (end, part) = engine.run(events_out, stop.as_mut()).await;
         summary.add(part);
         helpers.abort_all();
@@ -115,12 +118,13 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
     loop {
         let attempt = async {
             let calls = database.calls().await?;
-            let limit = calls.setting("max_payload_bytes").await?;
-            Ok::<_, Error>((limit, calls.register_worker(&worker).await?))
+            let limits = (calls.setting("max_payload_bytes").await?, calls.setting("max_history").await?);
+            Ok::<_, Error>((limits, calls.register_worker(&worker).await?))
         };
         match attempt.await {
-            Ok((limit, registered)) => {
-                settings.max_payload = usize::try_from(limit).unwrap_or(usize::MAX);
+            Ok(((payload, history), registered)) => {
+                settings.max_payload = usize::try_from(payload).unwrap_or(usize::MAX);
+                settings.max_history = usize::try_from(history).unwrap_or(usize::MAX);
                 return Ok(registered);
             }
             Err(error) if error.is_transient() => {

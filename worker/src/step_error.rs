@@ -6,7 +6,7 @@ use longhaul_schema::Payload;
 use serde::Serialize;
 
 /// What shall happen next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Next {
     /// Another attempt, by the step's policy, after this time if one is given.
     Retry(Option<Duration>),
@@ -14,6 +14,12 @@ pub(crate) enum Next {
     Fail,
     /// Another call after this time, without counting this one.
     Snooze(Duration),
+    /// Another call, after this time or a growing wait, without counting this one.
+    Defer(Option<Duration>),
+    /// The step goes on when its work is reported as completed.
+    Dispatched { topic: String, key: String, deadline: Option<Duration> },
+    /// The function begins anew with this input.
+    ContinueAsNew(Payload),
 }
 
 /// A handler's error. Any `std::error::Error` becomes a retryable one by `?`.
@@ -35,33 +41,82 @@ pub struct StepError {
     pub(crate) next: Next,
     message: String,
     causes: Vec<String>,
+    code: Option<String>,
+    detail: Option<String>,
 }
 
 impl StepError {
+    fn new(next: Next, message: impl Into<String>) -> Self {
+        Self { next, message: message.into(), causes: Vec::new(), code: None, detail: None }
+    }
+
     /// The attempt failed; another may succeed.
     pub fn retry(message: impl Into<String>) -> Self {
-        Self { next: Next::Retry(None), message: message.into(), causes: Vec::new() }
+        Self::new(Next::Retry(None), message)
     }
 
     /// The attempt failed; another may succeed, but not before this time has passed (instead of the step's backoff).
     pub fn retry_after(wait: Duration, message: impl Into<String>) -> Self {
-        Self { next: Next::Retry(Some(wait)), message: message.into(), causes: Vec::new() }
+        Self::new(Next::Retry(Some(wait)), message)
     }
 
     /// The step cannot succeed: no further attempt is made.
     pub fn fail(message: impl Into<String>) -> Self {
-        Self { next: Next::Fail, message: message.into(), causes: Vec::new() }
+        Self::new(Next::Fail, message)
     }
 
     /// Not now: call again after this time. Consumes no attempt.
     pub fn snooze(wait: Duration) -> Self {
-        Self { next: Next::Snooze(wait), message: "snoozed".into(), causes: Vec::new() }
+        Self::new(Next::Snooze(wait), "snoozed")
+    }
+
+    /// The provider is busy or down: call again after the step's backoff, which grows with each deferral. Consumes no
+    /// attempt.
+    pub fn defer(reason: impl Into<String>) -> Self {
+        Self::new(Next::Defer(None), reason)
+    }
+
+    /// As [`StepError::defer`], after the time that the provider named.
+    pub fn defer_for(wait: Duration, reason: impl Into<String>) -> Self {
+        Self::new(Next::Defer(Some(wait)), reason)
+    }
+
+    /// The work was handed to an outside provider: the step waits, without a slot, until its completion is reported for this
+    /// topic and key (`complete_external`). When that reports a failure, or does not come by the deadline, the attempt has
+    /// failed and is retried by the step's policy.
+    pub fn dispatched(topic: impl Into<String>, key: impl Into<String>, deadline: Option<Duration>) -> Self {
+        Self::new(Next::Dispatched { topic: topic.into(), key: key.into(), deadline }, "dispatched")
+    }
+
+    /// Begins the durable function anew, with this input and an empty history. For functions that go on for ever.
+    pub fn continue_as_new(input: &impl Serialize) -> Self {
+        match Payload::new(input) {
+            Ok(input) => Self::new(Next::ContinueAsNew(input), "continues as new"),
+            Err(error) => Self::fail(format!("the new input cannot be stored: {error}")),
+        }
     }
 
     /// This error, but without further attempts.
     pub fn no_retry(mut self) -> Self {
         self.next = Next::Fail;
         self
+    }
+
+    /// With a code, for the flow's `never_on` and for programs that read errors.
+    pub fn code(mut self, code: impl Into<String>) -> Self {
+        self.code = Some(code.into());
+        self
+    }
+
+    /// With a detail that stays with the attempt, for operators: the run's error shows message and code only.
+    pub fn detail(mut self, detail: impl fmt::Display) -> Self {
+        self.detail = Some(detail.to_string());
+        self
+    }
+
+    /// The code, if it has one.
+    pub fn error_code(&self) -> Option<&str> {
+        self.code.as_deref()
     }
 
     /// What is kept with the attempt. Too long messages are cut; what PostgreSQL cannot store is replaced.
@@ -71,10 +126,15 @@ impl StepError {
             message: &'a str,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             causes: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            code: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            detail: Option<String>,
         }
         let message = storable(&self.message);
         let causes: Vec<String> = self.causes.iter().take(20).map(|cause| storable(cause)).collect();
-        Payload::new(&Kept { message: &message, causes: &causes }).unwrap_or_else(|_| Payload::null())
+        let (code, detail) = (self.code.as_deref().map(storable), self.detail.as_deref().map(storable));
+        Payload::new(&Kept { message: &message, causes: &causes, code, detail }).unwrap_or_else(|_| Payload::null())
     }
 }
 
@@ -99,7 +159,7 @@ impl<E: std::error::Error> From<E> for StepError {
             causes.push(inner.to_string());
             cause = inner.source();
         }
-        Self { next: Next::Retry(None), message: error.to_string(), causes }
+        Self { causes, ..Self::retry(error.to_string()) }
     }
 }
 
@@ -119,7 +179,7 @@ mod tests {
     #[test]
     fn causes_are_kept() {
         let error = StepError::from(std::io::Error::other(std::fmt::Error));
-        assert_eq!(error.next, Next::Retry(None));
+        assert!(matches!(error.next, Next::Retry(None)));
         assert!(error.to_payload().as_str().contains("message"));
     }
 }

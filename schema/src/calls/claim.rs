@@ -14,8 +14,10 @@ pub struct Claimed {
     pub flow_id: i32,
     /// The queue that it was claimed from.
     pub queue: String,
-    /// The run's input.
+    /// The step's input: its own where it has one, the run's otherwise.
     pub input: Payload,
+    /// Number of its definition in the flow version: its own, but for items of a fan-out and compensations.
+    pub definition: i32,
 }
 
 impl<E: Executor> Calls<E> {
@@ -43,6 +45,7 @@ fn claimed(row: &tokio_postgres::Row) -> Result<Claimed> {
         failures: row.get("failures"),
         flow_id: row.get("flow_id"),
         queue: row.get("queue"),
+        definition: row.get("def"),
         input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
     })
 }

@@ -28,10 +28,25 @@ pub struct FlowInfo {
     pub version: i32,
     /// Number of steps.
     pub steps: i32,
+    /// Equal for equal definitions, in any installation.
+    pub checksum: String,
     /// When it was deployed.
     pub deployed_at: DateTime<Utc>,
     /// The definition, with its defaults filled in.
     pub definition: Payload,
+}
+
+/// A difference between two versions of a flow.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The step; `None` for a setting of the flow itself.
+    pub step: Option<String>,
+    /// added, removed or changed.
+    pub change: String,
+    /// What it said before, where that differs.
+    pub before: Option<Payload>,
+    /// What it says after, where that differs.
+    pub after: Option<Payload>,
 }
 
 /// What a worker must know of a step to do it.
@@ -45,7 +60,7 @@ pub struct FlowStep {
     pub version: i32,
     /// Name of the step.
     pub name: Name,
-    /// Name of its handler.
+    /// Name of its handler; empty for steps that the database does itself.
     pub handler: Name,
     /// Most attempts.
     pub max_attempts: i16,
@@ -53,6 +68,8 @@ pub struct FlowStep {
     pub timeout: Option<std::time::Duration>,
     /// Constant settings for the handler.
     pub parameters: Option<Payload>,
+    /// Whether checkpoints are saved.
+    pub checkpoints: bool,
 }
 
 impl<E: Executor> Calls<E> {
@@ -70,7 +87,7 @@ impl<E: Executor> Calls<E> {
     pub async fn list_flows(&self, tenant: &str) -> Result<Vec<FlowInfo>> {
         let rows = self
             .rows(
-                "select id, name, version, step_count, deployed_at, definition from longhaul.flow
+                "select id, name, version, step_count, checksum, deployed_at, definition from longhaul.flow
                  where tenant = $1 order by name, version",
                 &[&tenant],
             )
@@ -82,7 +99,7 @@ impl<E: Executor> Calls<E> {
     pub async fn get_flow(&self, tenant: &str, name: &str, version: Option<i32>) -> Result<FlowInfo> {
         let rows = self
             .rows(
-                "select id, name, version, step_count, deployed_at, definition from longhaul.flow
+                "select id, name, version, step_count, checksum, deployed_at, definition from longhaul.flow
                  where tenant = $1 and name = $2 and ($3::int is null or version = $3) order by version desc limit 1",
                 &[&tenant, &name, &version],
             )
@@ -93,14 +110,45 @@ impl<E: Executor> Calls<E> {
         })
     }
 
+    /// How two versions of a flow differ.
+    pub async fn flow_difference(&self, tenant: &str, name: &str, from: i32, to: i32) -> Result<Vec<Difference>> {
+        let rows = self
+            .rows(
+                "select step, change, before, after from longhaul.flow_difference($1, $2, $3, $4)",
+                &[&tenant, &name, &from, &to],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| Difference {
+                step: row.get("step"),
+                change: row.get("change"),
+                before: json(row, "before"),
+                after: json(row, "after"),
+            })
+            .collect())
+    }
+
+    /// How many live runs each version of a flow has, by version; versions without any are left out.
+    pub async fn live_versions(&self, tenant: &str, name: &str) -> Result<Vec<(i32, i64)>> {
+        let rows = self
+            .rows(
+                "select version, live_runs from longhaul.flow_versions where tenant = $1 and name = $2 and live_runs > 0 order by version",
+                &[&tenant, &name],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
     /// The steps of a flow version, by number.
     pub async fn flow_steps(&self, flow_id: i32) -> Result<Vec<FlowStep>> {
         let rows = self
             .rows(
-                "select s.seq, f.name as flow, f.version, s.name, l.handler, s.max_attempts, s.timeout_ms, s.parameters
+                "select s.seq, f.name as flow, f.version, s.name, coalesce(l.handler, '') as handler, s.max_attempts, s.timeout_ms, s.parameters,
+                        coalesce((f.definition ->> 'checkpoints')::boolean, true) as checkpoints
                  from longhaul.flow f
                  join longhaul.flow_step s on s.flow_id = f.id
-                 join longhaul.lane l on l.id = s.lane_id
+                 left join longhaul.lane l on l.id = s.lane_id
                  where f.id = $1 order by s.seq",
                 &[&flow_id],
             )
@@ -119,6 +167,7 @@ impl<E: Executor> Calls<E> {
                     .get::<_, Option<i64>>("timeout_ms")
                     .map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
                 parameters: json(row, "parameters"),
+                checkpoints: row.get("checkpoints"),
             })
             .collect())
     }
@@ -130,6 +179,7 @@ fn flow_info(row: &tokio_postgres::Row) -> Result<FlowInfo> {
         name: row.get::<_, &str>("name").into(),
         version: row.get("version"),
         steps: row.get("step_count"),
+        checksum: row.get("checksum"),
         deployed_at: row.get("deployed_at"),
         definition: json(row, "definition").ok_or_else(|| Error::Corrupt("a flow without a definition".into()))?,
     })

@@ -21,6 +21,8 @@ pub enum AttemptOutcome {
     Released,
     /// The handler asked to be called again later; not counted.
     Snoozed,
+    /// An outside provider was busy or down; not counted, but the wait grows with each.
+    Deferred,
 }
 
 impl AttemptOutcome {
@@ -32,6 +34,7 @@ impl AttemptOutcome {
             Self::Panicked => "panicked",
             Self::Released => "released",
             Self::Snoozed => "snoozed",
+            Self::Deferred => "deferred",
         }
     }
 }
@@ -100,6 +103,6 @@ impl<E: Executor> Calls<E> {
     }
 }
 
-fn refused(row: &tokio_postgres::Row) -> Refused {
+pub(super) fn refused(row: &tokio_postgres::Row) -> Refused {
     Refused { key: attempt_key(row), reason: row.get("refusal") }
 }

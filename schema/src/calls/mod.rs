@@ -1,28 +1,35 @@
 //! One typed method for each database function, by subject.
 
+mod again;
 mod chore;
 mod claim;
 mod deploy;
 mod ending;
 mod inspect;
 mod read;
+mod signal;
 mod start;
 mod state;
 mod steer;
+mod suspend;
 mod worker;
 
 use std::sync::Arc;
 
 use tokio_postgres::{Row, types::ToSql};
 
+pub use again::{DeadLetter, DeadLetterFilter};
 pub use chore::ChoreReport;
 pub use claim::Claimed;
-pub use deploy::{Deployed, FlowInfo, FlowStep};
+pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
 pub use ending::{AttemptOutcome, Ended, Refused};
 pub use inspect::Figures;
-pub use read::{AttemptInfo, RunFilter, RunInfo, StepInfo};
+pub use read::{AttemptInfo, ItemOutput, RunFilter, RunInfo, StepInfo, TimelineEntry};
+pub use signal::{NewSignal, SignalInfo};
 pub use start::{NewRun, NotStarted, StartRuns};
 pub use state::{RunState, StepState};
+pub use steer::{Answer, Asking, Operation, Question};
+pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
 pub use worker::{NewWorker, Registered};
 
 use crate::{Error, Result, SchemaName, connect::Connection};

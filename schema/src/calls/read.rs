@@ -1,6 +1,7 @@
 //! Reading runs and steps. Reads never wait for writers.
 
 use chrono::{DateTime, Utc};
+use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{Calls, Executor, RunState, StepState, json};
@@ -35,6 +36,18 @@ pub struct RunInfo {
     pub input: Payload,
     /// Why it failed.
     pub error: Option<Payload>,
+    /// An object of the user's.
+    pub metadata: Option<Payload>,
+    /// Why it is paused: `operator` or `question`.
+    pub paused_for: Option<String>,
+    /// Whether it failed and its completed steps were undone.
+    pub compensated: bool,
+    /// Since when it is left out of lists.
+    pub dismissed_at: Option<DateTime<Utc>>,
+    /// The run that started it as a child.
+    pub parent_id: Option<Uuid>,
+    /// The run that it was forked from.
+    pub forked_from: Option<Uuid>,
 }
 
 /// A step, as operators see it.
@@ -44,10 +57,14 @@ pub struct StepInfo {
     pub seq: i32,
     /// Name.
     pub name: String,
-    /// Handler.
-    pub handler: String,
+    /// What it is: `handler`, `child`, `sleep` or `signal`.
+    pub kind: String,
+    /// Phase of the flow.
+    pub phase: Option<String>,
+    /// Handler; `None` when the database does it.
+    pub handler: Option<String>,
     /// Queue.
-    pub queue: String,
+    pub queue: Option<String>,
     /// Present state.
     pub state: StepState,
     /// Number of the present or last attempt; `None` before the first.
@@ -62,8 +79,10 @@ pub struct StepInfo {
     pub started_at: Option<DateTime<Utc>>,
     /// When the step ended.
     pub ended_at: Option<DateTime<Utc>>,
-    /// Until when it sleeps.
+    /// Until when it sleeps or waits.
     pub fire_at: Option<DateTime<Utc>>,
+    /// What it waits for.
+    pub waits_for: Option<String>,
     /// Its output.
     pub output: Option<Payload>,
     /// Why it failed.
@@ -89,6 +108,36 @@ pub struct AttemptInfo {
     pub error: Option<Payload>,
 }
 
+/// What an item of a fan-out gave.
+#[derive(Clone, Debug)]
+pub struct ItemOutput {
+    /// Place in the list, from 0.
+    pub index: i32,
+    /// How it ended; `None` while it lives.
+    pub outcome: Option<StepState>,
+    /// Its output.
+    pub output: Option<Payload>,
+    /// Why it failed.
+    pub error: Option<Payload>,
+}
+
+/// An entry of a run's timeline.
+#[derive(Clone, Debug)]
+pub struct TimelineEntry {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What: `created`, `attempt began`, `step completed`, `paused`, …
+    pub kind: String,
+    /// Of which step.
+    pub step: Option<String>,
+    /// Of which attempt.
+    pub attempt: Option<i32>,
+    /// By whom.
+    pub actor: Option<String>,
+    /// More about it.
+    pub detail: Option<Payload>,
+}
+
 /// Which runs to list, newest first.
 #[derive(Clone, Debug)]
 pub struct RunFilter {
@@ -96,8 +145,22 @@ pub struct RunFilter {
     pub tenant: String,
     /// Of this flow only.
     pub flow: Option<String>,
+    /// Of this version only.
+    pub version: Option<i32>,
     /// In this state only.
     pub state: Option<RunState>,
+    /// With this name only; `%` stands for any text.
+    pub name: Option<String>,
+    /// Whose metadata contains this.
+    pub metadata: Option<Payload>,
+    /// Created since then.
+    pub since: Option<DateTime<Utc>>,
+    /// Created before then.
+    pub until: Option<DateTime<Utc>>,
+    /// Children of this run only.
+    pub parent: Option<Uuid>,
+    /// Dismissed runs as well.
+    pub dismissed: bool,
     /// Older than this run only: the last one of the page before.
     pub before: Option<Uuid>,
     /// At most so many.
@@ -107,12 +170,25 @@ pub struct RunFilter {
 impl Default for RunFilter {
     /// The newest 50 runs of tenant `default`.
     fn default() -> Self {
-        Self { tenant: "default".into(), flow: None, state: None, before: None, limit: 50 }
+        Self {
+            tenant: "default".into(),
+            flow: None,
+            version: None,
+            state: None,
+            name: None,
+            metadata: None,
+            since: None,
+            until: None,
+            parent: None,
+            dismissed: false,
+            before: None,
+            limit: 50,
+        }
     }
 }
 
-const RUN_COLUMNS: &str =
-    "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error";
+const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
+     metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
 
 impl<E: Executor> Calls<E> {
     /// One run of a tenant.
@@ -130,10 +206,34 @@ impl<E: Executor> Calls<E> {
             "select {RUN_COLUMNS} from longhaul.runs
              where tenant = $1 and ($2::text is null or flow = $2) and ($3::text is null or state::text = $3)
                and id < coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+               and ($6::int is null or version = $6) and ($7::text is null or name like $7)
+               and ($8::jsonb is null or metadata @> $8) and ($9 or dismissed_at is null)
+               and id >= coalesce(longhaul.uuid_at($10), '00000000-0000-0000-0000-000000000000'::uuid)
+               and id < coalesce(longhaul.uuid_at($11), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+               and ($12::uuid is null or parent_id = $12)
              order by id desc limit $5"
         );
         let state = filter.state.map(RunState::as_str);
-        let rows = self.rows(&sql, &[&filter.tenant, &filter.flow, &state, &filter.before, &filter.limit]).await?;
+        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
+        let rows = self
+            .rows(
+                &sql,
+                &[
+                    &filter.tenant,
+                    &filter.flow,
+                    &state,
+                    &filter.before,
+                    &filter.limit,
+                    &filter.version,
+                    &filter.name,
+                    &metadata,
+                    &filter.dismissed,
+                    &filter.since,
+                    &filter.until,
+                    &filter.parent,
+                ],
+            )
+            .await?;
         rows.iter().map(run_info).collect()
     }
 
@@ -155,7 +255,8 @@ impl<E: Executor> Calls<E> {
     pub async fn list_steps(&self, run_id: Uuid) -> Result<Vec<StepInfo>> {
         let rows = self
             .rows(
-                "select seq, name, handler, queue, state::text, attempt, failures, max_attempts, worker_id, started_at, ended_at, fire_at, output, error
+                "select seq, name, kind::text, phase, handler, queue, state::text, attempt, failures, max_attempts, worker_id, started_at, ended_at, fire_at,
+                        waits_for, output, error
                  from longhaul.steps where run_id = $1 order by seq",
                 &[&run_id],
             )
@@ -167,7 +268,7 @@ impl<E: Executor> Calls<E> {
     pub async fn step_output(&self, run_id: Uuid, step: &str) -> Result<Option<Payload>> {
         let rows = self
             .rows(
-                "select s.output from longhaul.run r
+                "select longhaul.step_output(s.run_id, s.seq) as output from longhaul.run r
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
                  join longhaul.step s on s.run_id = r.id and s.seq = f.seq
                  where r.id = $1",
@@ -186,8 +287,7 @@ impl<E: Executor> Calls<E> {
             .rows(
                 "select f.name, a.attempt, a.outcome::text, a.worker_id, a.claimed_at, a.ended_at, a.error
                  from longhaul.attempt a
-                 join longhaul.run r on r.id = a.run_id
-                 join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = a.seq
+                 join longhaul.steps f on f.run_id = a.run_id and f.seq = a.seq
                  where a.run_id = $1 order by a.ended_at, a.seq, a.attempt",
                 &[&run_id],
             )
@@ -202,6 +302,46 @@ impl<E: Executor> Calls<E> {
                 claimed_at: row.get("claimed_at"),
                 ended_at: row.get("ended_at"),
                 error: json(row, "error"),
+            })
+            .collect())
+    }
+
+    /// A page of what the items of a fan-out gave, by the name of its step; beginning with item `from`, at most `limit`.
+    pub async fn item_outputs(&self, run_id: Uuid, step: &str, from: i32, limit: i32) -> Result<Vec<ItemOutput>> {
+        let rows = self
+            .rows(
+                "select i.index, i.outcome::text, i.output, i.error from longhaul.run r
+                 join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
+                 cross join lateral longhaul.item_outputs(r.id, f.seq, $3, $4) i
+                 where r.id = $1 order by i.index",
+                &[&run_id, &step, &from, &limit],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(ItemOutput {
+                    index: row.get("index"),
+                    outcome: row.get::<_, Option<&str>>("outcome").map(str::parse).transpose()?,
+                    output: json(row, "output"),
+                    error: json(row, "error"),
+                })
+            })
+            .collect()
+    }
+
+    /// What happened to a run, when, and by whom, in order.
+    pub async fn timeline(&self, run_id: Uuid) -> Result<Vec<TimelineEntry>> {
+        let rows =
+            self.rows("select at, kind, step, attempt, actor, detail from longhaul.timeline($1)", &[&run_id]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| TimelineEntry {
+                at: row.get("at"),
+                kind: row.get("kind"),
+                step: row.get("step"),
+                attempt: row.get("attempt"),
+                actor: row.get("actor"),
+                detail: json(row, "detail"),
             })
             .collect())
     }
@@ -227,6 +367,12 @@ fn run_info(row: &tokio_postgres::Row) -> Result<RunInfo> {
         revision: row.get("revision"),
         input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
         error: json(row, "error"),
+        metadata: json(row, "metadata"),
+        paused_for: row.get("paused_for"),
+        compensated: row.get("compensated"),
+        dismissed_at: row.get("dismissed_at"),
+        parent_id: row.get("parent_id"),
+        forked_from: row.get("forked_from"),
     })
 }
 
@@ -234,6 +380,8 @@ fn step_info(row: &tokio_postgres::Row) -> Result<StepInfo> {
     Ok(StepInfo {
         seq: row.get("seq"),
         name: row.get("name"),
+        kind: row.get("kind"),
+        phase: row.get("phase"),
         handler: row.get("handler"),
         queue: row.get("queue"),
         state: row.get::<_, &str>("state").parse()?,
@@ -244,6 +392,7 @@ fn step_info(row: &tokio_postgres::Row) -> Result<StepInfo> {
         started_at: row.get("started_at"),
         ended_at: row.get("ended_at"),
         fire_at: row.get("fire_at"),
+        waits_for: row.get("waits_for"),
         output: json(row, "output"),
         error: json(row, "error"),
     })

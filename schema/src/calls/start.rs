@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, Timestamp};
 use uuid::Uuid;
 
 use super::{Calls, Executor};
@@ -25,12 +25,25 @@ pub struct NewRun {
     pub start_at: Option<DateTime<Utc>>,
     /// Not before so long after now or after `start_at`.
     pub delay: Option<Duration>,
+    /// Only created: it is pending until somebody starts it.
+    pub create_only: bool,
+    /// An object to find it by and to show its progress.
+    pub metadata: Option<Payload>,
 }
 
 impl NewRun {
     /// A run with a new id that starts at once.
     pub fn new(input: Payload) -> Self {
-        Self { id: Uuid::now_v7(), input, name: None, priority: None, start_at: None, delay: None }
+        Self {
+            id: Uuid::now_v7(),
+            input,
+            name: None,
+            priority: None,
+            start_at: None,
+            delay: None,
+            create_only: false,
+            metadata: None,
+        }
     }
 }
 
@@ -65,12 +78,27 @@ impl<E: Executor> Calls<E> {
         // Columns that nobody uses are not sent.
         let names = column(runs, |r| r.name.as_deref());
         let priorities = column(runs, |r| r.priority.map(i32::from));
-        let start_ats = column(runs, |r| r.start_at);
+        let start_ats = column(runs, |r| match r.start_at {
+            _ if r.create_only => Some(Timestamp::PosInfinity),
+            at => at.map(Timestamp::Value),
+        });
         let delays = column(runs, |r| r.delay.map(|d| d.as_millis() as i64));
+        let metadata = column(runs, |r| r.metadata.as_ref().map(|m| Json(m.raw())));
         let rows = self
             .rows(
-                "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-                &[&batch.tenant, &batch.flow, &batch.version, &ids, &inputs, &names, &priorities, &start_ats, &delays],
+                "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                &[
+                    &batch.tenant,
+                    &batch.flow,
+                    &batch.version,
+                    &ids,
+                    &inputs,
+                    &names,
+                    &priorities,
+                    &start_ats,
+                    &delays,
+                    &metadata,
+                ],
             )
             .await?;
         Ok(rows.iter().map(|row| NotStarted { id: row.get(0), refusal: row.get(1) }).collect())

@@ -1,0 +1,155 @@
+-- Going on after steps have ended: successors, items of a fan-out, compensations. Rooms: blocked -> task, held, wait.
+-- The caller holds the runs' locks.
+
+create or replace function unblock_successors(p_steps step_key[], p_now timestamptz) returns step_key[]
+language plpgsql as $$
+declare
+  v_lo      uuid;
+  v_hi      uuid;
+  v_ready   task[];
+  v_special step_key[];
+  v_paused  boolean;
+begin
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select k.run_id from unnest(p_steps) k)) b;
+  with waiting as (
+    select d.run_id, n.seq, count(*)::int as ended, not bool_and(f.plain_successors) as special, bool_or(r.state = 'paused') as paused
+    from unnest(p_steps) d
+    join run r on r.id = d.run_id and r.id between v_lo and v_hi
+    join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
+    cross join lateral unnest(f.successors) n(seq)
+    group by d.run_id, n.seq
+    order by d.run_id, n.seq
+  ), counted as (
+    update step s set blockers = s.blockers - w.ended
+    from waiting w
+    where s.run_id = w.run_id and s.seq = w.seq and s.run_id between v_lo and v_hi and s.outcome is null
+    returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers, w.special, w.paused
+  )
+  select array_agg((c.run_id, task_position(p_now), c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
+           filter (where not c.special),
+         array_agg((c.run_id, c.seq)::step_key order by c.run_id, c.seq) filter (where c.special),
+         bool_or(c.paused)
+  into v_ready, v_special, v_paused
+  from counted c where c.blockers = 0;
+
+  if v_ready is not null and v_paused then
+    perform place_ready(v_ready);
+  elsif v_ready is not null then
+    insert into task select t.* from unnest(v_ready) t;
+    perform wake(array(select distinct t.lane_id from unnest(v_ready) t), cardinality(v_ready));
+  end if;
+  return v_special;
+end $$;
+comment on function unblock_successors(step_key[], timestamptz) is
+  'Counts ended steps off their successors. Plain ones that wait for nothing more go to their lanes; the others are returned.';
+
+create or replace function advance(p_ended step_key[]) returns void
+language plpgsql as $$
+declare
+  v_ended step_key[] := p_ended;
+  v_own   step_key[];
+  v_items step_key[];
+begin
+  -- A loop and no recursion: a thousand skipped steps in a row are a thousand rounds.
+  loop
+    select array_agg(k) filter (where k.seq < 32768), array_agg(k) filter (where k.seq >= 32768) into v_own, v_items from unnest(v_ended) k;
+    v_ended := '{}';
+    if v_own is not null then
+      v_ended := enter_steps(unblock_successors(v_own, clock()));
+    end if;
+    if v_items is not null then
+      v_ended := v_ended || items_ended(v_items);
+    end if;
+    exit when cardinality(v_ended) = 0;
+    perform count_off(v_ended);
+  end loop;
+end $$;
+comment on function advance(step_key[]) is
+  'Goes on after steps that have ended and were counted off their runs, until nothing ends at once any more.';
+
+create or replace function end_step(p_run_id uuid, p_seq integer, p_output jsonb) returns void
+language plpgsql as $$
+declare
+  v_key step_key := (p_run_id, p_seq);
+begin
+  update step s set outcome = 'completed', started_at = coalesce(s.started_at, clock()), ended_at = clock(), output = p_output
+  where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
+  if found then
+    perform count_off(array[v_key]);
+    perform advance(array[v_key]);
+  end if;
+end $$;
+comment on function end_step(uuid, integer, jsonb) is 'Completes a step that the database does itself.';
+
+-- Failing steps ---------------------------------------------------------------------------------------------------
+
+create or replace function fail_steps(p_failed ended_attempt[]) returns step_key[]
+language plpgsql as $$
+-- Their rooms have been left by the caller.
+declare
+  v_now        timestamptz := clock();
+  v_lo         uuid;
+  v_hi         uuid;
+  v_run_ids    uuid[];
+  v_errors     jsonb[];
+  v_continuing step_key[];
+begin
+  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_failed) x)) b;
+
+  update step s
+  set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
+  from unnest(p_failed) e
+  where s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi;
+
+  insert into dead_letter (run_id, seq, died_at) select e.run_id, e.seq, v_now from unnest(p_failed) e on conflict do nothing;
+
+  with judged as (
+    select e.run_id, e.seq, f.name,
+      -- What a compensation cannot undo stays as it is; the others are undone all the same.
+      f.continues or (f.undoes is not null and r.compensating is true) as continues,
+      -- The public part of the error only: the detail stays with the attempt.
+      coalesce(e.error, '{}') - 'detail' || jsonb_build_object('step', f.name) as error
+    from unnest(p_failed) e
+    join step s on s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi
+    join run r on r.id = e.run_id and r.id between v_lo and v_hi
+    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
+  ), first as (
+    select distinct on (j.run_id) j.run_id, j.error from judged j where not j.continues order by j.run_id, j.seq
+  )
+  select (select array_agg(f.run_id) from first f), (select array_agg(f.error) from first f),
+         (select array_agg((j.run_id, j.seq)::step_key) from judged j
+          where j.continues and not exists (select from first f where f.run_id = j.run_id))
+  into v_run_ids, v_errors, v_continuing;
+
+  if v_run_ids is not null then
+    perform fail_runs(v_run_ids, v_errors);
+  end if;
+  return coalesce(v_continuing, '{}');
+end $$;
+comment on function fail_steps(ended_attempt[]) is
+  'Fails steps for good, and their runs unless the flow says that they go on without them. Returns the steps whose runs go on; these are still to be counted off.';
+
+create or replace function fail_step(p_run_id uuid, p_seq integer, p_message text) returns boolean
+language plpgsql as $$
+begin
+  return cardinality(fail_steps(array[(p_run_id, p_seq, null, null, clock(), 0, 'failed', jsonb_build_object('message', p_message), false, null, null)::ended_attempt])) > 0;
+end $$;
+comment on function fail_step(uuid, integer, text) is 'Fails a step that cannot begin or go on. True when its run goes on.';
+
+create or replace function fail_runs(p_run_ids uuid[], p_errors jsonb[]) returns void
+language plpgsql as $$
+declare
+  v_ids    uuid[] := '{}';
+  v_errors jsonb[] := '{}';
+begin
+  for i in 1 .. cardinality(p_run_ids) loop
+    if not begin_compensation(p_run_ids[i], p_errors[i]) then
+      v_ids := v_ids || p_run_ids[i];
+      v_errors := v_errors || p_errors[i];
+    end if;
+  end loop;
+  if cardinality(v_ids) > 0 then
+    perform end_runs(v_ids, 'failed', v_errors);
+  end if;
+end $$;
+comment on function fail_runs(uuid[], jsonb[]) is 'Fails runs: at once or, where completed steps have compensations, once these are done.';

@@ -1,0 +1,217 @@
+-- Doing things again: retrying a run from its failed steps on, forking a new run from a step on, and the dead letters.
+
+create or replace function retry_run(
+  p_tenant text, p_id uuid, p_by text default null, p_expected_state text default null, p_expected_revision integer default null, p_request uuid default null
+) returns integer
+language plpgsql as $$
+-- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
+declare
+  v_run  run := begin_operation(p_tenant, p_id, 'retried', '{failed,cancelled}', p_expected_state, p_expected_revision, p_request);
+  v_now  timestamptz := clock();
+  v_live step_key[];
+  v_fans integer[];
+  v_keys step_key[];
+begin
+  if v_run.id is null then
+    return revision_of(p_id);
+  end if;
+  if v_run.compensating then
+    raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
+  end if;
+  with again as (
+    update step s set outcome = null, started_at = null, ended_at = null, worker_id = null, attempt = null, output = null, error = null, blockers = 0
+    from flow_step f
+    where s.run_id = p_id and f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq) and f.undoes is null
+      and (s.outcome = 'cancelled' or (s.outcome = 'failed' and not f.continues))
+    returning s.seq
+  )
+  select array_agg((p_id, a.seq)::step_key order by a.seq) into v_live from again a;
+  if v_live is null then
+    raise exception using errcode = 'LH003', message = format('run %s is %s and has no step to retry', p_id, v_run.state);
+  end if;
+  update step s set blockers = (
+      select count(*) from flow_step f cross join lateral unnest(f.predecessor_seqs) p(seq)
+      join step b on b.run_id = p_id and b.seq = p.seq and b.outcome is null
+      where f.flow_id = v_run.flow_id and f.seq = s.seq)
+  where s.run_id = p_id and s.outcome is null and s.def is null;
+
+  -- What was begun but not answered is begun anew, and so is what failed.
+  delete from checkpoint c using unnest(v_live) k where c.run_id = k.run_id and c.seq = k.seq and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject');
+  delete from dead_letter d using unnest(v_live) k where d.run_id = k.run_id and d.seq = k.seq;
+  update run r
+  set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1
+  where r.id = p_id;
+  if v_run.start_at > v_now then
+    update run r set start_at = v_now where r.id = p_id;
+  end if;
+  insert into deadline (run_id, at) select p_id, v_now + f.timeout_ms * interval '1 millisecond' from flow f where f.id = v_run.flow_id and f.timeout_ms is not null
+  on conflict (run_id) do update set at = excluded.at;
+  perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
+
+  -- Fan-outs that had begun go on where they were: their live items begin, the others are still to come.
+  v_fans := array(select f.seq from fan_out f join step s on s.run_id = p_id and s.seq = f.seq and s.outcome is null where f.run_id = p_id);
+  update fan_out f set ended = (
+      select count(*) from step s where s.run_id = p_id and s.seq >= f.first_seq and s.seq < f.first_seq + f.total and s.outcome is not null)
+  where f.run_id = p_id and f.seq = any (v_fans);
+  insert into wait (run_id, seq, path, attempt, failures, kind, completes, since)
+  select p_id, x.seq, '', 0, 0, 'items', true, v_now from unnest(v_fans) x(seq);
+
+  v_keys := array(
+    select k from unnest(v_live) k join step s on s.run_id = k.run_id and s.seq = k.seq
+    where s.blockers = 0 and s.seq <> all (v_fans) order by s.seq);
+  perform begin_steps(v_keys);
+  return revision_of(p_id);
+end $$;
+comment on function retry_run(text, uuid, text, text, integer, uuid) is
+  'Goes on with a failed or stopped run from the steps that failed or were cancelled; each has all its attempts again. Completed steps and checkpoints stay.';
+
+create or replace function fork_run(
+  p_tenant text, p_id uuid, p_step text, p_input jsonb default null, p_new_id uuid default null, p_by text default null,
+  p_expected_state text default null, p_expected_revision integer default null
+) returns uuid
+language plpgsql as $$
+-- Of the source only rows that do not change any more are copied; the fork's rooms are its own.
+declare
+  v_run   run := begin_operation(p_tenant, p_id, 'forked', enum_range(null::run_state), p_expected_state, p_expected_revision, null);
+  v_new   uuid := coalesce(p_new_id, new_run_id());
+  v_now   timestamptz := clock();
+  v_flow  flow;
+  v_from  integer;
+  v_after integer[];
+  v_open  integer;
+begin
+  perform from run r where r.id = v_new;
+  if found then
+    return v_new;
+  end if;
+  select f.* into v_flow from flow f where f.id = v_run.flow_id;
+  select f.seq into v_from from flow_step f where f.flow_id = v_run.flow_id and f.name = p_step and f.undoes is null;
+  if not found then
+    raise exception using errcode = 'LH002', message = format('run %s has no step %s', p_id, coalesce(p_step, 'null'));
+  end if;
+  with recursive after(seq) as (
+    select v_from union select n.seq from after a join flow_step f on f.flow_id = v_run.flow_id and f.seq = a.seq cross join lateral unnest(f.successors) n(seq)
+  )
+  select array_agg(a.seq) into v_after from after a;
+
+  insert into run (id, created_at, flow_id, open_steps, state, tenant, name, input, metadata, forked_from)
+  values (v_new, v_now, v_run.flow_id, 0, 'running', p_tenant, v_run.name, coalesce(p_input, v_run.input), v_run.metadata, p_id);
+  -- Final steps outside of what is done again are taken over, with the items of fan-outs.
+  insert into step (run_id, started_at, ended_at, worker_id, seq, lane_id, blockers, attempt, outcome, priority, output, error, def, input)
+  select v_new, s.started_at, s.ended_at, s.worker_id, s.seq, s.lane_id, 0, s.attempt, s.outcome, s.priority, s.output, s.error, s.def, s.input
+  from step s
+  join step own on own.run_id = p_id and own.seq = coalesce(s.def, s.seq)
+  join flow_step f on f.flow_id = v_run.flow_id and f.seq = own.seq and f.undoes is null
+  where s.run_id = p_id and own.seq <> all (v_after)
+    and (own.outcome in ('completed', 'skipped') or (own.outcome = 'failed' and f.continues));
+  insert into fan_out (run_id, seq, first_seq, total, opened, ended, list)
+  select v_new, f.seq, f.first_seq, f.total, f.opened, f.ended, f.list
+  from fan_out f join step s on s.run_id = v_new and s.seq = f.seq where f.run_id = p_id;
+  insert into step (run_id, seq, lane_id, blockers, priority)
+  select v_new, f.seq, f.lane_id,
+         (select count(*) from unnest(f.predecessor_seqs) p(seq) where not exists (select from step d where d.run_id = v_new and d.seq = p.seq)),
+         coalesce((select s.priority from step s where s.run_id = p_id and s.seq = f.seq), f.priority)
+  from flow_step f
+  where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq);
+  get diagnostics v_open = row_count;
+  update run r set open_steps = v_open where r.id = v_new;
+  insert into deadline (run_id, at) select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond' where v_flow.timeout_ms is not null;
+
+  perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step), null);
+  perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);
+  perform begin_steps(array(select (s.run_id, s.seq)::step_key from step s where s.run_id = v_new and s.outcome is null and s.blockers = 0 order by s.seq));
+  return v_new;
+end $$;
+comment on function fork_run(text, uuid, text, jsonb, uuid, text, text, integer) is
+  'Starts a new run of the same flow version that takes over what was done before a step, and does that step and all that follows it again. Returns its id; asked for twice with one new id, it forks once.';
+
+-- Dead letters --------------------------------------------------------------------------------------------------------
+
+create or replace view dead_letters as
+select d.run_id, d.seq, r.tenant, fl.name as flow, fl.version, f.name as step, l.handler, q.name as queue, d.died_at, s.attempt, s.error, r.state as run_state
+from dead_letter d
+join run r on r.id = d.run_id and r.dismissed_at is null
+join flow fl on fl.id = r.flow_id
+join step s on s.run_id = d.run_id and s.seq = d.seq
+join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
+left join lane l on l.id = s.lane_id
+left join queue q on q.id = l.queue_id;
+comment on view dead_letters is 'Steps that used up their attempts, until somebody retries or discards them.';
+
+create or replace function chosen_dead_letters(p_tenant text, p_flow text, p_step text, p_handler text, p_run_id uuid, p_message text, p_since timestamptz, p_limit integer)
+returns setof dead_letters
+language sql stable as $$
+  select d.* from dead_letters d
+  where d.tenant = p_tenant and (p_flow is null or d.flow = p_flow) and (p_step is null or d.step = p_step) and (p_handler is null or d.handler = p_handler)
+    and (p_run_id is null or d.run_id = p_run_id) and (p_message is null or d.error ->> 'message' like p_message) and (p_since is null or d.died_at >= p_since)
+  order by d.died_at, d.run_id, d.seq limit p_limit
+$$;
+comment on function chosen_dead_letters(text, text, text, text, uuid, text, timestamptz, integer) is
+  'Dead letters by flow, step, handler, run, message (a LIKE pattern) and time; oldest first.';
+
+create or replace function retry_dead_letters(
+  p_tenant text, p_flow text default null, p_step text default null, p_handler text default null, p_run_id uuid default null,
+  p_message text default null, p_since timestamptz default null, p_limit integer default 1000, p_by text default null
+) returns bigint
+language plpgsql as $$
+declare
+  v_ids     uuid[] := array(
+    select distinct d.run_id from chosen_dead_letters(p_tenant, p_flow, p_step, p_handler, p_run_id, p_message, p_since, p_limit) d
+    where d.run_state = 'failed' order by d.run_id);
+  v_id      uuid;
+  v_retried bigint := 0;
+begin
+  perform lock_runs(v_ids);
+  foreach v_id in array v_ids loop
+    -- Somebody may have retried it meanwhile.
+    continue when not exists (select from run r where r.id = v_id and r.state = 'failed' and r.compensating is not true);
+    perform retry_run(p_tenant, v_id, p_by);
+    v_retried := v_retried + 1;
+  end loop;
+  return v_retried;
+end $$;
+comment on function retry_dead_letters(text, text, text, text, uuid, text, timestamptz, integer, text) is
+  'Retries the failed runs of up to so many dead letters. Returns how many runs. Runs that went on without the step, or were undone, are not retried.';
+
+create or replace function discard_dead_letters(
+  p_tenant text, p_flow text default null, p_step text default null, p_handler text default null, p_run_id uuid default null,
+  p_message text default null, p_since timestamptz default null, p_limit integer default 1000, p_by text default null
+) returns bigint
+language plpgsql as $$
+declare
+  v_discarded bigint;
+begin
+  with chosen as (
+    select d.run_id, d.seq from chosen_dead_letters(p_tenant, p_flow, p_step, p_handler, p_run_id, p_message, p_since, p_limit) d
+  ), discarded as (
+    delete from dead_letter x using chosen c where x.run_id = c.run_id and x.seq = c.seq returning x.run_id, x.seq
+  )
+  insert into event (run_id, at, seq, kind, actor) select d.run_id, clock(), d.seq, 'discarded', actor(p_by) from discarded d;
+  get diagnostics v_discarded = row_count;
+  return v_discarded;
+end $$;
+comment on function discard_dead_letters(text, text, text, text, uuid, text, timestamptz, integer, text) is
+  'Takes up to so many dead letters off the list; their runs stay as they are. Returns how many.';
+
+-- Chore: runs that take longer than their flow allows -------------------------------------------------------------------
+
+create or replace function end_overdue_runs() returns bigint
+language plpgsql as $$
+declare
+  v_now timestamptz := clock();
+  v_due uuid[];
+  v_ids uuid[];
+begin
+  v_due := array(select d.run_id from deadline d where d.at <= v_now order by d.at limit 500 for update skip locked);
+  if cardinality(v_due) = 0 then
+    return 0;
+  end if;
+  perform lock_runs(v_due);
+  v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true);
+  delete from deadline d where d.run_id = any (v_due);
+  if cardinality(v_ids) > 0 then
+    perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
+  end if;
+  return cardinality(v_due);
+end $$;
+comment on function end_overdue_runs() is 'Chore: fails runs that take longer than their flow''s timeout. Returns how many deadlines it looked at.';

@@ -1,0 +1,73 @@
+-- Checkpoints: what a step has computed and will not compute again. Fenced by the lease, which is locked against its end
+-- until the checkpoint is committed.
+
+create or replace function save_checkpoints(
+  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_paths text[], p_kinds text[], p_names text[], p_values jsonb[]
+) returns table (run_id uuid, seq integer, attempt integer, refusal text)
+language plpgsql as $$
+declare
+  v_now  timestamptz := clock();
+  v_max  bigint := setting_value('max_payload_bytes');
+  v_held ended_attempt[];
+  v_size bigint;
+begin
+  select max(pg_column_size(v)) into v_size from unnest(p_values) v;
+  if v_size > 2 * v_max then
+    raise exception using errcode = 'LH001', message = format('a checkpoint has %s bytes, more than the limit of %s (setting max_payload_bytes)', v_size, v_max);
+  end if;
+  with named as (
+    select distinct i.run_id, i.seq, i.attempt from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
+  ), held as (
+    select l.run_id, l.seq, l.attempt
+    from lease l join named n on n.run_id = l.run_id and n.seq = l.seq and n.attempt = l.attempt
+    where l.worker_id is not distinct from p_worker
+    order by l.run_id, l.seq
+    for share of l
+  )
+  select array_agg((h.run_id, h.seq, h.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_held from held h;
+
+  insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
+  select i.run_id, v_now, i.seq, i.attempt, i.path, i.kind, i.name, 'ok', coalesce(i.value, 'null')
+  from unnest(p_run_ids, p_seqs, p_attempts, p_paths, p_kinds, p_names, p_values) i(run_id, seq, attempt, path, kind, name, value)
+  join unnest(v_held) h on h.run_id = i.run_id and h.seq = i.seq and h.attempt = i.attempt
+  order by i.run_id, i.seq, i.path
+  on conflict do nothing;
+
+  if exists (select from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
+             where not exists (select from unnest(v_held) h where h.run_id = i.run_id and h.seq = i.seq and h.attempt = i.attempt)) then
+    return query select distinct * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_held);
+  end if;
+end $$;
+comment on function save_checkpoints(bigint, uuid[], integer[], integer[], text[], text[], text[], jsonb[]) is
+  'Saves what steps have computed, under a place in each step. The first value of a place stays. Returns only what was refused, because the lease is lost.';
+
+create or replace function history(p_run_id uuid, p_seq integer)
+returns table (path text, kind text, name text, answer answer, value jsonb)
+language sql stable as $$
+  select c.path, c.kind, c.name, c.answer, c.value from checkpoint c where c.run_id = p_run_id and c.seq = p_seq order by c.at, c.path
+$$;
+comment on function history(uuid, integer) is 'What a step has computed and begun so far.';
+
+create or replace function save_detached_child(p_worker bigint, p_run_id uuid, p_seq integer, p_attempt integer, p_path text, p_flow text, p_version integer, p_input jsonb)
+returns uuid
+language plpgsql as $$
+declare
+  v_run   run;
+  v_child uuid;
+begin
+  perform lock_runs(array[p_run_id]);
+  perform from lease l where l.run_id = p_run_id and l.seq = p_seq and l.attempt = p_attempt and l.worker_id is not distinct from p_worker;
+  if not found then
+    raise exception using errcode = 'LH003', message = format('the lease of run %s step %s attempt %s is lost', p_run_id, p_seq, p_attempt);
+  end if;
+  select (c.value #>> '{}')::uuid into v_child from checkpoint c where c.run_id = p_run_id and c.seq = p_seq and c.path = p_path;
+  if v_child is null then
+    select r.* into v_run from run r where r.id = p_run_id;
+    v_child := start_child(v_run, p_seq, null, p_flow, p_version, p_input);
+    insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
+    values (p_run_id, clock(), p_seq, p_attempt, p_path, 'detached', p_flow, 'ok', to_jsonb(v_child));
+  end if;
+  return v_child;
+end $$;
+comment on function save_detached_child(bigint, uuid, integer, integer, text, text, integer, jsonb) is
+  'Starts a child run that nobody waits for, once for each place in a step.';

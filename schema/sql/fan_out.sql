@@ -1,0 +1,115 @@
+-- Fan-out: a step for each item of a list that is known only at run time. Items become steps as others end, a window of
+-- them at a time; so a list of 100,000 costs no more at once than its window. The caller holds the runs' locks.
+
+create or replace function begin_fan_out(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
+language plpgsql as $$
+declare
+  v_list  jsonb := jsonb_path_query_first(p_context, p_flow_step.each, '{}', true);
+  v_total integer;
+  v_ended step_key[];
+begin
+  if jsonb_typeof(v_list) is distinct from 'array' then
+    return fail_step(p_run.id, p_step.seq, format('for_each %s found %s, not a list', p_flow_step.each, coalesce(jsonb_typeof(v_list), 'nothing')));
+  end if;
+  v_total := jsonb_array_length(v_list);
+  insert into fan_out (run_id, seq, first_seq, total, opened, ended, list)
+  values (p_run.id, p_step.seq, next_dynamic_seq(p_run.id), v_total, 0, 0, v_list);
+  if v_total = 0 then
+    update step s set outcome = 'completed', ended_at = clock() where s.run_id = p_run.id and s.seq = p_step.seq;
+    return true;
+  end if;
+  update step s set started_at = clock() where s.run_id = p_run.id and s.seq = p_step.seq;
+  insert into wait (run_id, seq, path, attempt, failures, kind, completes, since)
+  values (p_run.id, p_step.seq, '', 0, 0, 'items', true, clock());
+  v_ended := open_items(p_run.id, p_step.seq, p_flow_step.window_size);
+  if cardinality(v_ended) > 0 then
+    perform count_off(v_ended);
+    perform advance(v_ended);
+  end if;
+  return false;
+end $$;
+comment on function begin_fan_out(run, step, flow_step, jsonb) is 'Begins a fan-out. True when its list is empty.';
+
+create or replace function next_dynamic_seq(p_run_id uuid) returns integer
+language sql stable as $$
+  -- Flows have at most 20,000 steps.
+  select greatest(32768, (select max(f.first_seq + f.total) from fan_out f where f.run_id = p_run_id))
+$$;
+comment on function next_dynamic_seq(uuid) is 'The first number that is free for items and compensations of a run.';
+
+create or replace function open_items(p_run_id uuid, p_seq integer, p_count integer) returns step_key[]
+language plpgsql as $$
+declare
+  v_now   timestamptz := clock();
+  v_run   run;
+  v_step  step;
+  v_def   flow_step;
+  v_fan   fan_out;
+  v_to    integer;
+  v_base  jsonb;
+  v_items task[];
+begin
+  select f.* into v_fan from fan_out f where f.run_id = p_run_id and f.seq = p_seq;
+  v_to := least(v_fan.opened + p_count, v_fan.total);
+  if v_to <= v_fan.opened then
+    return '{}';
+  end if;
+  select r.* into v_run from run r where r.id = p_run_id;
+  select s.* into v_step from step s where s.run_id = p_run_id and s.seq = p_seq;
+  select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = p_seq;
+  v_base := case when v_def.input is not null then step_context(v_run, v_def) end;
+
+  update fan_out f set opened = v_to where f.run_id = p_run_id and f.seq = p_seq;
+  update run r set open_steps = r.open_steps + v_to - v_fan.opened where r.id = p_run_id;
+  with opened as (
+    insert into step as s (run_id, seq, lane_id, blockers, priority, def, input)
+    select p_run_id, v_fan.first_seq + v_fan.opened + i.place::int - 1, v_def.lane_id, 0, v_step.priority, p_seq,
+           case when v_def.input is null then i.item
+                else filled_in(v_def.input, v_base || jsonb_build_object('item', i.item, 'index', v_fan.opened + i.place - 1)) end
+    from jsonb_path_query(v_fan.list, 'strict $[$first to $last]', jsonb_build_object('first', v_fan.opened, 'last', v_to - 1))
+      with ordinality i(item, place)
+    returning s.seq, s.lane_id, s.priority
+  )
+  select array_agg((p_run_id, task_position(v_now), o.lane_id, o.seq, 0, o.priority, 0)::task order by o.seq) into v_items from opened o;
+
+  if v_def.kind = 'handler' and v_def.settings is null then
+    perform place_ready(v_items);
+    return '{}';
+  end if;
+  return enter_steps(array(select (i.run_id, i.seq)::step_key from unnest(v_items) i order by i.seq));
+end $$;
+comment on function open_items(uuid, integer, integer) is 'Makes steps of the next items of a fan-out. Returns those that have ended by that already.';
+
+create or replace function items_ended(p_items step_key[]) returns step_key[]
+language plpgsql as $$
+declare
+  v_group record;
+  v_fan   fan_out;
+  v_ended step_key[] := '{}';
+begin
+  for v_group in
+    select s.run_id, s.def, f.undoes is not null as is_undo, max(s.seq) as last_seq, count(*)::int as items
+    from unnest(p_items) k
+    join step s on s.run_id = k.run_id and s.seq = k.seq
+    join run r on r.id = s.run_id and r.state in ('running', 'paused')
+    join flow_step f on f.flow_id = r.flow_id and f.seq = s.def
+    group by s.run_id, s.def, f.undoes is not null
+    order by s.run_id, s.def
+  loop
+    if v_group.is_undo then
+      perform next_compensation(v_group.run_id, v_group.last_seq + 1);
+      continue;
+    end if;
+    update fan_out f set ended = f.ended + v_group.items where f.run_id = v_group.run_id and f.seq = v_group.def returning * into v_fan;
+    if v_fan.ended < v_fan.total then
+      v_ended := v_ended || open_items(v_group.run_id, v_group.def, v_group.items);
+    else
+      delete from wait w where w.run_id = v_group.run_id and w.seq = v_group.def;
+      update step s set outcome = 'completed', ended_at = clock() where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null;
+      v_ended := v_ended || (v_group.run_id, v_group.def)::step_key;
+    end if;
+  end loop;
+  return v_ended;
+end $$;
+comment on function items_ended(step_key[]) is
+  'Counts ended items off their fan-outs, opens the next ones, and goes on to the next compensation. Returns the steps that have ended by that.';

@@ -1,0 +1,151 @@
+-- Questions: approvals that a flow asks for, decisions that a policy or a function asks for, and what answers them.
+-- The caller of what is not an operation holds the run's lock.
+
+create or replace function pause_for_question(p_id uuid) returns void
+language plpgsql as $$
+begin
+  update run r set state = 'paused', paused_for = 'question', revision = r.revision + 1 where r.id = p_id and r.state = 'running';
+  if found then
+    perform hold_steps(p_id);
+  end if;
+end $$;
+comment on function pause_for_question(uuid) is 'Pauses a run until a question is answered. A pause of an operator stays one.';
+
+create or replace function ask(p_run run, p_step step, p_path text, p_prompt jsonb) returns void
+language plpgsql as $$
+begin
+  insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, prompt)
+  values (p_run.id, p_step.seq, p_path, last_attempt(p_run.id, p_step.seq), 0, 'decision', false, clock(),
+          clock() + (p_prompt ->> 'expires_ms')::bigint * interval '1 millisecond', p_prompt);
+  perform record_event(p_run.id, 'asked', p_step.seq, null, p_prompt);
+  if p_prompt ->> 'pauses' = 'run' then
+    perform pause_for_question(p_run.id);
+  end if;
+end $$;
+comment on function ask(run, step, text, jsonb) is 'Asks a question before a step begins.';
+
+create or replace function ask_approval(p_run run, p_step step, p_flow_step flow_step) returns text
+language plpgsql as $$
+begin
+  if exists (select from checkpoint c where c.run_id = p_run.id and c.seq = p_step.seq and c.path = 'approval') then
+    return 'granted';
+  end if;
+  perform ask(p_run, p_step, 'approval', p_flow_step.settings -> 'approval');
+  return 'asked';
+end $$;
+comment on function ask_approval(run, step, flow_step) is 'Asks for the approval that a step needs: asked, or granted when it was given before.';
+
+create or replace function spend(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
+language plpgsql as $$
+declare
+  v_now    timestamptz := clock();
+  v_budget jsonb := p_flow_step.settings -> 'budget';
+  v_per    bigint := (v_budget ->> 'per_ms')::bigint;
+  v_limit  numeric := (v_budget ->> 'limit')::numeric;
+  v_window timestamptz := to_timestamp(floor(extract(epoch from v_now) * 1000 / v_per) * v_per / 1000);
+  v_amount jsonb := filled_in(coalesce(v_budget -> 'amount', '1'), p_context || jsonb_build_object('item', p_step.input));
+begin
+  if exists (select from checkpoint c where c.run_id = p_run.id and c.seq = p_step.seq and c.path = 'budget') then
+    return true;
+  end if;
+  if jsonb_typeof(v_amount) <> 'number' or v_amount::numeric < 0 then
+    perform fail_step(p_run.id, p_step.seq, format('the amount %s of budget %s is not a number', v_budget -> 'amount', v_budget ->> 'name'));
+    return false;
+  end if;
+  if v_amount::numeric <= v_limit then
+    insert into budget as b (tenant, name, window_at, used) values (p_run.tenant, v_budget ->> 'name', v_window, v_amount::numeric)
+    on conflict (tenant, name, window_at) do update set used = b.used + excluded.used where b.used + excluded.used <= v_limit;
+    if found then
+      return true;
+    end if;
+  end if;
+  case v_budget ->> 'exceeded'
+    when 'ask' then
+      perform ask(p_run, p_step, 'budget', jsonb_build_object(
+        'question', format('Budget %s (%s in %s ms) is spent; step %s asks for %s. Spend it all the same?', v_budget ->> 'name', v_limit, v_per, p_flow_step.name, v_amount),
+        'choices', '["approve", "reject"]'::jsonb, 'pauses', 'run'));
+    when 'defer' then
+      if v_amount::numeric > v_limit then
+        perform fail_step(p_run.id, p_step.seq, format('step %s asks for %s, more than the whole of budget %s (%s)', p_flow_step.name, v_amount, v_budget ->> 'name', v_limit));
+        return false;
+      end if;
+      insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
+      values (p_run.id, p_step.seq, 'budget', 0, 0, 'retry', false, v_now, v_window + v_per * interval '1 millisecond');
+    else
+      perform fail_step(p_run.id, p_step.seq, format('budget %s (%s) is spent', v_budget ->> 'name', v_limit));
+  end case;
+  return false;
+end $$;
+comment on function spend(run, step, flow_step, jsonb) is
+  'Takes what a step costs out of its budget for the present window of time. False when the step waits, asks or fails because too little is left.';
+
+create or replace function answer_question(p_wait wait, p_choice text, p_data jsonb, p_by text) returns void
+language plpgsql as $$
+begin
+  perform record_event(p_wait.run_id, 'decided', p_wait.seq, p_by, jsonb_strip_nulls(jsonb_build_object('choice', p_choice, 'data', p_data)));
+  -- Before the step goes on, so that it is not kept back once more.
+  perform from run r where r.id = p_wait.run_id and r.state = 'paused' and r.paused_for = 'question'
+    and not exists (select from wait w where w.run_id = r.id and w.kind in ('decision', 'interrupt') and coalesce(w.prompt ->> 'pauses', 'run') = 'run'
+                      and (w.seq, w.path) <> (p_wait.seq, p_wait.path));
+  if found then
+    update run r set state = 'running', paused_for = null, revision = r.revision + 1 where r.id = p_wait.run_id;
+    perform let_steps_go(p_wait.run_id);
+  end if;
+  perform answer_wait(p_wait, 'ok', jsonb_build_object('choice', p_choice, 'data', p_data, 'by', p_by, 'at', clock()));
+end $$;
+comment on function answer_question(wait, text, jsonb, text) is 'Gives a decision its answer, and lets the run go on if that was the last open question.';
+
+create or replace function decide(
+  p_tenant text, p_id uuid, p_step text, p_choice text, p_data jsonb default null, p_by text default null, p_request uuid default null
+) returns boolean
+language plpgsql as $$
+declare
+  v_run  run := begin_operation(p_tenant, p_id, 'decided', enum_range(null::run_state), null, null, p_request);
+  v_by   text := actor(p_by);
+  v_wait wait;
+  v_made jsonb;
+begin
+  if v_run.id is null then
+    return false;
+  end if;
+  select w.* into v_wait
+  from wait w join step s on s.run_id = w.run_id and s.seq = w.seq join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
+  where w.run_id = p_id and w.kind = 'decision' and step_label(p_id, f.name, s.seq, s.def) = p_step
+  order by w.since, w.path limit 1;
+  if not found then
+    select c.value into v_made from checkpoint c join step s on s.run_id = c.run_id and s.seq = c.seq
+    join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
+    where c.run_id = p_id and c.kind = 'decision' and c.answer = 'ok' and step_label(p_id, f.name, s.seq, s.def) = p_step order by c.at desc limit 1;
+    if v_made ->> 'choice' = p_choice then
+      return false;
+    end if;
+    raise exception using errcode = 'LH003',
+      message = format('step %s of run %s (%s) waits for no decision%s', p_step, p_id, shown_state(v_run),
+                       case when v_made is not null then format('; %s chose %s', v_made ->> 'by', v_made ->> 'choice') else '' end);
+  end if;
+  if not coalesce(v_wait.prompt -> 'choices', '["approve", "reject"]') ? p_choice then
+    raise exception using errcode = 'LH001', message = format('%L is not among the choices %s', p_choice, coalesce(v_wait.prompt -> 'choices', '["approve", "reject"]'));
+  end if;
+  if v_wait.prompt ? 'by' and not v_wait.prompt -> 'by' ? v_by then
+    raise exception using errcode = 'LH003', message = format('%s may not decide this; %s may', v_by, v_wait.prompt -> 'by');
+  end if;
+  if p_request is not null then
+    perform record_event(p_id, 'request', v_wait.seq, v_by, null, p_request);
+  end if;
+  perform answer_question(v_wait, p_choice, p_data, v_by);
+  return true;
+end $$;
+comment on function decide(text, uuid, text, text, jsonb, text, uuid) is
+  'Answers the question that a step asks. True: this call decided. False: the same choice was made before. Another choice after that is refused (LH003).';
+
+create or replace view questions as
+select w.run_id, step_label(w.run_id, f.name, w.seq, s.def) as step, r.tenant, fl.name as flow, r.name as run_name, w.kind, w.prompt ->> 'question' as question,
+  coalesce(w.prompt -> 'choices', '["approve", "reject"]') as choices, w.prompt -> 'by' as may_answer, w.prompt -> 'value' as value, w.since, w.due_at as expires_at,
+  w.prompt ->> 'default' as at_expiry
+from wait w
+join run r on r.id = w.run_id
+join flow fl on fl.id = r.flow_id
+join step s on s.run_id = w.run_id and s.seq = w.seq
+join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
+where w.kind in ('decision', 'interrupt');
+comment on view questions is 'Open questions: what is asked, what can be answered, and by whom. Decisions are answered with decide(), interrupts with resume_run().';

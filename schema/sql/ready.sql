@@ -1,0 +1,144 @@
+-- Where a step goes that is ready: to its lane, or aside while its run is paused. Rooms: -> task, held, wait.
+-- The caller holds the runs' locks.
+
+create or replace function place_ready(p_tasks task[]) returns void
+language plpgsql as $$
+declare
+  v_lanes integer[];
+begin
+  with aside as (
+    insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
+    select t.run_id, t.position, t.lane_id, t.seq, t.attempt, t.priority, t.failures
+    from unnest(p_tasks) t join run r on r.id = t.run_id where r.state = 'paused'
+    returning run_id, seq
+  ), ready as (
+    insert into task
+    select t.* from unnest(p_tasks) t join run r on r.id = t.run_id where r.state <> 'paused'
+    returning lane_id
+  )
+  select array_agg(r.lane_id) into v_lanes from ready r;
+  if v_lanes is not null then
+    perform wake(array(select distinct x from unnest(v_lanes) x), cardinality(v_lanes));
+  end if;
+end $$;
+comment on function place_ready(task[]) is 'Puts steps in their lanes or, while their run is paused, aside.';
+
+create or replace function last_attempt(p_run_id uuid, p_seq integer) returns integer
+language sql stable as $$
+  select coalesce(max(a.attempt), 0) from attempt a where a.run_id = p_run_id and a.seq = p_seq
+$$;
+comment on function last_attempt(uuid, integer) is
+  'Number of the last attempt at a step that has ended without completing it: the next one is higher, also after the run was retried.';
+
+create or replace function place_step(p_run_id uuid, p_seq integer) returns void
+language sql as $$
+  select place_ready(array_agg((s.run_id, task_position(clock()), s.lane_id, s.seq, last_attempt(s.run_id, s.seq), s.priority, 0)::task))
+  from step s where s.run_id = p_run_id and s.seq = p_seq
+$$;
+comment on function place_step(uuid, integer) is 'Puts one step in its lane, with all its attempts before it.';
+
+create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns boolean
+language plpgsql as $$
+-- What a step asks for before it begins, in this order: that its run is not paused, its condition, its input, an approval,
+-- room in a budget. Then it begins: true when it has ended by that already.
+declare
+  v_now     timestamptz := clock();
+  v_item    boolean := p_step.def is not null;
+  v_context jsonb;
+  v_input   jsonb;
+  v_holds   boolean;
+begin
+  if p_run.state = 'paused' then
+    insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
+    values (p_run.id, task_position(v_now), null, p_step.seq, 0, p_step.priority, 0);
+    return false;
+  end if;
+
+  if p_flow_step.condition is not null or p_flow_step.input is not null or p_flow_step.each is not null or p_flow_step.settings is not null then
+    v_context := step_context(p_run, p_flow_step);
+  end if;
+
+  if p_flow_step.condition is not null and not v_item then
+    v_holds := jsonb_path_match(v_context, p_flow_step.condition, '{}', true);
+    if v_holds is null then
+      return fail_step(p_run.id, p_step.seq, format('its condition %s is neither true nor false', p_flow_step.condition));
+    end if;
+    if not v_holds then
+      update step s set outcome = 'skipped', ended_at = v_now where s.run_id = p_run.id and s.seq = p_step.seq;
+      return true;
+    end if;
+  end if;
+
+  if not v_item then
+    if p_flow_step.each is not null then
+      return begin_fan_out(p_run, p_step, p_flow_step, v_context);
+    end if;
+    if p_flow_step.input is not null then
+      v_input := filled_in(p_flow_step.input, v_context);
+      update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
+    end if;
+  end if;
+  v_input := coalesce(v_input, p_step.input, p_run.input);
+
+  if p_flow_step.settings ? 'approval' then
+    case coalesce(ask_approval(p_run, p_step, p_flow_step), 'granted')
+      when 'asked' then return false;
+      when 'granted' then null;
+    end case;
+  end if;
+  if p_flow_step.settings ? 'budget' and not spend(p_run, p_step, p_flow_step, v_context) then
+    return false;
+  end if;
+
+  case p_flow_step.kind
+    when 'handler' then
+      perform place_step(p_run.id, p_step.seq);
+      return false;
+    when 'child' then
+      return begin_child(p_run, p_step, p_flow_step, v_input);
+    when 'sleep' then
+      insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
+      values (p_run.id, p_step.seq, '', 0, 0, 'sleep', true, v_now,
+              v_now + (p_flow_step.settings ->> 'sleep_ms')::bigint * interval '1 millisecond');
+      return false;
+    when 'signal' then
+      return begin_signal_wait(p_run, p_step, p_flow_step, v_context);
+  end case;
+end $$;
+comment on function enter_step(run, step, flow_step) is
+  'Begins a step whose predecessors have ended. True when it has ended at once: skipped, an empty fan-out, a detached child.';
+
+create or replace function enter_steps(p_steps step_key[]) returns step_key[]
+language plpgsql as $$
+declare
+  v_ended step_key[] := '{}';
+  v_key   step_key;
+  v_run   run;
+  v_step  step;
+  v_def   flow_step;
+begin
+  foreach v_key in array coalesce(p_steps, '{}') loop
+    -- Read anew each time: the step before may have paused or ended the run.
+    select s.* into v_step from step s where s.run_id = v_key.run_id and s.seq = v_key.seq and s.outcome is null;
+    continue when not found;
+    select r.* into v_run from run r where r.id = v_key.run_id;
+    select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = coalesce(v_step.def, v_step.seq);
+    if enter_step(v_run, v_step, v_def) then
+      v_ended := v_ended || v_key;
+    end if;
+  end loop;
+  return v_ended;
+end $$;
+comment on function enter_steps(step_key[]) is 'Begins steps; returns those that have ended by that already.';
+
+create or replace function begin_steps(p_steps step_key[]) returns void
+language plpgsql as $$
+declare
+  v_ended step_key[] := enter_steps(p_steps);
+begin
+  if cardinality(v_ended) > 0 then
+    perform count_off(v_ended);
+    perform advance(v_ended);
+  end if;
+end $$;
+comment on function begin_steps(step_key[]) is 'Begins steps, and goes on with what follows those that end at once.';

@@ -1,0 +1,36 @@
+-- The record of a run, put together from what its row, its steps, its attempts, its checkpoints and its events say.
+
+create or replace function timeline(p_run_id uuid)
+returns table (at timestamptz, kind text, step text, attempt integer, actor text, detail jsonb)
+language sql stable as $$
+  with own as (
+    select s.*, step_label(s.run_id, f.name, s.seq, s.def) as label
+    from step s join run r on r.id = s.run_id join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
+    where s.run_id = p_run_id
+  ), entry as (
+    select r.created_at as at, 0 as rank, 'created' as kind, null::text as step, null::integer as attempt, null::text as actor,
+           jsonb_strip_nulls(jsonb_build_object('parent', r.parent_id, 'forked_from', r.forked_from, 'start_at', nullif(r.start_at, 'infinity'))) as detail
+    from run r where r.id = p_run_id
+    union all
+    select a.claimed_at, 2, 'attempt began', o.label, a.attempt, 'worker ' || a.worker_id, null from attempt a join own o on o.seq = a.seq where a.run_id = p_run_id
+    union all
+    select a.ended_at, 3, 'attempt ' || a.outcome, o.label, a.attempt, 'worker ' || a.worker_id, a.error from attempt a join own o on o.seq = a.seq where a.run_id = p_run_id
+    union all
+    select o.started_at, 2, 'attempt began', o.label, o.attempt, 'worker ' || o.worker_id, null from own o
+    where o.outcome = 'completed' and o.attempt is not null
+    union all
+    select l.claimed_at, 2, 'attempt began', o.label, l.attempt, 'worker ' || l.worker_id, null from lease l join own o on o.seq = l.seq where l.run_id = p_run_id
+    union all
+    select o.ended_at, 4, 'step ' || o.outcome, o.label, o.attempt, 'worker ' || o.worker_id, o.error from own o where o.outcome is not null
+    union all
+    select c.at, 3, 'checkpoint ' || c.kind || case c.answer when 'ok' then '' else coalesce(' ' || c.answer, ' begun') end, o.label, c.attempt, null,
+           jsonb_build_object('path', c.path, 'name', c.name)
+    from checkpoint c join own o on o.seq = c.seq where c.run_id = p_run_id
+    union all
+    select e.at, 1, e.kind, o.label, null, e.actor, e.detail from event e left join own o on o.seq = e.seq where e.run_id = p_run_id
+    union all
+    select r.ended_at, 5, r.state::text, null, null, null, r.error from run r where r.id = p_run_id and r.ended_at is not null
+  )
+  select e.at, e.kind, e.step, e.attempt, e.actor, nullif(e.detail, '{}') from entry e where e.at is not null order by e.at, e.rank, e.step, e.attempt
+$$;
+comment on function timeline(uuid) is 'What happened to a run, when, and by whom, in order.';

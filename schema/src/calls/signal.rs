@@ -1,0 +1,171 @@
+//! Signals: to a run, or to a topic and key.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::{Calls, Executor};
+use crate::{Payload, Result};
+
+/// A signal to be sent.
+#[derive(Clone, Debug)]
+pub struct NewSignal {
+    /// Topic, 1 to 200 characters.
+    pub topic: String,
+    /// What it says.
+    pub payload: Payload,
+    /// Twice with one key is once.
+    pub idempotency_key: Option<String>,
+    /// How long it is kept unless somebody consumes it; as the setting `keep_signals_days` when `None`.
+    pub keep: Option<Duration>,
+    /// Whether a finished run keeps it instead of refusing it.
+    pub keep_if_finished: bool,
+    /// Who sends it; the database user when `None`.
+    pub by: Option<String>,
+}
+
+impl NewSignal {
+    /// A signal on a topic.
+    pub fn new(topic: impl Into<String>, payload: Payload) -> Self {
+        Self { topic: topic.into(), payload, idempotency_key: None, keep: None, keep_if_finished: false, by: None }
+    }
+
+    fn keep_seconds(&self) -> Option<f64> {
+        self.keep.map(|keep| keep.as_secs_f64())
+    }
+}
+
+/// A signal that was sent.
+#[derive(Clone, Debug)]
+pub struct SignalInfo {
+    /// Its number, in the order of sending.
+    pub id: i64,
+    /// Topic.
+    pub topic: String,
+    /// Key; `None` when it was sent to a run.
+    pub key: Option<String>,
+    /// When it was sent.
+    pub sent_at: DateTime<Utc>,
+    /// By whom.
+    pub sent_by: String,
+    /// When it was consumed.
+    pub consumed_at: Option<DateTime<Utc>>,
+    /// By which run.
+    pub consumed_by: Option<Uuid>,
+}
+
+impl<E: Executor> Calls<E> {
+    /// Sends a signal to a run. Returns its number.
+    pub async fn signal_run(&self, tenant: &str, run: Uuid, signal: &NewSignal) -> Result<i64> {
+        let if_finished = if signal.keep_if_finished { "keep" } else { "refuse" };
+        let row = self
+            .row(
+                "select longhaul.signal_run($1, $2, $3, $4, $5, make_interval(secs => $6), $7, $8)",
+                &[
+                    &tenant,
+                    &run,
+                    &signal.topic,
+                    &Json(signal.payload.raw()),
+                    &signal.idempotency_key,
+                    &signal.keep_seconds(),
+                    &if_finished,
+                    &signal.by,
+                ],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Sends a signal to a topic and key: one waiter consumes it, now or later. Returns its number.
+    pub async fn send_signal(&self, tenant: &str, key: &str, signal: &NewSignal) -> Result<i64> {
+        let row = self
+            .row(
+                "select longhaul.send_signal($1, $2, $3, $4, $5, make_interval(secs => $6), $7)",
+                &[
+                    &tenant,
+                    &signal.topic,
+                    &key,
+                    &Json(signal.payload.raw()),
+                    &signal.idempotency_key,
+                    &signal.keep_seconds(),
+                    &signal.by,
+                ],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Reports that outside work has completed, or failed: answers every wait for the topic and key, now and later. The
+    /// first report counts. Returns its number.
+    pub async fn complete_external(
+        &self,
+        tenant: &str,
+        topic: &str,
+        key: &str,
+        outcome: std::result::Result<&Payload, &Payload>,
+    ) -> Result<i64> {
+        let (payload, failed) = match outcome {
+            Ok(output) => (output, false),
+            Err(error) => (error, true),
+        };
+        let row = self
+            .row(
+                "select longhaul.complete_external($1, $2, $3, $4, $5)",
+                &[&tenant, &topic, &key, &Json(payload.raw()), &failed],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Sends a signal to every live run, of one flow or with certain metadata if asked. Returns to how many.
+    pub async fn broadcast_signal(
+        &self,
+        tenant: &str,
+        signal: &NewSignal,
+        flow: Option<&str>,
+        metadata: Option<&Payload>,
+    ) -> Result<i64> {
+        let metadata = metadata.map(|m| Json(m.raw()));
+        let row = self
+            .row(
+                "select longhaul.broadcast_signal($1, $2, $3, $4, $5, $6, make_interval(secs => $7), $8)",
+                &[
+                    &tenant,
+                    &signal.topic,
+                    &Json(signal.payload.raw()),
+                    &flow,
+                    &metadata,
+                    &signal.idempotency_key,
+                    &signal.keep_seconds(),
+                    &signal.by,
+                ],
+            )
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// The signals that were sent to a run or consumed by it, oldest first.
+    pub async fn list_signals(&self, run: Uuid) -> Result<Vec<SignalInfo>> {
+        let rows = self
+            .rows(
+                "select id, topic, key, sent_at, sent_by, consumed_at, consumed_by from longhaul.signal
+                 where run_id = $1 or consumed_by = $1 order by id",
+                &[&run],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| SignalInfo {
+                id: row.get("id"),
+                topic: row.get("topic"),
+                key: row.get("key"),
+                sent_at: row.get("sent_at"),
+                sent_by: row.get("sent_by"),
+                consumed_at: row.get("consumed_at"),
+                consumed_by: row.get("consumed_by"),
+            })
+            .collect())
+    }
+}

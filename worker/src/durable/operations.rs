@@ -1,0 +1,383 @@
+//! What a durable function can do.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use longhaul_schema::{
+    Payload,
+    calls::{AnswerKind, Awaited, NewCheckpoint},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{history::Place, saver::NotSaved, saver::Save, waiting::Suspended};
+use crate::{StepContext, StepError, context::BranchPath};
+
+/// The answer of a wait with a time limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signalled<T> {
+    /// The signal's payload.
+    Signal(T),
+    /// None came in time.
+    TimedOut,
+}
+
+/// A decision: what was chosen, by whom, when, and the data that came with it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Decision {
+    /// One of the choices.
+    pub choice: String,
+    /// Data of whoever decided; null when there was none.
+    #[serde(default)]
+    pub data: Value,
+    /// Who decided; `expiry` when nobody did in time.
+    pub by: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// A question that somebody must answer before a function goes on.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Question {
+    question: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    choices: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pauses: Option<&'static str>,
+    #[serde(skip)]
+    expires: Option<Duration>,
+}
+
+impl Question {
+    /// Asks this, with the choices `approve` and `reject`; the run is paused meanwhile.
+    pub fn new(question: impl Into<String>) -> Self {
+        Self { question: question.into(), ..Self::default() }
+    }
+
+    /// With these choices.
+    pub fn choices(mut self, choices: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.choices = Some(choices.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Only these may answer.
+    pub fn by(mut self, people: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.by = Some(people.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Shows this to whoever decides.
+    pub fn value(mut self, value: impl Into<Value>) -> Self {
+        self.value = Some(value.into());
+        self
+    }
+
+    /// Takes this choice when no answer came in time.
+    pub fn expires(mut self, after: Duration, choice: impl Into<String>) -> Self {
+        self.expires = Some(after);
+        self.default = Some(choice.into());
+        self
+    }
+
+    /// Lets the other steps of the run go on meanwhile.
+    pub fn pauses_step(mut self) -> Self {
+        self.pauses = Some("step");
+        self
+    }
+
+    pub(crate) fn awaited(&self, path: String) -> Result<Awaited, StepError> {
+        Ok(Awaited {
+            kind: "decision",
+            path,
+            wait: self.expires,
+            prompt: Some(Payload::new(self)?),
+            ..Awaited::default()
+        })
+    }
+}
+
+impl StepContext {
+    // Checkpoints ------------------------------------------------------------------------------------------------
+
+    /// Computes a value once: what `work` gave is saved, and given again in every later attempt without calling it. An error
+    /// is not saved; it is the attempt's, and the next attempt tries again from here.
+    ///
+    /// The value must fit into a payload. With `checkpoints: false` in the flow nothing is saved, and `work` is called in every
+    /// attempt.
+    pub async fn checkpoint<T, F, Fut>(&self, name: &str, work: F) -> Result<T, StepError>
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<T, StepError>>,
+        T: Serialize + DeserializeOwned,
+    {
+        let place = self.place("step", name).await?;
+        if let Some((_, value)) = &place.answer {
+            return read(value, name);
+        }
+        let _active = self.inner.waiting.active();
+        let value = Payload::new(&work().await?)
+            .and_then(|value| value.check_size(self.inner.max_payload).map(|()| value))
+            .map_err(|e| StepError::fail(format!("checkpoint {name} cannot be stored: {e}")))?;
+        // Read back, so that this attempt goes on with what later ones will see.
+        let seen = read(&value, name)?;
+        if self.inner.step.checkpoints {
+            self.save(place.path, "step", name, value).await?;
+        }
+        Ok(seen)
+    }
+
+    /// The present time of this process, the same in every attempt.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StepError> {
+        let place = self.place("now", "").await?;
+        if let Some((_, value)) = &place.answer {
+            return read(value, "now");
+        }
+        let now = Utc::now();
+        self.save(place.path, "now", "", Payload::new(&now)?).await?;
+        Ok(now)
+    }
+
+    /// A UUID that is the same in every attempt, and in no other run or step.
+    pub async fn uuid(&self) -> Result<Uuid, StepError> {
+        let place = self.place("uuid", "").await?;
+        Ok(Uuid::new_v5(&self.run_id(), format!("{}/{}", self.inner.key.step.seq, place.path).as_bytes()))
+    }
+
+    /// A number from 0 up to 1 that is the same in every attempt. Not for secrets.
+    pub async fn random(&self) -> Result<f64, StepError> {
+        let place = self.place("random", "").await?;
+        let seed = Uuid::new_v5(&self.run_id(), format!("{}/{}", self.inner.key.step.seq, place.path).as_bytes());
+        // The last 62 bits of a version 5 UUID are hash; a double holds 53.
+        Ok((seed.as_u64_pair().1 & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64)
+    }
+
+    /// Whether this code is to do what a change of it brought: true in runs that came here after the change, and false in
+    /// those whose history goes on without it. With this, code can change under live runs:
+    ///
+    /// ```
+    /// # use longhaul_worker::{StepContext, StepError};
+    /// # async fn f(ctx: StepContext) -> Result<(), StepError> {
+    /// if ctx.patched("check-stock-first").await? {
+    ///     ctx.checkpoint("check stock", || async { Ok(()) }).await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn patched(&self, id: &str) -> Result<bool, StepError> {
+        let recorded = self.recorded().await?;
+        let path = format!("patch {id}");
+        if recorded.contains_key(&path) {
+            return Ok(true);
+        }
+        if self.inner.history.goes_on_at(&self.branch.prefix, self.branch.peek()) {
+            return Ok(false);
+        }
+        self.save(path, "patch", id, Payload::null()).await?;
+        Ok(true)
+    }
+
+    // Waiting ----------------------------------------------------------------------------------------------------
+
+    /// Sleeps for milliseconds or months, by the database's clock, without holding a slot.
+    pub async fn sleep(&self, name: &str, length: Duration) -> Result<(), StepError> {
+        let awaited = Awaited { kind: "sleep", name: name.into(), wait: Some(length), ..Awaited::default() };
+        self.wait_for(awaited).await.map(|_| ())
+    }
+
+    /// Waits for a signal to this run.
+    pub async fn signal<T: DeserializeOwned>(&self, topic: &str) -> Result<T, StepError> {
+        let awaited = Awaited { kind: "signal", name: topic.into(), topic: Some(topic.into()), ..Awaited::default() };
+        read(&self.wait_for(awaited).await?.1, topic)
+    }
+
+    /// Waits for a signal to this run, but not for ever.
+    pub async fn signal_within<T: DeserializeOwned>(
+        &self,
+        topic: &str,
+        patience: Duration,
+    ) -> Result<Signalled<T>, StepError> {
+        let awaited = Awaited {
+            kind: "signal",
+            name: topic.into(),
+            topic: Some(topic.into()),
+            wait: Some(patience),
+            ..Awaited::default()
+        };
+        self.signalled(awaited).await
+    }
+
+    /// Waits for a signal to a topic and key, or for the completion of outside work; not for ever if `patience` is given.
+    pub async fn topic_signal<T: DeserializeOwned>(
+        &self,
+        topic: &str,
+        key: &str,
+        patience: Option<Duration>,
+    ) -> Result<Signalled<T>, StepError> {
+        let awaited = Awaited {
+            kind: "signal",
+            name: topic.into(),
+            topic: Some(topic.into()),
+            key: Some(key.into()),
+            wait: patience,
+            ..Awaited::default()
+        };
+        self.signalled(awaited).await
+    }
+
+    async fn signalled<T: DeserializeOwned>(&self, awaited: Awaited) -> Result<Signalled<T>, StepError> {
+        let topic = awaited.name.clone();
+        match self.wait_for(awaited).await? {
+            (AnswerKind::Timeout, _) => Ok(Signalled::TimedOut),
+            (_, value) => Ok(Signalled::Signal(read(&value, &topic)?)),
+        }
+    }
+
+    /// Starts a child run and waits for its output. When it fails, that is an error here (not retried: the child has its own
+    /// retries). When this run ends before, the child is stopped.
+    pub async fn child<T: DeserializeOwned>(&self, flow: &str, input: &impl Serialize) -> Result<T, StepError> {
+        let awaited = Awaited {
+            kind: "child",
+            name: flow.into(),
+            flow: Some(flow.into()),
+            input: Some(self.payload(input)?),
+            ..Awaited::default()
+        };
+        read(&self.wait_for(awaited).await?.1, flow)
+    }
+
+    /// Starts a child run that nobody waits for and that outlives this run. Returns its id.
+    pub async fn start_child(&self, flow: &str, input: &impl Serialize) -> Result<Uuid, StepError> {
+        let place = self.place("detached", flow).await?;
+        if let Some((_, id)) = &place.answer {
+            return read(id, flow);
+        }
+        let _active = self.inner.waiting.active();
+        self.inner.history.grow(self.inner.max_history)?;
+        let child = Awaited {
+            path: place.path,
+            flow: Some(flow.into()),
+            input: Some(self.payload(input)?),
+            ..Awaited::default()
+        };
+        let (worker, key, child) = (self.inner.worker, self.inner.key, &child);
+        self.inner
+            .database
+            .retrying(|calls| async move { calls.start_detached(worker, key, child).await })
+            .await
+            .map_err(|e| if e.is_transient() { StepError::from(e) } else { StepError::fail(e.to_string()) })
+    }
+
+    /// Asks a question and waits for the decision. Unlike in an approval, `reject` is an answer like any other.
+    pub async fn ask(&self, question: Question) -> Result<Decision, StepError> {
+        let awaited = question.awaited(String::new())?;
+        read(&self.wait_for(awaited).await?.1, "the decision")
+    }
+
+    /// Pauses the run with a reason and a value to show, and waits until somebody resumes it with data. `metadata` is set in
+    /// the run's metadata.
+    pub async fn interrupt<T: DeserializeOwned>(
+        &self,
+        reason: &str,
+        value: &impl Serialize,
+        metadata: Option<Value>,
+    ) -> Result<T, StepError> {
+        let awaited = Awaited {
+            kind: "interrupt",
+            prompt: Some(self.payload(&serde_json::json!({ "question": reason, "value": value }))?),
+            metadata: metadata.map(|m| self.payload(&m)).transpose()?,
+            ..Awaited::default()
+        };
+        read(&self.wait_for(awaited).await?.1, "the data of the resumption")
+    }
+
+    /// The decision that let this step begin: of its approval, of its budget, or of a policy; `None` when none was asked for.
+    pub async fn decision(&self) -> Result<Option<Decision>, StepError> {
+        let step = self.inner.key.step;
+        let entries = self.inner.database.retrying(|calls| async move { calls.history(step).await }).await?;
+        let decided = entries
+            .iter()
+            .find(|entry| entry.answer.is_some() && matches!(entry.path.as_str(), "approval" | "budget" | "policy"));
+        decided.map(|entry| read(&entry.value, "the decision")).transpose()
+    }
+
+    // What they share --------------------------------------------------------------------------------------------
+
+    /// The next place in this branch, with what is recorded there.
+    pub(super) async fn place(&self, kind: &str, name: &str) -> Result<Place, StepError> {
+        // Taken before anything is awaited: places are in the order of the calls.
+        let path = self.branch.take();
+        self.recorded().await?;
+        self.inner.history.visit(path, kind, name)
+    }
+
+    async fn recorded(
+        &self,
+    ) -> Result<&std::collections::HashMap<String, longhaul_schema::calls::Checkpoint>, StepError> {
+        let _active = self.inner.waiting.active();
+        self.inner.history.recorded(&self.inner.database, self.inner.key).await
+    }
+
+    /// A context for a branch.
+    pub(super) fn branch(&self, path: &str, number: usize) -> Self {
+        Self { inner: self.inner.clone(), branch: BranchPath::new(format!("{path}.{number}.")) }
+    }
+
+    fn payload(&self, value: &impl Serialize) -> Result<Payload, StepError> {
+        Payload::new(value)
+            .and_then(|payload| payload.check_size(self.inner.max_payload).map(|()| payload))
+            .map_err(|e| StepError::fail(e.to_string()))
+    }
+
+    /// Saves a value under a place; the lease must still be this worker's.
+    pub(super) async fn save(
+        &self,
+        path: String,
+        kind: &'static str,
+        name: &str,
+        value: Payload,
+    ) -> Result<(), StepError> {
+        let _active = self.inner.waiting.active();
+        self.inner.history.grow(self.inner.max_history)?;
+        let (saved, answer) = oneshot::channel();
+        let checkpoint = NewCheckpoint { key: self.inner.key, path, kind, name: name.into(), value };
+        if self.inner.saver.send(Save { checkpoint, saved }).await.is_err() {
+            return Err(StepError::retry("the worker is shutting down"));
+        }
+        match answer.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(NotSaved::Invalid(reason))) => Err(StepError::fail(format!("{name} cannot be stored: {reason}"))),
+            Ok(Err(NotSaved::LeaseLost)) | Err(_) => {
+                Err(StepError::retry("the lease was lost before the checkpoint was saved"))
+            }
+        }
+    }
+
+    /// Waits for something durable: the answer from the history, or suspension. An error that was recorded is an error.
+    async fn wait_for(&self, mut awaited: Awaited) -> Result<(AnswerKind, Payload), StepError> {
+        let place = self.place(awaited.kind, &awaited.name).await?;
+        match place.answer {
+            Some((AnswerKind::Error, value)) => {
+                let error: Value = value.read()?;
+                let message = error["message"].as_str().map_or_else(|| error.to_string(), str::to_owned);
+                Err(StepError::fail(message).code(error["code"].as_str().unwrap_or("failed")))
+            }
+            Some(answer) => Ok(answer),
+            None => {
+                self.inner.history.grow(self.inner.max_history)?;
+                awaited.path = place.path;
+                match Suspended::new(self.inner.waiting.clone(), awaited).await {}
+            }
+        }
+    }
+}
+
+fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError> {
+    value.read().map_err(|e| StepError::fail(format!("what is recorded of {what} does not fit: {e}")))
+}
