@@ -10,12 +10,14 @@ alter type ended_attempt add attribute def integer;
 alter type new_run add attribute metadata jsonb;
 
 create type step_key as (run_id uuid, seq integer);
+create type parent_step as (run_id uuid, seq integer, path text, depth smallint);
 create type step_kind as enum ('handler', 'child', 'sleep', 'signal');
 create type wait_kind as enum ('items', 'sleep', 'signal', 'child', 'decision', 'interrupt', 'external', 'retry');
 create type answer as enum ('ok', 'error', 'timeout');
 create type signal_scope as enum ('one', 'all');
 
 comment on type step_key is 'Names a step: its run and its number.';
+comment on type parent_step is 'The step that starts a child run, which of its waits the child answers (null: none), and how deep the child is.';
 comment on type step_kind is
   'Who does a step: a handler, or the database itself: a child run, a durable sleep, waiting for a signal.';
 comment on type wait_kind is
@@ -85,6 +87,7 @@ alter table run
   add column parent_id    uuid,
   add column parent_seq   integer,
   add column parent_path  text,
+  add column depth        smallint,
   add column forked_from  uuid,
   add column dismissed_at timestamptz,
   add column paused_for   text check (paused_for in ('operator', 'question')),
@@ -92,6 +95,7 @@ alter table run
   add column metadata     jsonb check (jsonb_typeof(metadata) = 'object');
 comment on column run.parent_id is 'The run that started this one as a child.';
 comment on column run.parent_path is 'Which of that step''s waits it answers; null: detached.';
+comment on column run.depth is 'How many runs are above it; null: none.';
 comment on column run.dismissed_at is 'Since when it is left out of lists.';
 comment on column run.paused_for is 'Why it is paused: by an operator, or until a question is answered.';
 comment on column run.compensating is 'It has failed, and its completed steps are being undone.';

@@ -51,7 +51,7 @@ declare
   v_items step_key[];
 begin
   -- A loop and no recursion: a thousand skipped steps in a row are a thousand rounds.
-  loop
+  while cardinality(v_ended) > 0 loop
     select array_agg(k) filter (where k.seq < 32768), array_agg(k) filter (where k.seq >= 32768) into v_own, v_items from unnest(v_ended) k;
     v_ended := '{}';
     if v_own is not null then
@@ -60,8 +60,6 @@ begin
     if v_items is not null then
       v_ended := v_ended || items_ended(v_items);
     end if;
-    exit when cardinality(v_ended) = 0;
-    perform count_off(v_ended);
   end loop;
 end $$;
 comment on function advance(step_key[]) is

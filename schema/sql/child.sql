@@ -7,22 +7,20 @@ language plpgsql as $$
 -- A null path starts it detached: nobody waits for it, and it outlives its parent.
 declare
   v_id    uuid := new_run_id();
-  v_above uuid := p_parent.parent_id;
-  v_depth integer := 1;
+  v_depth smallint := coalesce(p_parent.depth, 0) + 1;
   v_why   text;
 begin
-  while v_above is not null loop
-    v_depth := v_depth + 1;
-    if v_depth > 32 then
-      raise exception using errcode = 'LH003', message = 'child runs are nested more than 32 deep';
-    end if;
-    select r.parent_id into v_above from run r where r.id = v_above;
-  end loop;
-  select s.refusal into v_why from start_runs(p_parent.tenant, p_flow, p_version, array[v_id], array[p_input]) s where s.refusal is not null;
+  if v_depth > 32 then
+    raise exception using errcode = 'LH003', message = 'child runs are nested more than 32 deep';
+  end if;
+  select s.refusal into v_why
+  from start_runs(p_parent.tenant, p_flow, p_version, array[v_id], array[p_input],
+                  p_delays_ms => case when deep(v_depth) then array[1::bigint] end,
+                  p_parent => (p_parent.id, p_seq, p_path, v_depth)::parent_step) s
+  where s.refusal is not null;
   if found then
     raise exception using errcode = 'LH001', message = v_why;
   end if;
-  update run r set parent_id = p_parent.id, parent_seq = p_seq, parent_path = p_path where r.id = v_id;
   return v_id;
 end $$;
 comment on function start_child(run, integer, text, text, integer, jsonb) is 'Starts a child of a run and returns its id.';

@@ -60,7 +60,9 @@ begin
   from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, queue, own)
   cross join lateral (select q.run_id, q.seq, q.attempt, q.failures) l
   join run r on r.id = l.run_id and r.id between v_lo and v_hi
-  left join step s on q.own and s.run_id = l.run_id and s.seq = l.seq and s.run_id between v_lo and v_hi;
+  -- In a subquery, so that q.own is looked at before the step is: in the join's condition it would be looked at after.
+  left join lateral (
+    select x.input, x.def from step x where q.own and x.run_id = l.run_id and x.seq = l.seq and x.run_id between v_lo and v_hi offset 0) s on true;
 end $$;
 comment on function claimed_steps(lease[], text[], boolean[]) is 'What a worker needs to know of the steps that it holds.';
 

@@ -121,7 +121,8 @@ begin
   insert into flow_step (flow_id, seq, name, phase, lane_id, priority, predecessors, predecessor_seqs, successors, max_attempts, backoff_ms, factor, cap_ms,
                          jitter, never_on, timeout_ms, parameters, kind, own_input, continues, reads, condition, input, each, window_size, undoes, settings)
   select p_flow.id, (s ->> 'seq')::int, s ->> 'name', s ->> 'phase', l.id, (s ->> 'priority')::smallint,
-         coalesce(cardinality(b.before), 0), coalesce(b.before, '{}'), coalesce(e.successors, '{}'),
+         -- A compensation waits for the failure of its run.
+         coalesce(cardinality(b.before), (s ? 'undoes')::int), coalesce(b.before, '{}'), coalesce(e.successors, '{}'),
          (s -> 'retry' ->> 'attempts')::smallint, (s -> 'retry' ->> 'backoff_ms')::bigint,
          (s -> 'retry' ->> 'factor')::double precision, (s -> 'retry' ->> 'cap_ms')::bigint, (s -> 'retry' ->> 'jitter')::double precision,
          (select array_agg(c) from jsonb_array_elements_text(s -> 'retry' -> 'never_on') c), (s ->> 'timeout_ms')::bigint, nullif(s -> 'with', 'null'),

@@ -6,7 +6,6 @@ language plpgsql as $$
 declare
   v_list  jsonb := jsonb_path_query_first(p_context, p_flow_step.each, '{}', true);
   v_total integer;
-  v_ended step_key[];
 begin
   if jsonb_typeof(v_list) is distinct from 'array' then
     return fail_step(p_run.id, p_step.seq, format('for_each %s found %s, not a list', p_flow_step.each, coalesce(jsonb_typeof(v_list), 'nothing')));
@@ -21,11 +20,7 @@ begin
   update step s set started_at = clock() where s.run_id = p_run.id and s.seq = p_step.seq;
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since)
   values (p_run.id, p_step.seq, '', 0, 0, 'items', true, clock());
-  v_ended := open_items(p_run.id, p_step.seq, p_flow_step.window_size);
-  if cardinality(v_ended) > 0 then
-    perform count_off(v_ended);
-    perform advance(v_ended);
-  end if;
+  perform advance(open_items(p_run.id, p_step.seq, p_flow_step.window_size));
   return false;
 end $$;
 comment on function begin_fan_out(run, step, flow_step, jsonb) is 'Begins a fan-out. True when its list is empty.';
@@ -78,7 +73,7 @@ begin
   end if;
   return enter_steps(array(select (i.run_id, i.seq)::step_key from unnest(v_items) i order by i.seq));
 end $$;
-comment on function open_items(uuid, integer, integer) is 'Makes steps of the next items of a fan-out. Returns those that have ended by that already.';
+comment on function open_items(uuid, integer, integer) is 'Makes steps of the next items of a fan-out. Returns those that have ended by that already, and were counted off their runs.';
 
 create or replace function items_ended(p_items step_key[]) returns step_key[]
 language plpgsql as $$
@@ -100,16 +95,19 @@ begin
       perform next_compensation(v_group.run_id, v_group.last_seq + 1);
       continue;
     end if;
+    -- A run that is being undone opens no more items.
+    continue when not exists (select from step s where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null);
     update fan_out f set ended = f.ended + v_group.items where f.run_id = v_group.run_id and f.seq = v_group.def returning * into v_fan;
     if v_fan.ended < v_fan.total then
       v_ended := v_ended || open_items(v_group.run_id, v_group.def, v_group.items);
     else
       delete from wait w where w.run_id = v_group.run_id and w.seq = v_group.def;
       update step s set outcome = 'completed', ended_at = clock() where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null;
+      perform count_off(array[(v_group.run_id, v_group.def)::step_key]);
       v_ended := v_ended || (v_group.run_id, v_group.def)::step_key;
     end if;
   end loop;
   return v_ended;
 end $$;
 comment on function items_ended(step_key[]) is
-  'Counts ended items off their fan-outs, opens the next ones, and goes on to the next compensation. Returns the steps that have ended by that.';
+  'Counts ended items off their fan-outs, opens the next ones, and goes on to the next compensation. Returns the steps that have ended by that, and were counted off their runs.';

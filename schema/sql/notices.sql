@@ -10,13 +10,18 @@ begin
 end $$;
 comment on function lock_if_free(uuid) is 'Locks a run unless somebody else holds it.';
 
+create or replace function deep(p_depth smallint) returns boolean
+language sql immutable as $$ select p_depth % 4 = 0 $$;
+comment on function deep(smallint) is
+  'Whether what a run has to tell a run above or below is left as a notice anyway: a long chain of runs must not become one deep call.';
+
 create or replace function tell_parents(p_children uuid[]) returns void
 language plpgsql as $$
 declare
   v_child record;
 begin
-  for v_child in select r.id, r.parent_id from run r where r.id = any (p_children) order by r.id loop
-    if lock_if_free(v_child.parent_id) then
+  for v_child in select r.id, r.parent_id, r.depth from run r where r.id = any (p_children) order by r.id loop
+    if not deep(v_child.depth) and lock_if_free(v_child.parent_id) then
       perform child_ended(v_child.id);
     else
       insert into notice (kind, run_id, child_id) values ('child_ended', v_child.parent_id, v_child.id);
@@ -50,7 +55,7 @@ comment on function child_ended(uuid) is 'Answers the parent''s wait with what t
 create or replace function tell_child(p_child uuid) returns void
 language plpgsql as $$
 begin
-  if lock_if_free(p_child) then
+  if not coalesce((select deep(r.depth) from run r where r.id = p_child), false) and lock_if_free(p_child) then
     perform stop_child(p_child);
   else
     insert into notice (kind, run_id) values ('stop', p_child);

@@ -35,6 +35,10 @@ begin
 end $$;
 comment on function ask_approval(run, step, flow_step) is 'Asks for the approval that a step needs: asked, or granted when it was given before.';
 
+create or replace function failed_without(p_goes_on boolean) returns boolean
+language sql immutable as $$ select case when p_goes_on then null else false end $$;
+comment on function failed_without(boolean) is 'What spend() says of a step that has failed: null when its run goes on without it.';
+
 create or replace function spend(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
 language plpgsql as $$
 declare
@@ -49,8 +53,7 @@ begin
     return true;
   end if;
   if jsonb_typeof(v_amount) <> 'number' or v_amount::numeric < 0 then
-    perform fail_step(p_run.id, p_step.seq, format('the amount %s of budget %s is not a number', v_budget -> 'amount', v_budget ->> 'name'));
-    return false;
+    return failed_without(fail_step(p_run.id, p_step.seq, format('the amount %s of budget %s is not a number', v_budget -> 'amount', v_budget ->> 'name')));
   end if;
   if v_amount::numeric <= v_limit then
     insert into budget as b (tenant, name, window_at, used) values (p_run.tenant, v_budget ->> 'name', v_window, v_amount::numeric)
@@ -66,18 +69,18 @@ begin
         'choices', '["approve", "reject"]'::jsonb, 'pauses', 'run'));
     when 'defer' then
       if v_amount::numeric > v_limit then
-        perform fail_step(p_run.id, p_step.seq, format('step %s asks for %s, more than the whole of budget %s (%s)', p_flow_step.name, v_amount, v_budget ->> 'name', v_limit));
-        return false;
+        return failed_without(fail_step(p_run.id, p_step.seq,
+          format('step %s asks for %s, more than the whole of budget %s (%s)', p_flow_step.name, v_amount, v_budget ->> 'name', v_limit)));
       end if;
       insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
       values (p_run.id, p_step.seq, 'budget', 0, 0, 'retry', false, v_now, v_window + v_per * interval '1 millisecond');
     else
-      perform fail_step(p_run.id, p_step.seq, format('budget %s (%s) is spent', v_budget ->> 'name', v_limit));
+      return failed_without(fail_step(p_run.id, p_step.seq, format('budget %s (%s) is spent', v_budget ->> 'name', v_limit)));
   end case;
   return false;
 end $$;
 comment on function spend(run, step, flow_step, jsonb) is
-  'Takes what a step costs out of its budget for the present window of time. False when the step waits, asks or fails because too little is left.';
+  'Takes what a step costs out of its budget for the present window of time. False when it waits, asks or fails because too little is left; null when it failed and its run goes on without it.';
 
 create or replace function answer_question(p_wait wait, p_choice text, p_data jsonb, p_by text) returns void
 language plpgsql as $$

@@ -86,8 +86,12 @@ begin
       when 'granted' then null;
     end case;
   end if;
-  if p_flow_step.settings ? 'budget' and not spend(p_run, p_step, p_flow_step, v_context) then
-    return false;
+  if p_flow_step.settings ? 'budget' then
+    v_holds := spend(p_run, p_step, p_flow_step, v_context);
+    if not coalesce(v_holds, false) then
+      -- Null: it has failed, and its run goes on without it.
+      return v_holds is null;
+    end if;
   end if;
 
   case p_flow_step.kind
@@ -124,21 +128,18 @@ begin
     select r.* into v_run from run r where r.id = v_key.run_id;
     select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = coalesce(v_step.def, v_step.seq);
     if enter_step(v_run, v_step, v_def) then
+      -- At once: the next step may fail the run, and its count must be right then.
+      perform count_off(array[v_key]);
       v_ended := v_ended || v_key;
     end if;
   end loop;
   return v_ended;
 end $$;
-comment on function enter_steps(step_key[]) is 'Begins steps; returns those that have ended by that already.';
+comment on function enter_steps(step_key[]) is 'Begins steps; returns those that have ended by that already, and were counted off their runs.';
 
 create or replace function begin_steps(p_steps step_key[]) returns void
 language plpgsql as $$
-declare
-  v_ended step_key[] := enter_steps(p_steps);
 begin
-  if cardinality(v_ended) > 0 then
-    perform count_off(v_ended);
-    perform advance(v_ended);
-  end if;
+  perform advance(enter_steps(p_steps));
 end $$;
 comment on function begin_steps(step_key[]) is 'Begins steps, and goes on with what follows those that end at once.';

@@ -101,7 +101,7 @@ begin
         ended_at = case when r.open_steps = e.steps then v_now end,
         revision = r.revision + 1
     from ended e
-    where r.id = e.run_id and r.id between v_lo and v_hi
+    where r.id = e.run_id and r.id between v_lo and v_hi and r.state in ('running', 'paused')
     returning r.id, r.open_steps, r.parent_path
   )
   select array_agg(c.id) into v_children from counted c where c.open_steps = 0 and c.parent_path is not null;

@@ -10,7 +10,8 @@ create or replace function start_runs(
   p_priorities integer[] default null,
   p_start_ats  timestamptz[] default null,
   p_delays_ms  bigint[] default null,
-  p_metadata   jsonb[] default null
+  p_metadata   jsonb[] default null,
+  p_parent     parent_step default null
 ) returns table (id uuid, existing boolean, refusal text)
 language plpgsql as $$
 declare
@@ -72,13 +73,15 @@ begin
   -- An id that is there already is the rare case (the caller asks again after a lost answer), so it alone pays for
   -- the check: ON CONFLICT would write a second WAL record for each row.
   begin
-    insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata)
-    select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata
+    insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth)
+    select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata,
+           p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth
     from unnest(v_items) i;
   exception when unique_violation then
     with inserted as (
-      insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata)
-      select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata
+      insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth)
+      select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata,
+           p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth
       from unnest(v_items) i
       on conflict do nothing
       returning run.id
@@ -131,7 +134,7 @@ begin
       select (i.id, s.seq)::step_key from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at <= v_now order by i.id, s.seq));
   end if;
 end $$;
-comment on function start_runs(text, text, integer, uuid[], jsonb[], text[], integer[], timestamptz[], bigint[], jsonb[]) is
+comment on function start_runs(text, text, integer, uuid[], jsonb[], text[], integer[], timestamptz[], bigint[], jsonb[], parent_step) is
   'Starts runs of one flow (its latest version when none is named), in the caller''s transaction. Returns only the items that were not created: those that exist already (asking twice is safe) and those refused, with the reason.';
 
 create or replace function start_run(

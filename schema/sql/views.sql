@@ -144,7 +144,7 @@ begin
         case v_run.paused_for when 'question' then 'a question waits for an answer: see the view questions' else 'by an operator: resume it' end);
     when 'waiting' then
       if v_step.waits_for is not null then
-        return format('Step %s waits for: %s%s.', p_step, v_step.waits_for, coalesce(format(', until %s', v_step.fire_at), ''));
+        return format('Step %s waits for: %s%s.', p_step, v_step.waits_for, coalesce(', until ' || v_step.fire_at, ''));
       end if;
       return format('Step %s sleeps %s (%s)%s.', p_step, coalesce('until ' || v_step.fire_at, 'until somebody starts its run'),
         case v_step.timer when 'start' then 'delayed start' when 'retry' then 'backoff' else 'snooze' end,

@@ -17,6 +17,7 @@ mod starting;
 mod stopping;
 mod tls;
 mod waiting;
+mod workflows;
 
 /// Not a test: the entry of the worker processes that tests start. Does nothing unless one of them did.
 #[test]
