@@ -33,6 +33,11 @@ impl RunHandle {
         self.id
     }
 
+    /// The client that it was made by.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Its present state.
     pub async fn get(&self) -> Result<RunInfo, Error> {
         self.client.get(self.id).await

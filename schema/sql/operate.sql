@@ -225,7 +225,7 @@ declare
 begin
   if v_run.id is not null then
     if v_run.dismissed_at is not null then
-      raise exception using errcode = 'LH003', message = format('run %s is dismissed already', p_id);
+      raise exception using errcode = 'LH003', message = format('run %s is %s and dismissed already', p_id, v_run.state);
     end if;
     update run r set dismissed_at = clock(), revision = r.revision + 1 where r.id = p_id;
     perform record_event(p_id, 'dismissed', null, p_by, null, p_request);

@@ -62,12 +62,13 @@ create or replace function end_runs(p_run_ids uuid[], p_state run_state, p_error
 language plpgsql as $$
 -- Rooms: whatever the runs still have there is cancelled. The caller holds the runs' locks.
 declare
-  v_now      timestamptz := clock();
+  v_now      timestamptz;
   v_lo       uuid;
   v_hi       uuid;
   v_children uuid[];
 begin
   perform cancel_steps(p_run_ids, 'the run ended');
+  v_now := clock();
   select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
   with ended as (
     update run r

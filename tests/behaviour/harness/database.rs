@@ -158,6 +158,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Ends it without a word, as a crash of its process would.
+    pub fn kill(self) {
+        self.task.abort();
+    }
+
     /// Stops it gracefully.
     pub async fn stop(self) -> longhaul::Summary {
         self.stop.cancel();

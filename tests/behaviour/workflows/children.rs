@@ -12,19 +12,24 @@ async fn a_parent_goes_on_with_the_output_of_its_child() {
         let client = db.client().await;
         db.spawn_scheduler();
         let worker = db.spawn(simple_worker(&db, &Effects::default()));
-        client.deploy(&Flow::new("child", 1).step(Step::new("a", "echo")).output(json!({ "seen": "$.steps.a" }))).await.unwrap();
+        client
+            .deploy(&Flow::new("child", 1).step(Step::new("a", "echo")).output(json!({ "seen": "$.steps.a" })))
+            .await
+            .unwrap();
         let flow = Flow::new("parent", 1)
             .step(Step::child("sub", "child").input(json!({ "n": "$.input.n" })))
             .step(Step::new("end", "echo").after("sub").input("$.steps.sub.seen.n"));
         let run = start(&client, &flow, &json!({ "n": 5 })).await;
         ended(&run).await;
         assert_eq!(run.output::<i64>().await.unwrap(), 5);
-        let child = client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap();
+        let child =
+            client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap();
         assert_eq!(child[0].flow, "child");
 
         // Three levels, and a child of which nothing is to be done.
         client.deploy(&Flow::new("empty", 1).step(Step::new("a", "echo").when("$.input.x == true"))).await.unwrap();
-        let flow = Flow::new("grand", 1).step(Step::child("sub", "parent")).step(Step::child("empty", "empty").after("sub"));
+        let flow =
+            Flow::new("grand", 1).step(Step::child("sub", "parent")).step(Step::child("empty", "empty").after("sub"));
         let run = start(&client, &flow, &json!({ "n": 6 })).await;
         assert_eq!(ended(&run).await.state.as_str(), "completed");
         worker.stop().await;
@@ -45,7 +50,9 @@ async fn the_failure_of_a_child_is_its_parents_and_names_it() {
         assert_eq!((&error["step"], &error["code"]), (&json!("sub"), &json!("hopeless")));
         assert!(error.get("detail").is_none(), "details stay with the attempt: {error}");
 
-        let flow = Flow::new("goes-on", 1).step(Step::child("sub", "child").or_continue()).step(Step::new("end", "echo").after("sub").input("$.states.sub"));
+        let flow = Flow::new("goes-on", 1)
+            .step(Step::child("sub", "child").or_continue())
+            .step(Step::new("end", "echo").after("sub").input("$.states.sub"));
         let run = start(&client, &flow, &json!({})).await;
         ended(&run).await;
         assert_eq!(run.output::<String>().await.unwrap(), "failed");
@@ -65,7 +72,8 @@ async fn a_stop_travels_down_but_not_to_the_detached() {
         db.spawn_scheduler();
         client.deploy(&Flow::new("leaf", 1).step(Step::new("a", "nobody"))).await.unwrap();
         client.deploy(&Flow::new("middle", 1).step(Step::child("leaf", "leaf"))).await.unwrap();
-        let flow = Flow::new("top", 1).step(Step::child("middle", "middle")).step(Step::child("free", "leaf").detached());
+        let flow =
+            Flow::new("top", 1).step(Step::child("middle", "middle")).step(Step::child("free", "leaf").detached());
         let run = start(&client, &flow, &json!({})).await;
         assert_eq!(state_of(&client, &run, "free").await, StepState::Completed);
         assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 2);
@@ -92,7 +100,9 @@ async fn no_child_is_lost_when_parent_or_child_are_busy() {
         let transaction = holder.transaction().await.unwrap();
         transaction.execute("select from longhaul.run where id = $1 for update", &[&run.id()]).await.unwrap();
         let worker = db.spawn(simple_worker(&db, &Effects::default()));
-        let child = client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap()[0].id;
+        let child =
+            client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap()[0]
+                .id;
         within("the child ends", client.run(child).wait(std::time::Duration::from_secs(30))).await.unwrap().unwrap();
         assert_eq!(run.get().await.unwrap().state.as_str(), "running");
         transaction.rollback().await.unwrap();
@@ -102,7 +112,9 @@ async fn no_child_is_lost_when_parent_or_child_are_busy() {
         // The same with the child, while the parent is stopped.
         worker.stop().await;
         let run = client.start("parent", &1).await.unwrap();
-        let child = client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap()[0].id;
+        let child =
+            client.list(&longhaul::calls::RunFilter { parent: Some(run.id()), ..Default::default() }).await.unwrap()[0]
+                .id;
         let transaction = holder.transaction().await.unwrap();
         transaction.execute("select from longhaul.run where id = $1 for update", &[&child]).await.unwrap();
         within("the stop does not wait", run.stop()).await.unwrap();

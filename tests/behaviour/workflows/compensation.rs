@@ -38,7 +38,15 @@ async fn completed_steps_are_undone_in_reverse_order_and_the_run_has_failed_then
         assert!(info.compensated);
         let error: Value = info.error.unwrap().read().unwrap();
         assert_eq!(error["step"], "three");
-        assert_eq!(effects.all(), ["each.undo \"y\" \"three\"", "each.undo \"x\" \"three\"", "two.undo \"2\" \"three\"", "one.undo \"1\" \"three\""]);
+        assert_eq!(
+            effects.all(),
+            [
+                "each.undo \"y\" \"three\"",
+                "each.undo \"x\" \"three\"",
+                "two.undo \"2\" \"three\"",
+                "one.undo \"1\" \"three\""
+            ]
+        );
         let refused = run.retry().await.unwrap_err().to_string();
         assert!(refused.contains("its completed steps were undone"), "{refused}");
         worker.stop().await;
@@ -59,8 +67,13 @@ async fn what_cannot_be_undone_is_a_dead_letter_and_the_rest_is_undone() {
         let run = start(&client, &flow, &json!({})).await;
         assert_eq!(ended(&run).await.state.as_str(), "failed");
         assert_eq!(effects.all(), ["two.undo \"stuck\" \"three\"", "one.undo \"1\" \"three\""]);
-        let dead: Vec<String> =
-            client.dead_letters(&longhaul::calls::DeadLetterFilter::of("")).await.unwrap().into_iter().map(|d| d.step).collect();
+        let dead: Vec<String> = client
+            .dead_letters(&longhaul::calls::DeadLetterFilter::of(""))
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|d| d.step)
+            .collect();
         assert_eq!(dead.len(), 2);
         assert!(dead.contains(&"three".into()) && dead.contains(&"two.undo".into()), "{dead:?}");
         worker.stop().await;

@@ -54,8 +54,15 @@ async fn inputs_and_outputs_are_put_together_by_templates() {
         let client = db.client().await;
         let worker = db.spawn(simple_worker(&db, &Effects::default()));
         let flow = Flow::new("f", 1)
-            .step(Step::new("first", "echo").input(json!({ "n": "$.input.id", "price": "$$5", "all": "$.input.items[*]" })))
-            .step(Step::new("second", "echo").after("first").input(json!(["$.steps.first.n", "$.steps.first.nothing", { "deep": "$.run.name" }])))
+            .step(
+                Step::new("first", "echo")
+                    .input(json!({ "n": "$.input.id", "price": "$$5", "all": "$.input.items[*]" })),
+            )
+            .step(
+                Step::new("second", "echo")
+                    .after("first")
+                    .input(json!(["$.steps.first.n", "$.steps.first.nothing", { "deep": "$.run.name" }])),
+            )
             .output(json!({ "n": "$.steps.first.n", "price": "$.steps.first.price", "second": "$.steps.second" }));
         client.deploy(&flow).await.unwrap();
         let start = longhaul::Start::new(&input()).unwrap().name("Ms Miller");
@@ -81,7 +88,10 @@ async fn a_phase_begins_when_the_one_before_has_ended() {
             .phase("end", [Step::new("g", "note")]);
         let run = start(&client, &flow, &input()).await;
         let steps = client.steps(run.id()).await.unwrap();
-        assert_eq!(steps.iter().map(|s| s.phase.as_deref().unwrap()).collect::<Vec<_>>(), ["prepare", "prepare", "prepare", "work", "work", "work", "end"]);
+        assert_eq!(
+            steps.iter().map(|s| s.phase.as_deref().unwrap()).collect::<Vec<_>>(),
+            ["prepare", "prepare", "prepare", "work", "work", "work", "end"]
+        );
         let worker = db.spawn(simple_worker(&db, &effects));
         ended(&run).await;
         let place = |step: &str| effects.all().iter().position(|e| e == step).unwrap();

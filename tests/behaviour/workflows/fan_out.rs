@@ -25,7 +25,8 @@ async fn sum(ctx: StepContext, _: Value) -> Result<i64, StepError> {
 async fn each_item_is_done_once_and_the_results_come_in_order() {
     with_database(|db| async move {
         let client = db.client().await;
-        let builder = simple_worker(&db, &Effects::default()).handler("double", double).unwrap().handler("sum", sum).unwrap();
+        let builder =
+            simple_worker(&db, &Effects::default()).handler("double", double).unwrap().handler("sum", sum).unwrap();
         let worker = db.spawn(builder);
         for items in [0, 1, 250] {
             let run = start(&client, &fan("fan"), &json!({ "items": (0..items).collect::<Vec<i64>>() })).await;
@@ -33,7 +34,10 @@ async fn each_item_is_done_once_and_the_results_come_in_order() {
             assert_eq!(run.output::<i64>().await.unwrap(), (0..items).map(|n| n * 2).sum::<i64>());
             let page = db.calls().await.item_outputs(run.id(), "each", 100, 10).await.unwrap();
             let expected: Vec<i64> = (100..110).filter(|n| *n < items).map(|n| n * 2).collect();
-            assert_eq!(page.iter().map(|i| i.output.as_ref().unwrap().read::<i64>().unwrap()).collect::<Vec<_>>(), expected);
+            assert_eq!(
+                page.iter().map(|i| i.output.as_ref().unwrap().read::<i64>().unwrap()).collect::<Vec<_>>(),
+                expected
+            );
         }
         worker.stop().await;
     })
@@ -44,8 +48,9 @@ async fn each_item_is_done_once_and_the_results_come_in_order() {
 async fn no_more_items_live_than_the_window_has() {
     with_database(|db| async move {
         let client = db.client().await;
-        let flow = Flow::new("f", 1)
-            .step(Step::new("each", "echo").for_each("$.input").window(7).input(json!({ "item": "$.item", "at": "$.index" })));
+        let flow = Flow::new("f", 1).step(
+            Step::new("each", "echo").for_each("$.input").window(7).input(json!({ "item": "$.item", "at": "$.index" })),
+        );
         let run = start(&client, &flow, &json!((0..100).collect::<Vec<_>>())).await;
         assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 7);
         assert_eq!(client.why(run.id(), "each").await.unwrap(), "Step each waits for: items.");
@@ -56,7 +61,12 @@ async fn no_more_items_live_than_the_window_has() {
             async move {
                 let mut most = 0;
                 while db.value::<i64>("select count(*) from longhaul.run where open_steps > 0").await > 0 {
-                    most = most.max(db.value::<i64>("select (select count(*) from longhaul.task) + (select count(*) from longhaul.lease)").await);
+                    most = most.max(
+                        db.value::<i64>(
+                            "select (select count(*) from longhaul.task) + (select count(*) from longhaul.lease)",
+                        )
+                        .await,
+                    );
                 }
                 most
             }
@@ -109,10 +119,22 @@ async fn failed_items_fail_the_run_or_leave_a_gap() {
         let flow = Flow::new("goes-on", 1).step(each().or_continue()).step(Step::new("end", "echo").after("each"));
         let run = start(&client, &flow, &json!([0, 1, 2, 3, 4])).await;
         assert_eq!(ended(&run).await.state.as_str(), "completed");
-        let output: Vec<Option<i64>> = client.steps(run.id()).await.unwrap().iter().filter(|s| s.name.starts_with("each[")).map(|s| s.output.as_ref().map(|o| o.read().unwrap())).collect();
+        let output: Vec<Option<i64>> = client
+            .steps(run.id())
+            .await
+            .unwrap()
+            .iter()
+            .filter(|s| s.name.starts_with("each["))
+            .map(|s| s.output.as_ref().map(|o| o.read().unwrap()))
+            .collect();
         assert_eq!(output, [Some(0), None, Some(2), None, Some(4)]);
 
-        let run = start(&client, &Flow::new("no-list", 1).step(Step::new("each", "odd").for_each("$.input.nothing")), &json!({})).await;
+        let run = start(
+            &client,
+            &Flow::new("no-list", 1).step(Step::new("each", "odd").for_each("$.input.nothing")),
+            &json!({}),
+        )
+        .await;
         let error: Value = run.get().await.unwrap().error.unwrap().read().unwrap();
         assert!(error["message"].as_str().unwrap().contains("found nothing, not a list"), "{error}");
         worker.stop().await;
@@ -124,7 +146,14 @@ async fn failed_items_fail_the_run_or_leave_a_gap() {
 async fn an_item_can_be_a_child_run_and_a_stop_reaches_them_all() {
     with_database(|db| async move {
         let client = db.client().await;
-        client.deploy(&Flow::new("child", 1).step(Step::new("a", "echo")).step(Step::new("b", "echo").after("a").input("$.steps.a"))).await.unwrap();
+        client
+            .deploy(
+                &Flow::new("child", 1)
+                    .step(Step::new("a", "echo"))
+                    .step(Step::new("b", "echo").after("a").input("$.steps.a")),
+            )
+            .await
+            .unwrap();
         let worker = db.spawn(simple_worker(&db, &Effects::default()));
         let flow = Flow::new("f", 1).step(Step::child("each", "child").for_each("$.input").window(10));
         let run = start(&client, &flow, &json!((0..50).collect::<Vec<_>>())).await;
