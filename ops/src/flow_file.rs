@@ -31,6 +31,48 @@ pub fn read(file: &Path) -> Result<Flow, FlowFileError> {
     }
 }
 
+/// A refusal of the database, with the place in the file that it is about: `file:line: reason`. The database knows steps and
+/// keys by name; the line is where the file names them.
+pub fn located(file: &Path, reason: &str) -> String {
+    let line = std::fs::read_to_string(file).ok().and_then(|text| line_of(&text, reason));
+    match line {
+        Some(line) => format!("{}:{line}: {reason}", file.display()),
+        None => format!("{}: {reason}", file.display()),
+    }
+}
+
+/// The line of a text, from 1, that a reason is about.
+fn line_of(text: &str, reason: &str) -> Option<usize> {
+    let bare = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_').to_owned();
+    let words: Vec<String> = reason.split_whitespace().map(bare).collect();
+    let lines: Vec<&str> = text.lines().collect();
+    let says = |line: &str, key: &str, value: Option<&str>| {
+        // `key: value`, `"key": "value"` or `{ key: value, … }`, and no longer words that contain them.
+        line.split([',', '{', '}', '[', ']']).any(|part| {
+            let Some((left, right)) = part.split_once(':') else { return false };
+            bare(left.trim().trim_start_matches('-')) == key && value.is_none_or(|value| bare(right) == value)
+        })
+    };
+    // A name in the middle of a line is that of something within a step.
+    let begins_item = |line: &str| bare(line.trim().trim_start_matches('-').split(':').next().unwrap_or_default()) == "name";
+    let named = words.windows(2).find_map(|pair| {
+        let introduces = matches!(pair[0].as_str(), "step" | "steps" | "named" | "phase" | "cycle");
+        lines.iter().position(|line| introduces && says(line, "name", Some(&pair[1])))
+    });
+    let start = named.unwrap_or(0);
+    let end = lines.iter().skip(start + 1).position(|line| begins_item(line)).map_or(lines.len(), |n| start + 1 + n);
+    // The key that the reason mentions, within that step.
+    const KEYS: &[&str] = &[
+        "wait_signal", "for_each", "on_failure", "compensate", "flow_version", "approval", "priority", "detached", "handler", "timeout",
+        "budget", "window", "output", "phases", "version", "queue", "retry", "sleep", "input", "after", "when", "flow", "with",
+    ];
+    let mentioned = words.iter().flat_map(|word| word.split('.')).map(bare).find_map(|word| {
+        let key = KEYS.iter().find(|key| **key == word)?;
+        lines[start..end].iter().position(|line| says(line, key, None)).map(|n| start + n)
+    });
+    mentioned.or(named).map(|line| line + 1)
+}
+
 /// The JSON Schema of flow files, for editors.
 pub fn json_schema() -> String {
     let mut schema = schemars::schema_for!(Flow);

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use comfy_table::Cell;
 use serde_json::json;
 
-use super::{Context, Failure, output::time};
+use super::{Context, Failure, output::time, runs::value};
 use crate::flow_file;
 
 /// Commands below `flow`.
@@ -28,6 +28,20 @@ pub(super) enum FlowCommand {
         /// Its version; the latest by default.
         #[arg(long)]
         version: Option<i32>,
+    },
+    /// Show how two versions of a flow differ.
+    Diff {
+        /// Name of the flow.
+        name: String,
+        /// The one version.
+        from: i32,
+        /// The other version.
+        to: i32,
+    },
+    /// Show how many live runs each version of a flow has.
+    Live {
+        /// Name of the flow.
+        name: String,
     },
     /// Print the JSON Schema of flow files, for editors.
     Schema,
@@ -83,6 +97,36 @@ impl FlowCommand {
                 }
                 Ok(())
             }
+            Self::Diff { name, from, to } => {
+                let differences = context.connection.client().await?.flow_difference(&name, from, to).await?;
+                for d in differences {
+                    let (before, after) = (value(d.before.as_ref()), value(d.after.as_ref()));
+                    if output.json {
+                        output.json(&json!({ "step": d.step, "change": d.change, "before": before, "after": after }));
+                        continue;
+                    }
+                    let subject = d.step.map_or_else(|| "the flow".to_owned(), |step| format!("step {step}"));
+                    output.line(&format!("{subject} {}", d.change));
+                    for (sign, side) in [('-', before), ('+', after)] {
+                        for (key, value) in side.as_object().into_iter().flatten() {
+                            output.line(&format!("  {sign} {key}: {value}"));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Self::Live { name } => {
+                let client = context.connection.client().await?;
+                client.flow(&name, None).await?;
+                for (version, runs) in client.live_versions(&name).await? {
+                    if output.json {
+                        output.json(&json!({ "version": version, "live_runs": runs }));
+                    } else {
+                        output.line(&format!("version {version}: {runs} live runs"));
+                    }
+                }
+                Ok(())
+            }
             Self::Schema => {
                 output.line(flow_file::json_schema().trim_end());
                 Ok(())
@@ -94,10 +138,9 @@ impl FlowCommand {
 /// The database's refusal, with the file that it is about.
 fn located(file: &std::path::Path, error: longhaul_schema::Error) -> Failure {
     use longhaul_schema::Error;
-    let place = file.display();
     match error {
-        Error::Invalid(reason) => Error::Invalid(format!("{place}: {reason}")).into(),
-        Error::Conflict(reason) => Error::Conflict(format!("{place}: {reason}")).into(),
+        Error::Invalid(reason) => Error::Invalid(flow_file::located(file, &reason)).into(),
+        Error::Conflict(reason) => Error::Conflict(flow_file::located(file, &reason)).into(),
         other => other.into(),
     }
 }

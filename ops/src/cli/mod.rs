@@ -1,12 +1,16 @@
 //! The commands of the `longhaul` program.
 
 mod connection;
+mod dead;
 mod doctor;
 mod failure;
 mod flow;
+mod operate;
 mod output;
 mod process;
+mod questions;
 mod runs;
+mod signals;
 mod start;
 mod up;
 
@@ -31,6 +35,7 @@ Examples:
   longhaul flow deploy order.yaml
   longhaul start order '{\"id\": 7}' --wait
   longhaul list --state failed --json
+  longhaul retry 019b…
 
 Exit codes:
   0    done
@@ -76,8 +81,21 @@ enum Command {
     List(runs::List),
     /// Show a run with its steps.
     Show(runs::Show),
-    /// Stop live runs.
-    Stop(runs::Stop),
+    #[command(flatten)]
+    Operate(operate::Operate),
+    /// Send a signal to a run, or to a topic and key.
+    Signal(signals::Signal),
+    /// Report that outside work has completed.
+    Complete(signals::Complete),
+    /// Send a signal to every live run that matches.
+    Broadcast(signals::Broadcast),
+    /// List open questions: approvals, decisions, interrupts.
+    Questions(questions::Questions),
+    /// Answer the question that a step asks.
+    Decide(questions::Decide),
+    /// List, retry or discard steps that used up their attempts.
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Wait until runs have ended.
     Wait(runs::Wait),
     /// Check connection, installation and state.
@@ -113,7 +131,13 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,
         Command::Show(show) => show.run(context).await,
-        Command::Stop(stop) => stop.run(context).await,
+        Command::Operate(operate) => operate.run(context).await,
+        Command::Signal(signal) => signal.run(context).await,
+        Command::Complete(complete) => complete.run(context).await,
+        Command::Broadcast(broadcast) => broadcast.run(context).await,
+        Command::Questions(questions) => questions.run(context).await,
+        Command::Decide(decide) => decide.run(context).await,
+        Command::Dead(dead) => dead.run(context).await,
         Command::Wait(wait) => wait.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
     }

@@ -2,18 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use clap::Args;
 use comfy_table::Cell;
 use longhaul_scheduler::Client;
 use longhaul_schema::{
     Payload, Span,
-    calls::{RunFilter, RunInfo, RunState, StepInfo},
+    calls::{RunFilter, RunInfo, RunState, StepInfo, TimelineEntry},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    operate::payload,
     output::{optional_time, state, time},
     start::FOREVER,
 };
@@ -29,9 +31,30 @@ pub(super) struct List {
     /// Runs of this flow only.
     #[arg(long)]
     flow: Option<String>,
+    /// Runs of this version of the flow only.
+    #[arg(long)]
+    version: Option<i32>,
     /// Runs in this state only: pending, running, paused, completed, failed or cancelled.
     #[arg(long)]
     state: Option<RunState>,
+    /// Runs of this name only; % stands for any text.
+    #[arg(long)]
+    name: Option<String>,
+    /// Runs whose metadata contains this only.
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
+    /// Runs created since this time only (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    since: Option<DateTime<Utc>>,
+    /// Runs created before this time only (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<DateTime<Utc>>,
+    /// Children of this run only.
+    #[arg(long, value_name = "RUN")]
+    parent: Option<Uuid>,
+    /// Dismissed runs as well.
+    #[arg(long)]
+    dismissed: bool,
     /// Runs older than this one only.
     #[arg(long, value_name = "RUN")]
     before: Option<Uuid>,
@@ -44,7 +67,14 @@ impl List {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let filter = RunFilter {
             flow: self.flow,
+            version: self.version,
             state: self.state,
+            name: self.name,
+            metadata: self.metadata.as_deref().map(payload).transpose()?,
+            since: self.since,
+            until: self.until,
+            parent: self.parent,
+            dismissed: self.dismissed,
             before: self.before,
             limit: i64::from(self.limit),
             ..RunFilter::default()
@@ -77,11 +107,17 @@ impl List {
 pub(super) struct Show {
     /// Id of the run.
     run: Uuid,
+    /// Show what happened to it, when, and by whom, instead of its steps.
+    #[arg(long)]
+    timeline: bool,
 }
 
 impl Show {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.connection.client().await?;
+        if self.timeline {
+            return show_timeline(context, &client.timeline(self.run).await?);
+        }
         let run = client.get(self.run).await?;
         let steps = client.steps(self.run).await?;
         let attempts = client.attempts(self.run).await?;
@@ -89,6 +125,10 @@ impl Show {
         for step in steps.iter().filter(|step| step.ended_at.is_none()).take(10) {
             reasons.push(client.why(self.run, &step.name).await?);
         }
+        let questions = client.questions(Some(self.run)).await?;
+        reasons.extend(questions.iter().map(|q| {
+            format!("Step {} asks: {} ({})", q.step, q.question.as_deref().unwrap_or_default(), q.choices.join(", "))
+        }));
         let output = context.output;
         if output.json {
             let attempts: Vec<Value> = attempts
@@ -114,6 +154,15 @@ impl Show {
         output.line(&format!("Started  {}", time(run.start_at.unwrap_or(run.created_at))));
         if let Some(ended) = run.ended_at {
             output.line(&format!("Ended    {}", time(ended)));
+        }
+        if let Some(parent) = run.parent_id {
+            output.line(&format!("Parent   {parent}"));
+        }
+        if let Some(source) = run.forked_from {
+            output.line(&format!("Forked   from {source}"));
+        }
+        if let Some(metadata) = &run.metadata {
+            output.line(&format!("Metadata {}", shortened(metadata)));
         }
         output.line(&format!("Input    {}", shortened(&run.input)));
         if let Some(error) = &run.error {
@@ -154,40 +203,6 @@ impl Show {
             }
         }
         Ok(())
-    }
-}
-
-/// Options of `stop`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Steps that wait are cancelled at once; handlers that run are stopped. Refused
-(exit code 4) when a run has ended; the others are stopped all the same.")]
-pub(super) struct Stop {
-    /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN")]
-    runs: Vec<Uuid>,
-}
-
-impl Stop {
-    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let client = context.connection.client().await?;
-        let mut outcome = Ok(());
-        for id in self.runs {
-            match client.run(id).stop().await {
-                Ok(()) if context.output.json => {
-                    context.output.json(&json!({ "id": id, "state": RunState::Cancelled }))
-                }
-                Ok(()) => context.output.line(&format!("{id} stopped.")),
-                Err(error) => {
-                    if outcome.is_err() {
-                        eprintln!("error: {error}");
-                    } else {
-                        outcome = Err(error.into());
-                    }
-                }
-            }
-        }
-        outcome
     }
 }
 
@@ -248,30 +263,54 @@ pub(super) async fn wait_for(
     Ok(())
 }
 
+fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Failure> {
+    if context.output.json {
+        for e in timeline {
+            let detail = value(e.detail.as_ref());
+            context.output.json(&json!({ "at": e.at, "kind": e.kind, "step": e.step, "attempt": e.attempt, "actor": e.actor, "detail": detail }));
+        }
+        return Ok(());
+    }
+    let rows = timeline.iter().map(|e| {
+        vec![
+            Cell::new(time(e.at)),
+            Cell::new(&e.kind),
+            Cell::new(e.step.as_deref().unwrap_or_default()),
+            Cell::new(e.attempt.map(|a| a.to_string()).unwrap_or_default()),
+            Cell::new(e.actor.as_deref().unwrap_or_default()),
+            Cell::new(e.detail.as_ref().map(shortened).unwrap_or_default()),
+        ]
+    });
+    context.output.table(&["AT", "WHAT", "STEP", "ATTEMPT", "BY", "DETAIL"], rows.collect());
+    Ok(())
+}
+
 fn run_json(run: &RunInfo) -> Value {
     json!({
         "id": run.id, "flow": run.flow, "version": run.version, "name": run.name, "state": run.state,
         "created_at": run.created_at, "start_at": run.start_at, "ended_at": run.ended_at,
         "steps_total": run.steps, "steps_open": run.open_steps, "revision": run.revision,
-        "input": value(Some(&run.input)), "error": value(run.error.as_ref()),
+        "input": value(Some(&run.input)), "error": value(run.error.as_ref()), "metadata": value(run.metadata.as_ref()),
+        "paused_for": run.paused_for, "compensated": run.compensated, "dismissed_at": run.dismissed_at,
+        "parent": run.parent_id, "forked_from": run.forked_from,
     })
 }
 
 fn step_json(step: &StepInfo) -> Value {
     json!({
-        "seq": step.seq, "name": step.name, "handler": step.handler, "queue": step.queue, "state": step.state,
+        "seq": step.seq, "name": step.name, "kind": step.kind, "phase": step.phase, "handler": step.handler, "queue": step.queue, "state": step.state,
         "attempt": step.attempt, "failures": step.failures, "max_attempts": step.max_attempts, "worker": step.worker_id,
-        "started_at": step.started_at, "ended_at": step.ended_at, "fire_at": step.fire_at,
+        "started_at": step.started_at, "ended_at": step.ended_at, "fire_at": step.fire_at, "waits_for": step.waits_for,
         "output": value(step.output.as_ref()), "error": value(step.error.as_ref()),
     })
 }
 
-fn value(payload: Option<&Payload>) -> Value {
+pub(super) fn value(payload: Option<&Payload>) -> Value {
     payload.and_then(|payload| payload.read().ok()).unwrap_or(Value::Null)
 }
 
 /// The beginning of a payload, for tables.
-fn shortened(payload: &Payload) -> String {
+pub(super) fn shortened(payload: &Payload) -> String {
     const MOST: usize = 100;
     let text = payload.as_str();
     if text.chars().count() <= MOST {

@@ -10,7 +10,7 @@ use longhaul_schema::{Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, runs};
+use super::{Context, Failure, operate, runs};
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) struct StartCommand {
     #[arg(conflicts_with = "lines")]
     input: Option<String>,
     /// Start one run for each line of this file, each line a JSON value; - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata"])]
     lines: Option<PathBuf>,
     /// A name for people.
     #[arg(long)]
@@ -44,6 +44,12 @@ pub(super) struct StartCommand {
     /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00).
     #[arg(long, value_name = "TIME", conflicts_with = "delay")]
     at: Option<DateTime<Utc>>,
+    /// Only create it: it is pending until `longhaul begin`.
+    #[arg(long, conflicts_with_all = ["delay", "at", "wait"])]
+    create_only: bool,
+    /// Metadata: an object to find the run by.
+    #[arg(long, value_name = "JSON")]
+    metadata: Option<String>,
     /// Id of the run, a UUIDv7. Starting twice under one id starts once.
     #[arg(long)]
     id: Option<Uuid>,
@@ -76,6 +82,12 @@ impl StartCommand {
         if let Some(delay) = self.delay {
             start = start.delay(delay.as_duration());
         }
+        if self.create_only {
+            start = start.create_only();
+        }
+        if let Some(metadata) = self.metadata {
+            start = start.metadata(&operate::payload(&metadata)?)?;
+        }
         if let Some(at) = self.at {
             start = start.at(at);
         }
@@ -94,7 +106,7 @@ impl StartCommand {
 }
 
 /// JSON text: given as it is, in a file, or on standard input.
-fn read_input(input: Option<&str>) -> Result<String, Failure> {
+pub(super) fn read_input(input: Option<&str>) -> Result<String, Failure> {
     match input {
         None => Ok("{}".into()),
         Some("-") => {

@@ -2,6 +2,8 @@
 
 mod command_handler;
 mod commands;
+mod flow_files;
 mod http_handler;
 mod server;
+mod steering;
 mod up;

@@ -1,0 +1,123 @@
+//! `dead`: steps that used up their attempts.
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use longhaul_schema::calls::DeadLetterFilter;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Context, Failure,
+    operate::actor,
+    output::time,
+    runs::{shortened, value},
+};
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Of this flow only.
+    #[arg(long)]
+    flow: Option<String>,
+    /// Of this step only.
+    #[arg(long)]
+    step: Option<String>,
+    /// Of this handler only.
+    #[arg(long)]
+    handler: Option<String>,
+    /// Of this run only.
+    #[arg(long)]
+    run: Option<Uuid>,
+    /// Whose message is like this; % stands for any text.
+    #[arg(long, value_name = "PATTERN")]
+    message: Option<String>,
+    /// Since this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    since: Option<DateTime<Utc>>,
+    /// At most so many, oldest first.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..))]
+    limit: i32,
+}
+
+impl Which {
+    fn filter(self) -> DeadLetterFilter {
+        DeadLetterFilter {
+            tenant: String::new(),
+            flow: self.flow,
+            step: self.step,
+            handler: self.handler,
+            run_id: self.run,
+            message: self.message,
+            since: self.since,
+            limit: self.limit,
+        }
+    }
+}
+
+/// Commands below `dead`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Dead {
+    /// List steps that used up their attempts, oldest first.
+    List(Which),
+    /// Retry their failed runs.
+    #[command(after_help = "Example:\n  longhaul dead retry --flow order --message '%timed out%'")]
+    Retry {
+        #[command(flatten)]
+        which: Which,
+        /// Who asks, for the timeline; the user of this machine by default.
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+    /// Take them off the list; their runs stay as they are.
+    Discard {
+        #[command(flatten)]
+        which: Which,
+        /// Who asks, for the timeline; the user of this machine by default.
+        #[arg(long, value_name = "NAME")]
+        by: Option<String>,
+    },
+}
+
+impl Dead {
+    pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.connection.client().await?;
+        let (word, count) = match self {
+            Self::List(which) => {
+                let dead = client.dead_letters(&which.filter()).await?;
+                if context.output.json {
+                    for d in dead {
+                        context.output.json(&json!({
+                            "run": d.run_id, "flow": d.flow, "version": d.version, "step": d.step, "handler": d.handler,
+                            "died_at": d.died_at, "attempt": d.attempt, "error": value(d.error.as_ref()), "run_state": d.run_state,
+                        }));
+                    }
+                    return Ok(());
+                }
+                let rows = dead.iter().map(|d| {
+                    vec![
+                        Cell::new(d.run_id),
+                        Cell::new(format!("{} v{}", d.flow, d.version)),
+                        Cell::new(&d.step),
+                        Cell::new(time(d.died_at)),
+                        Cell::new(d.error.as_ref().map(shortened).unwrap_or_default()),
+                    ]
+                });
+                context.output.table(&["RUN", "FLOW", "STEP", "DIED", "ERROR"], rows.collect());
+                return Ok(());
+            }
+            Self::Retry { which, by } => {
+                ("retried", client.retry_dead_letters(&which.filter(), actor(by).as_deref()).await?)
+            }
+            Self::Discard { which, by } => {
+                ("discarded", client.discard_dead_letters(&which.filter(), actor(by).as_deref()).await?)
+            }
+        };
+        if context.output.json {
+            context.output.json(&json!({ word: count }));
+        } else {
+            context.output.line(&format!("{count} {word}."));
+        }
+        Ok(())
+    }
+}
