@@ -47,7 +47,7 @@
 //! }
 //! ```
 
-pub use longhaul_scheduler::{BulkStarted, Client, RunHandle, Scheduler, Start};
+pub use longhaul_scheduler::{BulkStarted, Client, RunHandle, Scheduler, Start, blocking};
 pub use longhaul_schema::{
     Approval, Budget, Config, Database, Error, Exceeded, Flow, OnFailure, OnTimeout, Pauses, Payload, Phase, Retry,
     SchemaName, Span, Step, WaitSignal, calls, connect, migrate,

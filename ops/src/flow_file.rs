@@ -54,7 +54,8 @@ fn line_of(text: &str, reason: &str) -> Option<usize> {
         })
     };
     // A name in the middle of a line is that of something within a step.
-    let begins_item = |line: &str| bare(line.trim().trim_start_matches('-').split(':').next().unwrap_or_default()) == "name";
+    let begins_item =
+        |line: &str| bare(line.trim().trim_start_matches('-').split(':').next().unwrap_or_default()) == "name";
     let named = words.windows(2).find_map(|pair| {
         let introduces = matches!(pair[0].as_str(), "step" | "steps" | "named" | "phase" | "cycle");
         lines.iter().position(|line| introduces && says(line, "name", Some(&pair[1])))
@@ -63,8 +64,29 @@ fn line_of(text: &str, reason: &str) -> Option<usize> {
     let end = lines.iter().skip(start + 1).position(|line| begins_item(line)).map_or(lines.len(), |n| start + 1 + n);
     // The key that the reason mentions, within that step.
     const KEYS: &[&str] = &[
-        "wait_signal", "for_each", "on_failure", "compensate", "flow_version", "approval", "priority", "detached", "handler", "timeout",
-        "budget", "window", "output", "phases", "version", "queue", "retry", "sleep", "input", "after", "when", "flow", "with",
+        "wait_signal",
+        "for_each",
+        "on_failure",
+        "compensate",
+        "flow_version",
+        "approval",
+        "priority",
+        "detached",
+        "handler",
+        "timeout",
+        "budget",
+        "window",
+        "output",
+        "phases",
+        "version",
+        "queue",
+        "retry",
+        "sleep",
+        "input",
+        "after",
+        "when",
+        "flow",
+        "with",
     ];
     let mentioned = words.iter().flat_map(|word| word.split('.')).map(bare).find_map(|word| {
         let key = KEYS.iter().find(|key| **key == word)?;

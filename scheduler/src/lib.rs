@@ -5,6 +5,7 @@
 //! | [`client`] | deploying flows; starting, reading and awaiting runs |
 //! | [`start`] | one start with its options; many starts at once |
 //! | [`handle`] | a started run: waiting for it, reading its output |
+//! | [`blocking`] | the client for programs without an async runtime |
 //! | [`chores`] | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
 //!
 //! ```no_run
@@ -19,6 +20,7 @@
 //! # Ok(()) }
 //! ```
 
+pub mod blocking;
 pub mod chores;
 pub mod client;
 pub mod handle;

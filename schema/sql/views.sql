@@ -28,7 +28,7 @@ left join lease le on le.run_id = s.run_id and le.seq = s.seq
 left join timer ti on ti.run_id = s.run_id and ti.seq = s.seq
 left join held h on h.run_id = s.run_id and h.seq = s.seq
 left join lateral (
-  select string_agg(x.kind || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures
+  select string_agg(case when x.kind = 'retry' then x.path else x.kind::text end || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures
   from wait x where x.run_id = s.run_id and x.seq = s.seq) w on true;
 comment on view steps is 'Steps with their names and present states, as their rooms tell them. Items of a fan-out are steps, once their turn has come.';
 

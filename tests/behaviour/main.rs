@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod blocking;
 mod chores;
 mod connections;
 mod failing;

@@ -58,7 +58,9 @@ pub(super) enum Operate {
     /// Pause runs: ready steps are kept back, running ones finish.
     Pause(Target),
     /// Let paused runs go on.
-    #[command(after_help = "Example:\n  longhaul resume 019b… --data '{\"approved\": true}'   for a step that interrupted its run")]
+    #[command(
+        after_help = "Example:\n  longhaul resume 019b… --data '{\"approved\": true}'   for a step that interrupted its run"
+    )]
     Resume {
         #[command(flatten)]
         target: Target,

@@ -1,10 +1,7 @@
 //! `signal`, `complete`, `broadcast`: sending signals.
 
 use clap::Args;
-use longhaul_schema::{
-    Payload, Span,
-    calls::NewSignal,
-};
+use longhaul_schema::{Payload, Span, calls::NewSignal};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -67,9 +64,10 @@ impl Signal {
         let id = match self.to.strip_prefix("key:") {
             Some(key) => client.send_signal(key, signal).await?,
             None => {
-                let run: Uuid = self.to.parse().map_err(|_| {
-                    Failure::usage(format!("{:?} is neither the id of a run nor key:KEY", self.to))
-                })?;
+                let run: Uuid = self
+                    .to
+                    .parse()
+                    .map_err(|_| Failure::usage(format!("{:?} is neither the id of a run nor key:KEY", self.to)))?;
                 client.run(run).send(signal).await?
             }
         };
@@ -109,7 +107,9 @@ impl Complete {
 
 /// Options of `broadcast`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  longhaul broadcast prices-changed --flow quote --metadata '{\"region\": \"north\"}'")]
+#[command(
+    after_help = "Example:\n  longhaul broadcast prices-changed --flow quote --metadata '{\"region\": \"north\"}'"
+)]
 pub(super) struct Broadcast {
     /// The topic.
     topic: String,

@@ -40,16 +40,36 @@ async fn wrong_flow_files_are_refused_with_file_line_and_reason() {
         (step("    handler: h\n    input:\n      a: $.steps.third\n"), 6, "looks at 'third', which is no step"),
         (step("    handler: h\n    for_each: \"items[\"\n"), 8, "is not a path"),
         (step("    handler: h\n    window: 10\n"), 8, "window has no meaning without for_each"),
-        (step("    handler: h\n    for_each: $.input\n    window: 20000\n"), 9, "window must be a whole number from 1 to 10000"),
+        (
+            step("    handler: h\n    for_each: $.input\n    window: 20000\n"),
+            9,
+            "window must be a whole number from 1 to 10000",
+        ),
         (step("    flow: other\n    compensate: \"a b\"\n"), 8, "compensate: 'a b' is not a handler name"),
         (step("    handler: h\n    detached: true\n"), 8, "detached has no meaning"),
-        (step("    handler: h\n    budget: { name: b, limit: 0, per: 1h }\n"), 8, "budget.limit must be a number above 0"),
-        (step("    handler: h\n    approval: { choices: [yes], default: no }\n"), 8, "approval.default 'no' is not among the choices"),
+        (
+            step("    handler: h\n    budget: { name: b, limit: 0, per: 1h }\n"),
+            8,
+            "budget.limit must be a number above 0",
+        ),
+        (
+            step("    handler: h\n    approval: { choices: [yes], default: no }\n"),
+            8,
+            "approval.default 'no' is not among the choices",
+        ),
         (step("    wait_signal: { topic: \"\" }\n"), 7, "wait_signal"),
         (format!("{BEGIN}    handler: h\n  - name: first\n    handler: h\n"), 4, "has two steps named first"),
-        ("name: f\nversion: 0\nsteps:\n  - name: x\n    handler: h\n".into(), 2, "version must be a whole number from 1 on"),
+        (
+            "name: f\nversion: 0\nsteps:\n  - name: x\n    handler: h\n".into(),
+            2,
+            "version must be a whole number from 1 on",
+        ),
         ("name: f\nversion: 1\nphases:\n  - name: p\n    steps: []\n".into(), 4, "phase p: steps must be a list"),
-        ("name: f\nversion: 1\noutput: $.steps.y\nsteps:\n  - name: x\n    handler: h\n".into(), 3, "output looks at 'y'"),
+        (
+            "name: f\nversion: 1\noutput: $.steps.y\nsteps:\n  - name: x\n    handler: h\n".into(),
+            3,
+            "output looks at 'y'",
+        ),
     ];
     assert!(wrong.len() >= 30);
     let mut misplaced = Vec::new();
@@ -59,8 +79,13 @@ async fn wrong_flow_files_are_refused_with_file_line_and_reason() {
         let output = installation.longhaul(&["flow", "deploy", file.to_str().unwrap()]).await;
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{text}\n{error}");
-        assert!(error.contains(&format!("wrong-{number}.yaml")) && error.contains(reason), "{text}\nexpected: {reason}\n{error}");
-        let placed = error.contains(&format!(".yaml:{line}:")) || error.contains(&format!("line {line}")) || error.contains(&format!("{line} |"));
+        assert!(
+            error.contains(&format!("wrong-{number}.yaml")) && error.contains(reason),
+            "{text}\nexpected: {reason}\n{error}"
+        );
+        let placed = error.contains(&format!(".yaml:{line}:"))
+            || error.contains(&format!("line {line}"))
+            || error.contains(&format!("{line} |"));
         if !placed {
             misplaced.push(format!("{text}expected line {line}\n{error}"));
         }

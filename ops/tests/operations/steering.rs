@@ -62,7 +62,8 @@ async fn a_run_is_steered_through_its_life() {
     let program = Program(&installation);
     program.ok(&["flow", "deploy", file.to_str().unwrap()]).await;
 
-    let started = program.ok(&["start", "order", r#"{"id": 7}"#, "--create-only", "--metadata", r#"{"customer": 5}"#]).await;
+    let started =
+        program.ok(&["start", "order", r#"{"id": 7}"#, "--create-only", "--metadata", r#"{"customer": 5}"#]).await;
     let id = started[0]["id"].as_str().unwrap().to_owned();
     let id = id.as_str();
     assert_eq!(program.ok(&["list", "--state", "pending", "--metadata", r#"{"customer": 5}"#]).await[0]["id"], id);
@@ -71,7 +72,10 @@ async fn a_run_is_steered_through_its_life() {
     let question = program.until_some(&["questions", id]).await;
     assert_eq!((&question["question"], &question["may_answer"]), (&json!("Pay it?"), &json!(["anna"])));
     assert_eq!(program.run(&["decide", id, "pay", "approve", "--by", "eve"]).await.0, 4);
-    assert_eq!(program.ok(&["decide", id, "pay", "approve", "--by", "anna", "--data", r#"{"n": 1}"#]).await, [json!({ "decided": true })]);
+    assert_eq!(
+        program.ok(&["decide", id, "pay", "approve", "--by", "anna", "--data", r#"{"n": 1}"#]).await,
+        [json!({ "decided": true })]
+    );
     assert_eq!(program.ok(&["decide", id, "pay", "approve", "--by", "anna"]).await, [json!({ "decided": false })]);
     program.ok(&["rename", id, "Ms Miller"]).await;
     program.ok(&["annotate", id, r#"{"ticket": 9}"#]).await;
@@ -83,7 +87,9 @@ async fn a_run_is_steered_through_its_life() {
     assert_eq!(ended[0]["output"], json!({ "tracking": "X1" }));
     assert_eq!(ended[0]["metadata"], json!({ "customer": 5, "ticket": 9 }));
     let timeline = program.ok(&["show", id, "--timeline"]).await;
-    let by = |kind: &str| timeline.iter().find(|e| e["kind"] == kind).unwrap_or_else(|| panic!("{kind} in {timeline:?}"))["actor"].clone();
+    let by = |kind: &str| {
+        timeline.iter().find(|e| e["kind"] == kind).unwrap_or_else(|| panic!("{kind} in {timeline:?}"))["actor"].clone()
+    };
     assert_eq!((by("decided"), by("paused")), (json!("anna"), json!("bert")));
     program.ok(&["dismiss", id]).await;
     assert!(program.ok(&["list"]).await.is_empty());
@@ -96,7 +102,9 @@ async fn a_run_is_steered_through_its_life() {
     // Text for people.
     let shown = String::from_utf8(installation.longhaul(&["show", id]).await.stdout).unwrap();
     assert!(shown.contains("Ms Miller") && shown.contains("parcel"), "{shown}");
-    assert!(String::from_utf8(installation.longhaul(&["show", id, "--timeline"]).await.stdout).unwrap().contains("decided"));
+    assert!(
+        String::from_utf8(installation.longhaul(&["show", id, "--timeline"]).await.stdout).unwrap().contains("decided")
+    );
 
     let second = FLOW.replace("version: 1", "version: 2").replace("Pay it?", "Really?");
     std::fs::write(&file, second).unwrap();

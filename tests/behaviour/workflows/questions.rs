@@ -155,7 +155,7 @@ async fn what_is_spent_of_a_budget_defers_asks_or_fails() {
         assert_eq!(ended(&deferred).await.state, RunState::Completed);
         let deferred = start(&client, &flow("defer", Exceeded::Defer), &json!(60)).await;
         let why = client.why(deferred.id(), "a").await.unwrap();
-        assert!(why.starts_with("Step a waits for: retry, until"), "{why}");
+        assert!(why.starts_with("Step a waits for: budget, until"), "{why}");
         let fitting = start(&client, &flow("defer", Exceeded::Defer), &json!(40)).await;
         assert_eq!(ended(&fitting).await.state, RunState::Completed, "what still fits is not held up");
         db.execute("select longhaul.advance_clock('61 minutes')").await;
