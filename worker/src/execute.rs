@@ -117,7 +117,7 @@ fn done(context: &StepContext, output: Payload) -> Outcome {
 
 /// What an error of a handler or a policy asks for.
 pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Outcome {
-    let (outcome, retryable, delay) = match &error.next {
+    let (outcome, retryable, delay) = match error.next() {
         Next::Retry(delay) => (AttemptOutcome::Failed, true, *delay),
         Next::Fail => (AttemptOutcome::Failed, false, None),
         Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(*wait)),

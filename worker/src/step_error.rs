@@ -38,7 +38,13 @@ pub(crate) enum Next {
 /// ```
 #[derive(Debug)]
 pub struct StepError {
-    pub(crate) next: Next,
+    // Boxed, so that results stay small.
+    parts: Box<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    next: Next,
     message: String,
     causes: Vec<String>,
     code: Option<String>,
@@ -47,7 +53,8 @@ pub struct StepError {
 
 impl StepError {
     fn new(next: Next, message: impl Into<String>) -> Self {
-        Self { next, message: message.into(), causes: Vec::new(), code: None, detail: None }
+        let parts = Parts { next, message: message.into(), causes: Vec::new(), code: None, detail: None };
+        Self { parts: Box::new(parts) }
     }
 
     /// The attempt failed; another may succeed.
@@ -98,25 +105,30 @@ impl StepError {
 
     /// This error, but without further attempts.
     pub fn no_retry(mut self) -> Self {
-        self.next = Next::Fail;
+        self.parts.next = Next::Fail;
         self
     }
 
     /// With a code, for the flow's `never_on` and for programs that read errors.
     pub fn code(mut self, code: impl Into<String>) -> Self {
-        self.code = Some(code.into());
+        self.parts.code = Some(code.into());
         self
     }
 
     /// With a detail that stays with the attempt, for operators: the run's error shows message and code only.
     pub fn detail(mut self, detail: impl fmt::Display) -> Self {
-        self.detail = Some(detail.to_string());
+        self.parts.detail = Some(detail.to_string());
         self
+    }
+
+    /// What shall happen next.
+    pub(crate) fn next(&self) -> &Next {
+        &self.parts.next
     }
 
     /// The code, if it has one.
     pub fn error_code(&self) -> Option<&str> {
-        self.code.as_deref()
+        self.parts.code.as_deref()
     }
 
     /// What is kept with the attempt. Too long messages are cut; what PostgreSQL cannot store is replaced.
@@ -131,9 +143,9 @@ impl StepError {
             #[serde(skip_serializing_if = "Option::is_none")]
             detail: Option<String>,
         }
-        let message = storable(&self.message);
-        let causes: Vec<String> = self.causes.iter().take(20).map(|cause| storable(cause)).collect();
-        let (code, detail) = (self.code.as_deref().map(storable), self.detail.as_deref().map(storable));
+        let message = storable(&self.parts.message);
+        let causes: Vec<String> = self.parts.causes.iter().take(20).map(|cause| storable(cause)).collect();
+        let (code, detail) = (self.parts.code.as_deref().map(storable), self.parts.detail.as_deref().map(storable));
         Payload::new(&Kept { message: &message, causes: &causes, code, detail }).unwrap_or_else(|_| Payload::null())
     }
 }
@@ -147,7 +159,7 @@ fn storable(text: &str) -> String {
 
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.parts.message)
     }
 }
 
@@ -159,7 +171,9 @@ impl<E: std::error::Error> From<E> for StepError {
             causes.push(inner.to_string());
             cause = inner.source();
         }
-        Self { causes, ..Self::retry(error.to_string()) }
+        let mut this = Self::retry(error.to_string());
+        this.parts.causes = causes;
+        this
     }
 }
 
@@ -179,7 +193,7 @@ mod tests {
     #[test]
     fn causes_are_kept() {
         let error = StepError::from(std::io::Error::other(std::fmt::Error));
-        assert!(matches!(error.next, Next::Retry(None)));
+        assert!(matches!(error.next(), Next::Retry(None)));
         assert!(error.to_payload().as_str().contains("message"));
     }
 }

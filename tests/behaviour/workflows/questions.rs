@@ -186,7 +186,7 @@ impl Policy for House {
             Ok(match amount {
                 _ if context.fencing_token() == 1 => Verdict::Defer(Duration::from_millis(10), "let us think".into()),
                 ..=100 => Verdict::Proceed,
-                ..=1000 => Verdict::Ask(Box::new(Question::new(format!("Spend {amount}?")).value(amount))),
+                101..=1000 => Verdict::Ask(Box::new(Question::new(format!("Spend {amount}?")).value(amount))),
                 _ => Verdict::Refuse("too much".into()),
             })
         })
