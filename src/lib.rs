@@ -49,8 +49,8 @@
 
 pub use longhaul_scheduler::{BulkStarted, Client, RunHandle, Scheduler, Start, blocking};
 pub use longhaul_schema::{
-    Approval, Budget, Config, Database, Error, Exceeded, Flow, OnFailure, OnTimeout, Pauses, Payload, Phase, Retry,
-    SchemaName, Span, Step, WaitSignal, calls, connect, migrate,
+    Approval, Budget, Concurrency, Config, Database, Error, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses,
+    Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, migrate,
 };
 pub use longhaul_worker::{
     Branch, Decision, Handler, Policy, Question, Registry, Signalled, StepContext, StepError, Summary, Verdict, Worker,

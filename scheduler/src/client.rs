@@ -4,7 +4,7 @@ use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
         AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, NewRun, NewSignal,
-        Question, RunFilter, RunInfo, StepInfo, TimelineEntry,
+        Question, QueueInfo, QueueLimits, RunFilter, RunInfo, StepInfo, TimelineEntry,
     },
     migrate,
 };
@@ -208,6 +208,32 @@ impl Client {
     /// Takes dead letters off the list; their runs stay as they are. Returns how many.
     pub async fn discard_dead_letters(&self, filter: &DeadLetterFilter, by: Option<&str>) -> Result<i64, Error> {
         self.database.calls().await?.discard_dead_letters(&self.mine(filter), by).await
+    }
+
+    // Queues -------------------------------------------------------------------------------------------------------
+
+    /// The queues of this tenant, with their limits.
+    pub async fn queues(&self) -> Result<Vec<QueueInfo>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.list_queues(tenant).await }).await
+    }
+
+    /// Pauses a queue: nothing more is claimed from it; what runs is let finish. False when it was paused already.
+    pub async fn pause_queue(&self, queue: &str, by: Option<&str>) -> Result<bool, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.pause_queue(tenant, queue, by).await }).await
+    }
+
+    /// Lets a queue go on, and closes its breaker. False when it was not paused.
+    pub async fn resume_queue(&self, queue: &str) -> Result<bool, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.resume_queue(tenant, queue).await }).await
+    }
+
+    /// Sets all limits of a queue; those that are `None` are taken away.
+    pub async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<(), Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.limit_queue(tenant, queue, limits).await }).await
     }
 
     fn mine(&self, filter: &DeadLetterFilter) -> DeadLetterFilter {

@@ -37,8 +37,8 @@ begin
     return '{}';
   end if;
   with leased as (
-    insert into lease as l (run_id, worker_id, claimed_at, seq, attempt, failures)
-    select t.run_id, p_worker, p_now, t.seq, t.attempt + 1, t.failures
+    insert into lease as l (run_id, worker_id, claimed_at, seq, attempt, failures, lane_id)
+    select t.run_id, p_worker, p_now, t.seq, t.attempt + 1, t.failures, t.lane_id
     from unnest(v_taken) t
     returning l
   )
@@ -57,7 +57,7 @@ begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_leases) x)) b;
   return query
   select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, coalesce(s.input, r.input), coalesce(s.def, l.seq)
-  from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, queue, own)
+  from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue, own)
   cross join lateral (select q.run_id, q.seq, q.attempt, q.failures) l
   join run r on r.id = l.run_id and r.id between v_lo and v_hi
   -- In a subquery, so that q.own is looked at before the step is: in the join's condition it would be looked at after.
@@ -74,6 +74,8 @@ language plpgsql as $$
 declare
   v_now      timestamptz := clock();
   v_worker   worker := living_worker(p_worker);
+  v_queue    queue;
+  v_had      integer;
   v_lanes    integer[];
   v_left     integer;
   v_priority smallint;
@@ -95,10 +97,11 @@ begin
   end if;
 
   for i in 1 .. coalesce(cardinality(p_queues), 0) loop
-    v_left := least(p_limits[i], 10000);
-    v_lanes := array(
-      select l.id from queue q join lane l on l.queue_id = q.id
-      where q.tenant = v_worker.tenant and q.name = p_queues[i] and l.handler = any (v_worker.handlers));
+    select q.* into v_queue from queue q where q.tenant = v_worker.tenant and q.name = p_queues[i];
+    continue when not found;
+    v_left := claimable(v_queue, least(p_limits[i], 10000), v_now);
+    v_had := cardinality(v_leases);
+    v_lanes := array(select l.id from lane l where l.queue_id = v_queue.id and l.handler = any (v_worker.handlers));
     v_owns := array(select l.id from lane l where l.id = any (v_lanes) and l.own_input);
     v_priority := -32768;
     while v_left > 0 loop
@@ -122,6 +125,9 @@ begin
         exit when v_left <= 0;
       end loop;
     end loop;
+    if cardinality(v_leases) > v_had and (v_queue.max_running is not null or v_queue.rate_limit is not null or v_queue.breaker_failures is not null) then
+      perform count_claimed(v_queue, cardinality(v_leases) - v_had, v_now);
+    end if;
   end loop;
 
   if cardinality(v_leases) > 0 then

@@ -30,6 +30,8 @@ declare
   v_done     ended_attempt[];
   v_many     boolean;
   v_children uuid[];
+  v_gates    bigint[];
+  v_lanes    integer[];
 begin
   if cardinality(p_seqs) is distinct from cardinality(p_run_ids) or cardinality(p_attempts) is distinct from cardinality(p_run_ids)
      or cardinality(p_outputs) is distinct from cardinality(p_run_ids) then
@@ -45,15 +47,17 @@ begin
     delete from lease l
     using unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output)
     where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l.run_id, l.seq, l.attempt, l.claimed_at, i.output
+    returning l.run_id, l.seq, l.attempt, l.claimed_at, l.lane_id, i.output
   ), written as (
     update step s
     set outcome = 'completed', started_at = c.claimed_at, ended_at = v_now, worker_id = p_worker, attempt = c.attempt, output = c.output
     from closed c
     where s.run_id = c.run_id and s.seq = c.seq and s.run_id between v_lo and v_hi
-    returning s.run_id, s.seq, s.attempt
+    returning s.run_id, s.seq, s.attempt, s.gate_id, c.lane_id
   )
-  select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_done from written w;
+  select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null, null)::ended_attempt),
+         array_agg(w.gate_id) filter (where w.gate_id is not null), array_agg(w.lane_id)
+  into v_done, v_gates, v_lanes from written w;
 
   if v_done is not null then
     with ended as (
@@ -76,6 +80,12 @@ begin
     end if;
     if v_children is not null then
       perform tell_parents(v_children);
+    end if;
+    if v_gates is not null then
+      perform leave_gates(v_gates);
+    end if;
+    if limits_in_use() then
+      perform count_ended(v_lanes, null, true);
     end if;
   end if;
 

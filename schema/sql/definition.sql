@@ -223,12 +223,39 @@ begin
 end $$;
 comment on function normal_budget(jsonb, text) is 'A budget, checked and with its defaults filled in.';
 
+create or replace function normal_concurrency(p_limit jsonb, p_step text, p_place text) returns jsonb
+language plpgsql immutable as $$
+declare
+  v_limit integer;
+begin
+  perform refuse_unknown_keys(p_limit, array['name', 'key', 'limit'], p_place);
+  v_limit := integer_of(p_limit -> 'limit', 1, 1, 1000000, p_place || '.limit');
+  perform refuse_bad_template(p_limit -> 'key', p_place || '.key');
+  return jsonb_strip_nulls(jsonb_build_object('name', coalesce(text_of(p_limit -> 'name', p_place || '.name'), p_step), 'key', p_limit -> 'key', 'limit', v_limit));
+end $$;
+comment on function normal_concurrency(jsonb, text, text) is 'A bounded concurrency, checked and with its defaults filled in: one at a time, under the name of its handler.';
+
+create or replace function normal_fair(p_fair jsonb, p_place text) returns jsonb
+language plpgsql immutable as $$
+begin
+  perform refuse_unknown_keys(p_fair, array['key', 'weight'], p_place);
+  if not p_fair ? 'key' then
+    raise exception using errcode = 'LH001', message = format('%s: a key is needed', p_place);
+  end if;
+  perform refuse_bad_template(p_fair -> 'key', p_place || '.key');
+  if p_fair ? 'weight' and (jsonb_typeof(p_fair -> 'weight') <> 'number' or (p_fair -> 'weight')::numeric not between 0.001 and 1000) then
+    raise exception using errcode = 'LH001', message = format('%s.weight must be a number from 0.001 to 1000', p_place);
+  end if;
+  return jsonb_build_object('key', p_fair -> 'key', 'weight', coalesce(p_fair -> 'weight', '1'));
+end $$;
+comment on function normal_fair(jsonb, text) is 'Fair turns, checked and with their default weight filled in.';
+
 create or replace function refuse_misfits(p_step jsonb, p_place text) returns void
 language plpgsql immutable as $$
 -- Settings that say nothing about a step of this kind would be silently ignored: they are refused instead.
 declare
   v_kind text[] := array(select k from unnest(array['handler', 'flow', 'sleep', 'wait_signal']) k where p_step ? k);
-  v_only jsonb := '{"retry": ["handler"], "timeout": ["handler"], "queue": ["handler"], "with": ["handler"], "compensate": ["handler", "flow"],
+  v_only jsonb := '{"retry": ["handler"], "timeout": ["handler"], "queue": ["handler"], "concurrency": ["handler"], "fair": ["handler"], "with": ["handler"], "compensate": ["handler", "flow"],
                     "detached": ["flow"], "flow_version": ["flow"], "for_each": ["handler", "flow"], "input": ["handler", "flow"]}';
   v_key  text;
 begin
@@ -259,7 +286,7 @@ declare
 begin
   perform refuse_unknown_keys(
     p_step, array['name', 'phase', 'handler', 'flow', 'flow_version', 'detached', 'sleep', 'wait_signal', 'after', 'when', 'input', 'for_each', 'window',
-                  'queue', 'priority', 'timeout', 'retry', 'with', 'on_failure', 'compensate', 'approval', 'budget'], v_place);
+                  'queue', 'priority', 'timeout', 'retry', 'with', 'on_failure', 'compensate', 'approval', 'budget', 'concurrency', 'fair'], v_place);
   if v_name is null or jsonb_typeof(p_step -> 'name') <> 'string' or not valid_label(v_name) then
     raise exception using errcode = 'LH001',
       message = format('%s: a name of letters, digits, ., _ and - (at most 100) is needed', v_place);
@@ -315,6 +342,8 @@ begin
     'on_failure', nullif(v_failure, 'fail'),
     'compensate', p_step -> 'compensate',
     'approval', case when p_step ? 'approval' and p_step -> 'approval' <> 'false' then normal_approval(p_step -> 'approval', v_name, v_place || ': approval') end,
+    'concurrency', case when p_step ? 'concurrency' then normal_concurrency(p_step -> 'concurrency', p_step ->> 'handler', v_place || ': concurrency') end,
+    'fair', case when p_step ? 'fair' then normal_fair(p_step -> 'fair', v_place || ': fair') end,
     'budget', case when p_step ? 'budget' then normal_budget(p_step -> 'budget', v_place || ': budget') end))
     || case when p_step ? 'input' then jsonb_build_object('input', p_step -> 'input') else '{}' end;
 end $$;
@@ -323,7 +352,8 @@ comment on function normal_step(jsonb, integer) is 'A step''s definition, checke
 create or replace function paths_of_step(p_step jsonb) returns text[]
 language sql immutable as $$
   select array_remove(array[p_step ->> 'when', p_step ->> 'for_each']
-    || array(select paths_in(p_step -> 'input')) || array(select paths_in(p_step -> 'wait_signal' -> 'key')) || array(select paths_in(p_step -> 'budget' -> 'amount')), null)
+    || array(select paths_in(p_step -> 'input')) || array(select paths_in(p_step -> 'wait_signal' -> 'key')) || array(select paths_in(p_step -> 'budget' -> 'amount')) || array(select paths_in(p_step -> 'concurrency' -> 'key'))
+    || array(select paths_in(p_step -> 'fair' -> 'key')), null)
 $$;
 comment on function paths_of_step(jsonb) is 'All paths in the definition of a step.';
 

@@ -131,7 +131,7 @@ begin
          array(select array_position(p_names, n) - 1 from unnest(steps_read(paths_of_step(s))) n), (s ->> 'when')::jsonpath, s -> 'input', (s ->> 'for_each')::jsonpath,
          (s ->> 'window')::int, (s ->> 'undoes')::int,
          nullif((select coalesce(jsonb_object_agg(k.key, k.value), '{}') from jsonb_each(s) k
-                 where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget')) || coalesce(s -> 'wait_signal', '{}'), '{}')
+                 where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget', 'concurrency', 'fair')) || coalesce(s -> 'wait_signal', '{}'), '{}')
   from jsonb_array_elements(v_all) s
   left join queue q on q.tenant = p_flow.tenant and q.name = s ->> 'queue'
   left join lane l on l.queue_id = q.id and l.handler = s ->> 'handler' and l.own_input = s ?| array['input', 'for_each', 'undoes']

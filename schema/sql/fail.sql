@@ -86,6 +86,8 @@ create or replace function end_attempts(
 language plpgsql as $$
 declare
   v_ended ended_attempt[];
+  v_lanes integer[];
+  v_bad   integer[];
 begin
   if exists (select from unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_retryable) i(run_id, seq, attempt, outcome, retryable)
              where i.run_id is null or i.seq is null or i.attempt is null or i.retryable is null
@@ -101,11 +103,17 @@ begin
     using unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_errors, p_retryable, p_delays_ms)
       i(run_id, seq, attempt, outcome, error, retryable, delay_ms)
     where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, i.outcome, i.error, i.retryable, i.delay_ms, null::integer as def
+    returning l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, i.outcome, i.error, i.retryable, i.delay_ms, l.lane_id
   )
-  select array_agg((c.*)::ended_attempt) into v_ended from closed c;
+  select array_agg((c.run_id, c.seq, c.attempt, c.worker_id, c.claimed_at, c.failures, c.outcome, c.error, c.retryable, c.delay_ms, null)::ended_attempt),
+         array_agg(c.lane_id), array_agg(case when c.outcome in ('deferred', 'timed_out') then c.lane_id end)
+  into v_ended, v_lanes, v_bad from closed c;
 
   if v_ended is not null then
+    perform leave_gates(gates_of(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e)));
+    if limits_in_use() then
+      perform count_ended(v_lanes, v_bad, false);
+    end if;
     perform settle_attempts(v_ended);
   end if;
   if coalesce(cardinality(v_ended), 0) < coalesce(cardinality(p_run_ids), 0) then

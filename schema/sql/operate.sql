@@ -81,13 +81,24 @@ comment on function stop_run(text, uuid, text, text, integer, uuid) is
 create or replace function hold_steps(p_id uuid) returns void
 language plpgsql as $$
 -- Timers are locked though they stay: one that is firing right now is waited for, and its step found in task.
+declare
+  v_left step_key[];
 begin
   perform from timer t where t.run_id = p_id order by t.seq for update;
   with taken as (
-    delete from task t where t.run_id = p_id returning t
+    delete from queued q where q.run_id = p_id returning q
   )
   insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
-  select (x.t).run_id, (x.t).position, (x.t).lane_id, (x.t).seq, (x.t).attempt, (x.t).priority, (x.t).failures from taken x;
+  select (x.q).run_id, (x.q).position, (x.q).lane_id, (x.q).seq, (x.q).attempt, (x.q).priority, (x.q).failures from taken x;
+  with taken as (
+    delete from task t where t.run_id = p_id returning t
+  ), kept as (
+    insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
+    select (x.t).run_id, (x.t).position, (x.t).lane_id, (x.t).seq, (x.t).attempt, (x.t).priority, (x.t).failures from taken x
+    returning run_id, seq
+  )
+  select array_agg((k.run_id, k.seq)::step_key) into v_left from kept k;
+  perform leave_gates(gates_of(v_left));
 end $$;
 comment on function hold_steps(uuid) is 'Keeps the ready steps of a run back.';
 

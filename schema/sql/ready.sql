@@ -4,24 +4,25 @@
 create or replace function place_ready(p_tasks task[]) returns void
 language plpgsql as $$
 declare
+  v_tasks task[];
   v_lanes integer[];
 begin
-  with aside as (
-    insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
-    select t.run_id, t.position, t.lane_id, t.seq, t.attempt, t.priority, t.failures
-    from unnest(p_tasks) t join run r on r.id = t.run_id where r.state = 'paused'
-    returning run_id, seq
-  ), ready as (
-    insert into task
-    select t.* from unnest(p_tasks) t join run r on r.id = t.run_id where r.state <> 'paused'
-    returning lane_id
+  insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
+  select t.run_id, t.position, t.lane_id, t.seq, t.attempt, t.priority, t.failures
+  from unnest(p_tasks) t join run r on r.id = t.run_id where r.state = 'paused';
+  v_tasks := array(select t from unnest(p_tasks) t join run r on r.id = t.run_id where r.state <> 'paused');
+  if exists (select from gate) then
+    v_tasks := admit(v_tasks);
+  end if;
+  with ready as (
+    insert into task select t.* from unnest(v_tasks) t returning lane_id
   )
   select array_agg(r.lane_id) into v_lanes from ready r;
   if v_lanes is not null then
     perform wake(array(select distinct x from unnest(v_lanes) x), cardinality(v_lanes));
   end if;
 end $$;
-comment on function place_ready(task[]) is 'Puts steps in their lanes or, while their run is paused, aside.';
+comment on function place_ready(task[]) is 'Puts steps in their lanes or, while their run is paused or their key has no room, aside.';
 
 create or replace function last_attempt(p_run_id uuid, p_seq integer) returns integer
 language sql stable as $$
@@ -30,12 +31,12 @@ $$;
 comment on function last_attempt(uuid, integer) is
   'Number of the last attempt at a step that has ended without completing it: the next one is higher, also after the run was retried.';
 
-create or replace function place_step(p_run_id uuid, p_seq integer) returns void
+create or replace function place_step(p_run_id uuid, p_seq integer, p_position bigint) returns void
 language sql as $$
-  select place_ready(array_agg((s.run_id, task_position(clock()), s.lane_id, s.seq, last_attempt(s.run_id, s.seq), s.priority, 0)::task))
+  select place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, last_attempt(s.run_id, s.seq), s.priority, 0)::task))
   from step s where s.run_id = p_run_id and s.seq = p_seq
 $$;
-comment on function place_step(uuid, integer) is 'Puts one step in its lane, with all its attempts before it.';
+comment on function place_step(uuid, integer, bigint) is 'Puts one step in its lane, at this place in line, with all its attempts before it.';
 
 create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns boolean
 language plpgsql as $$
@@ -96,7 +97,16 @@ begin
 
   case p_flow_step.kind
     when 'handler' then
-      perform place_step(p_run.id, p_step.seq);
+      if p_flow_step.settings ? 'concurrency' then
+        update step s set gate_id = gate_of(p_run, p_step, p_flow_step, v_context) where s.run_id = p_run.id and s.seq = p_step.seq;
+      end if;
+      if p_flow_step.settings ? 'fair' then
+        perform place_step(p_run.id, p_step.seq, next_turn(p_step.lane_id, p_step.priority,
+          coalesce(filled_in(p_flow_step.settings -> 'fair' -> 'key', v_context || jsonb_build_object('item', p_step.input)) #>> '{}', ''),
+          (p_flow_step.settings -> 'fair' ->> 'weight')::numeric));
+      else
+        perform place_step(p_run.id, p_step.seq, task_position(v_now));
+      end if;
       return false;
     when 'child' then
       return begin_child(p_run, p_step, p_flow_step, v_input);

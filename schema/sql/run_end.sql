@@ -1,6 +1,6 @@
 -- What all transitions of running steps share: the lock on their runs, and the end of a run.
 --
--- Locks are taken in one order: worker, run (ids ascending), step, rooms. Two rooms are left forward (timer -> task ->
+-- Locks are taken in one order: worker, run (ids ascending), step, rooms. Rooms are left forward (timer -> queued -> task ->
 -- lease) without the run's lock; every other move holds it. Whoever ends or pauses a run therefore looks into the rooms
 -- in that order. A transition that finds something to do for another run takes that run's lock only if it is free, and
 -- leaves a notice otherwise (notices.sql).
@@ -23,6 +23,7 @@ declare
   v_now    timestamptz := clock();
   v_lo     uuid;
   v_hi     uuid;
+  v_left   step_key[];
   v_leases lease[];
   v_waits  wait[];
   v_wait   wait;
@@ -31,7 +32,11 @@ begin
 
   delete from timer t where t.run_id = any (p_run_ids);
   delete from held h where h.run_id = any (p_run_ids);
-  delete from task t where t.run_id = any (p_run_ids);
+  delete from queued q where q.run_id = any (p_run_ids);
+  with closed as (
+    delete from task t where t.run_id = any (p_run_ids) returning t.run_id, t.seq
+  )
+  select array_agg((c.run_id, c.seq)::step_key) into v_left from closed c;
   with closed as (
     delete from lease l where l.run_id = any (p_run_ids) returning l
   )
@@ -50,6 +55,11 @@ begin
 
   update step s set outcome = 'cancelled', ended_at = v_now
   where s.run_id = any (p_run_ids) and s.run_id between v_lo and v_hi and s.outcome is null;
+
+  perform leave_gates(gates_of(v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l)));
+  if v_leases is not null and limits_in_use() then
+    perform count_ended(array(select l.lane_id from unnest(v_leases) l), null, false);
+  end if;
 
   foreach v_wait in array coalesce(v_waits, '{}') loop
     perform tell_child(v_wait.child_id);

@@ -10,14 +10,14 @@ comment on view runs is 'Runs with the names of their flows. A run whose start h
 
 create or replace view steps as
 select s.run_id, s.seq, step_label(s.run_id, fs.name, s.seq, s.def) as name, l.handler, q.name as queue, s.priority,
-  coalesce(s.outcome, case when le.run_id is not null then 'running' when t.run_id is not null then 'ready' when h.run_id is not null then 'paused'
+  coalesce(s.outcome, case when le.run_id is not null then 'running' when t.run_id is not null then 'ready' when h.run_id is not null then 'paused' when qd.run_id is not null then 'waiting'
                            when ti.run_id is not null or w.kinds is not null then 'waiting' else 'blocked' end::step_state) as state,
   s.blockers,
-  coalesce(s.attempt, le.attempt, t.attempt, ti.attempt, h.attempt, w.attempt) as attempt,
-  coalesce(le.failures, t.failures, ti.failures, h.failures, w.failures) as failures, fs.max_attempts,
+  coalesce(s.attempt, le.attempt, t.attempt, ti.attempt, h.attempt, w.attempt, qd.attempt) as attempt,
+  coalesce(le.failures, t.failures, ti.failures, h.failures, w.failures, qd.failures) as failures, fs.max_attempts,
   coalesce(s.worker_id, le.worker_id) as worker_id,
   coalesce(s.started_at, le.claimed_at) as started_at, s.ended_at, nullif(coalesce(ti.fire_at, w.due_at), 'infinity') as fire_at, ti.kind as timer,
-  s.output, s.error, w.kinds as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
+  s.output, s.error, case when qd.run_id is not null then 'its turn: ' || g.name || coalesce(' ' || nullif(g.key, ''), '') || ' has ' || g.most || ' at a time' else w.kinds end as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
 from step s
 join run r on r.id = s.run_id
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)
@@ -27,6 +27,8 @@ left join task t on t.run_id = s.run_id and t.seq = s.seq
 left join lease le on le.run_id = s.run_id and le.seq = s.seq
 left join timer ti on ti.run_id = s.run_id and ti.seq = s.seq
 left join held h on h.run_id = s.run_id and h.seq = s.seq
+left join queued qd on qd.run_id = s.run_id and qd.seq = s.seq
+left join gate g on g.id = qd.gate_id
 left join lateral (
   select string_agg(case when x.kind = 'retry' then x.path else x.kind::text end || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures
   from wait x where x.run_id = s.run_id and x.seq = s.seq) w on true;
@@ -47,7 +49,7 @@ select f.tenant, f.name, f.version, f.checksum, f.deployed_at, f.step_count as s
 from flow f
 left join (
   select r.flow_id, count(*) as live
-  from (select run_id from task union select run_id from lease union select run_id from timer union select run_id from wait union select run_id from held) x
+  from (select run_id from task union select run_id from lease union select run_id from timer union select run_id from wait union select run_id from held union select run_id from queued) x
   join run r on r.id = x.run_id group by r.flow_id) l on l.flow_id = f.id;
 comment on view flow_versions is 'Deployed versions, and how many live runs each has: what still runs on an old version.';
 
@@ -58,6 +60,16 @@ select q.tenant, q.name, l.handler, count(t.run_id) as ready,
 from queue q join lane l on l.queue_id = q.id left join task t on t.lane_id = l.id
 group by q.tenant, q.name, l.handler, q.id;
 comment on view queues is 'Ready steps by queue and handler, and how many workers could take them. Counts rows: for looking, not for polling.';
+
+create or replace view queue_limits as
+select q.tenant, q.name, q.paused_at, q.paused_by, q.max_running, case when q.max_running is not null then q.running end as running,
+  q.rate_limit, q.rate_ms, q.breaker_failures, q.breaker_ms, q.breaker_count, q.open_until
+from queue q;
+comment on view queue_limits is 'What limits each queue: pause_queue(), limit_queue().';
+
+create or replace view gates as
+select g.tenant, g.name, g.key, g.most, g.used, (select count(*) from queued q where q.gate_id = g.id) as queued from gate g;
+comment on view gates is 'Keys of bounded concurrency: how many steps of each run or may run, and how many wait for them.';
 
 create or replace view workers as
 select w.id, w.tenant, w.name, w.host, w.pid, w.version, w.state, w.started_at, w.heartbeat_at, w.expires_at, w.stopped_at,
@@ -80,6 +92,7 @@ with room as (
   union all select l.run_id, l.seq, 'lease' from lease l
   union all select i.run_id, i.seq, 'timer' from timer i
   union all select h.run_id, h.seq, 'held' from held h
+  union all select q.run_id, q.seq, 'queued' from queued q
   union all select distinct w.run_id, w.seq, 'wait' from wait w
 ), stay as (
   select r.run_id, r.seq, count(*) as rooms, string_agg(r.name, ', ') as names from room r group by r.run_id, r.seq
@@ -96,7 +109,14 @@ where s.run_id is null or (s.outcome is not null and y.rooms > 0) or y.rooms > 1
 union all
 select r.id, null, format('%s with %s open steps, but %s are live', r.state, r.open_steps, l.live)
 from run r cross join lateral (select count(*) as live from step s where s.run_id = r.id and s.outcome is null) l
-where l.live <> r.open_steps or (r.state in ('completed', 'failed', 'cancelled')) <> (r.open_steps = 0);
+where l.live <> r.open_steps or (r.state in ('completed', 'failed', 'cancelled')) <> (r.open_steps = 0)
+union all
+select null, null, format('key %s %s counts %s steps, but %s are in task or lease', g.name, g.key, g.used, n.steps)
+from gate g cross join lateral (
+  select count(*) as steps from step s
+  where s.gate_id = g.id and s.outcome is null
+    and (exists (select from task t where t.run_id = s.run_id and t.seq = s.seq) or exists (select from lease l where l.run_id = s.run_id and l.seq = s.seq))) n
+where g.used <> n.steps;
 comment on view room_violations is
   'The invariant: a live step is in exactly one room, a final one in none, and a run lives as long as it has live steps. Always empty; a row is a defect.';
 
@@ -129,6 +149,7 @@ language plpgsql stable as $$
 declare
   v_step    steps;
   v_run     runs;
+  v_queue   queue;
   v_waiting text;
 begin
   select s.* into v_step from steps s where s.run_id = p_run_id and s.name = p_step;
@@ -160,7 +181,17 @@ begin
                      and v_step.queue = any (w.queues) and v_step.handler = any (w.handlers)) then
         return format('Step %s is ready, but no worker takes handler %s from queue %s; it waits until one comes.', p_step, v_step.handler, v_step.queue);
       end if;
-      return format('Step %s is ready in queue %s and waits for a free slot.', p_step, v_step.queue);
+      select q.* into v_queue from queue q where q.tenant = v_run.tenant and q.name = v_step.queue;
+      if v_queue.paused_at is not null then
+        return format('Step %s is ready, but queue %s is paused since %s by %s.', p_step, v_step.queue, v_queue.paused_at, v_queue.paused_by);
+      elsif v_queue.open_until > clock() then
+        return format('Step %s is ready, but the breaker of queue %s is open until %s: %s attempts in a row got no answer.',
+                      p_step, v_step.queue, v_queue.open_until, v_queue.breaker_count);
+      elsif v_queue.running >= v_queue.max_running then
+        return format('Step %s is ready, but %s steps of queue %s run, as many as may.', p_step, v_queue.running, v_step.queue);
+      end if;
+      return format('Step %s is ready in queue %s and waits for a free slot%s.', p_step, v_step.queue,
+        case when v_queue.rate_limit is not null then format(' (at most %s begin in %s ms)', v_queue.rate_limit, v_queue.rate_ms) else '' end);
     else
       return format('Step %s is %s since %s.', p_step, v_step.state, v_step.ended_at);
   end case;

@@ -81,6 +81,10 @@ begin
   if v_closed is not null then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)
     select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'suspended' from unnest(v_closed) l;
+    perform leave_gates(gates_of(array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l)));
+    if limits_in_use() then
+      perform count_ended(array(select l.lane_id from unnest(v_closed) l), null, true);
+    end if;
     for i in 1 .. cardinality(v_closed) loop
       v_lease := v_closed[i];
       if v_of[i] -> 0 ->> 'kind' = 'new' then

@@ -39,7 +39,9 @@ pub use calls::Calls;
 pub use config::Config;
 pub use connect::Database;
 pub use error::Error;
-pub use flow::{Approval, Budget, Exceeded, Flow, OnFailure, OnTimeout, Pauses, Phase, Retry, Step, WaitSignal};
+pub use flow::{
+    Approval, Budget, Concurrency, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses, Phase, Retry, Step, WaitSignal,
+};
 pub use names::SchemaName;
 pub use payload::Payload;
 pub use span::Span;

@@ -10,6 +10,7 @@ mod failing;
 mod fencing;
 mod installing;
 mod killing;
+mod limits;
 mod payloads;
 mod plans;
 mod running;

@@ -9,6 +9,7 @@ mod operate;
 mod output;
 mod process;
 mod questions;
+mod queue;
 mod runs;
 mod signals;
 mod start;
@@ -96,6 +97,9 @@ enum Command {
     /// List, retry or discard steps that used up their attempts.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// List, pause, resume or limit queues.
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Wait until runs have ended.
     Wait(runs::Wait),
     /// Check connection, installation and state.
@@ -138,6 +142,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Questions(questions) => questions.run(context).await,
         Command::Decide(decide) => decide.run(context).await,
         Command::Dead(dead) => dead.run(context).await,
+        Command::Queue(queue) => queue.run(context).await,
         Command::Wait(wait) => wait.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
     }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use policy::{Approval, Budget, Exceeded, OnFailure, OnTimeout, Pauses, Retry, WaitSignal};
+pub use policy::{Approval, Budget, Concurrency, Exceeded, Fair, OnFailure, OnTimeout, Pauses, Retry, WaitSignal};
 pub use step::Step;
 
 use crate::Span;

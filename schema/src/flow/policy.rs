@@ -174,6 +174,54 @@ pub enum Exceeded {
     Fail,
 }
 
+/// How many steps with the same key may run at once, over all runs and workers. Those that wait for their turn are in nobody's
+/// way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// Steps with the same name and key share the limit, in all flows of the tenant; the step's handler when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The key, or a path to it; when absent, all steps of the name share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Value>,
+    /// How many at once.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1000000))]
+    pub limit: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Concurrency {
+    /// So many at once of the steps with this handler and key, as in `$.input.customer`.
+    pub fn per_key(key: impl Into<Value>, limit: u32) -> Self {
+        Self { name: None, key: Some(key.into()), limit }
+    }
+
+    /// So many at once of all steps that name it.
+    pub fn named(name: impl Into<String>, limit: u32) -> Self {
+        Self { name: Some(name.into()), key: None, limit }
+    }
+}
+
+/// Fair turns among the keys of a line of ready steps: a flood of one interleaves with the trickle of another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fair {
+    /// The key, or a path to it, as in `$.input.customer`.
+    pub key: Value,
+    /// How many turns it gets for one of a key of weight 1, from 0.001 to 1000.
+    #[serde(default = "one_turn")]
+    pub weight: f64,
+}
+
+fn one_turn() -> f64 {
+    1.0
+}
+
 /// A signal that a step waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Approval, Budget, OnFailure, Retry, WaitSignal};
+use super::{Approval, Budget, Concurrency, Fair, OnFailure, Retry, WaitSignal};
 use crate::Span;
 
 /// One unit of work of a flow: done by a handler, or by the database itself (a child run, a durable sleep, a wait for a
@@ -78,6 +78,12 @@ pub struct Step {
     /// What it spends before it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<Budget>,
+    /// How many steps of the same key may run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<Concurrency>,
+    /// Fair turns among keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fair: Option<Fair>,
     /// Constant settings for the handler, given to it beside the input.
     #[serde(default, rename = "with", skip_serializing_if = "Option::is_none")]
     pub parameters: Option<serde_json::Map<String, Value>>,
@@ -197,6 +203,18 @@ impl Step {
     /// Begins only when this budget has enough left.
     pub fn budget(mut self, budget: Budget) -> Self {
         self.budget = Some(budget);
+        self
+    }
+
+    /// So many steps of the same key run at once.
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.concurrency = Some(concurrency);
+        self
+    }
+
+    /// Takes fair turns with steps of other keys, as in `$.input.customer`.
+    pub fn fair(mut self, key: impl Into<Value>, weight: f64) -> Self {
+        self.fair = Some(Fair { key: key.into(), weight });
         self
     }
 

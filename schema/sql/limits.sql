@@ -1,0 +1,198 @@
+-- Limits of queues, looked at when a worker claims; the queue's row is locked only when it has one. Locks: queue comes after
+-- run and lease, and before task.
+
+create or replace function claimable(p_queue queue, p_wanted integer, p_now timestamptz) returns integer
+language plpgsql as $$
+declare
+  v_queue queue;
+  v_left  integer := p_wanted;
+begin
+  if p_queue.paused_at is not null then
+    return 0;
+  end if;
+  if p_queue.max_running is null and p_queue.rate_limit is null and p_queue.breaker_failures is null then
+    return p_wanted;
+  end if;
+  -- From here on until the claim is committed nobody else claims from it.
+  select q.* into v_queue from queue q where q.id = p_queue.id for no key update;
+  if v_queue.paused_at is not null or v_queue.open_until > p_now then
+    return 0;
+  end if;
+  if v_queue.max_running is not null then
+    v_left := least(v_left, v_queue.max_running - v_queue.running);
+  end if;
+  if v_queue.rate_limit is not null then
+    -- Twentieths that began within the period, the one that it began in among them: never more in any period.
+    v_left := least(v_left, v_queue.rate_limit - coalesce((
+      select sum(u.used) from rate_use u where u.queue_id = v_queue.id and u.bucket >= rate_bucket(v_queue, p_now) - 20), 0)::integer);
+  end if;
+  if v_queue.breaker_count >= v_queue.breaker_failures then
+    -- Half open: one step tries, and the next one only after another pause.
+    v_left := least(v_left, 1);
+  end if;
+  return greatest(v_left, 0);
+end $$;
+comment on function claimable(queue, integer, timestamptz) is 'How many steps may be claimed from a queue now.';
+
+create or replace function rate_bucket(p_queue queue, p_now timestamptz) returns bigint
+language sql immutable as $$
+  select floor(extract(epoch from p_now) * 1000 / (p_queue.rate_ms / 20.0))::bigint
+$$;
+comment on function rate_bucket(queue, timestamptz) is 'The twentieth of a period that a time lies in.';
+
+create or replace function count_claimed(p_queue queue, p_claimed integer, p_now timestamptz) returns void
+language plpgsql as $$
+begin
+  update queue q
+  set running = case when q.max_running is null then q.running else q.running + p_claimed end,
+      open_until = case when q.breaker_count >= q.breaker_failures then p_now + q.breaker_ms * interval '1 millisecond' end
+  where q.id = p_queue.id and (q.max_running is not null or q.breaker_failures is not null);
+  if p_queue.rate_limit is not null then
+    insert into rate_use as u (queue_id, bucket, used) values (p_queue.id, rate_bucket(p_queue, p_now), p_claimed)
+    on conflict (queue_id, bucket) do update set used = u.used + excluded.used;
+  end if;
+end $$;
+comment on function count_claimed(queue, integer, timestamptz) is 'Counts claimed steps against the limits of their queue.';
+
+create or replace function limits_in_use() returns boolean
+language sql stable as $$
+  select exists (select from queue q where q.max_running is not null or q.breaker_failures is not null)
+$$;
+comment on function limits_in_use() is 'Whether the end of a lease has to be counted anywhere.';
+
+create or replace function count_ended(p_lanes integer[], p_bad integer[], p_completed boolean) returns void
+language plpgsql as $$
+-- Leases of these lanes were closed; of the ones in p_bad because a provider did not answer.
+declare
+  v_now   timestamptz := clock();
+  v_lanes integer[];
+begin
+  perform from queue q
+  where q.id in (select l.queue_id from lane l where l.id = any (p_lanes)) and (q.max_running is not null or q.breaker_failures is not null)
+  order by q.id for no key update;
+  with ended as (
+    select l.queue_id, count(*)::int as leases, count(b.lane)::int as bad
+    from unnest(p_lanes, p_bad) b(id, lane) join lane l on l.id = b.id
+    group by l.queue_id
+  ), counted as (
+    update queue q
+    set running = case when q.max_running is null then q.running else greatest(0, q.running - e.leases) end,
+        breaker_count = case when p_completed then 0 else q.breaker_count + e.bad end,
+        open_until = case when p_completed then null
+                          when e.bad > 0 and q.breaker_count + e.bad >= q.breaker_failures then v_now + q.breaker_ms * interval '1 millisecond'
+                          else q.open_until end
+    from ended e
+    where q.id = e.queue_id and (q.max_running is not null or q.breaker_failures is not null)
+    returning q.id
+  )
+  select array_agg(l.id) into v_lanes from counted c join lane l on l.queue_id = c.id;
+  if v_lanes is not null then
+    perform wake(v_lanes, cardinality(p_lanes));
+  end if;
+end $$;
+comment on function count_ended(integer[], integer[], boolean) is 'Counts closed leases off the limits of their queues, and wakes those who may claim now.';
+
+-- What operators set ----------------------------------------------------------------------------------------------
+
+create or replace function the_queue(p_tenant text, p_queue text) returns integer
+language plpgsql as $$
+declare
+  v_id integer;
+begin
+  select q.id into v_id from queue q where q.tenant = p_tenant and q.name = p_queue for no key update;
+  if not found then
+    raise exception using errcode = 'LH002', message = format('there is no queue %s for tenant %s', p_queue, p_tenant);
+  end if;
+  return v_id;
+end $$;
+comment on function the_queue(text, text) is 'Locks a queue and returns its id.';
+
+create or replace function pause_queue(p_tenant text, p_queue text, p_by text default null) returns boolean
+language plpgsql as $$
+declare
+  v_id integer := the_queue(p_tenant, p_queue);
+begin
+  update queue q set paused_at = clock(), paused_by = actor(p_by) where q.id = v_id and q.paused_at is null;
+  return found;
+end $$;
+comment on function pause_queue(text, text, text) is
+  'Pauses a queue: once this is committed, claims that begin after that take nothing from it. What runs is let finish. False when it was paused already.';
+
+create or replace function resume_queue(p_tenant text, p_queue text) returns boolean
+language plpgsql as $$
+declare
+  v_id integer := the_queue(p_tenant, p_queue);
+begin
+  update queue q set paused_at = null, paused_by = null, open_until = null, breaker_count = 0 where q.id = v_id and (q.paused_at is not null or q.breaker_count > 0);
+  if not found then
+    return false;
+  end if;
+  perform wake(array(select l.id from lane l where l.queue_id = v_id), 8);
+  return true;
+end $$;
+comment on function resume_queue(text, text) is 'Lets a paused queue go on, and closes its breaker. False when it was not paused.';
+
+create or replace function limit_queue(
+  p_tenant text, p_queue text, p_max_running integer default null, p_rate_limit integer default null, p_rate_per interval default null,
+  p_breaker_failures integer default null, p_breaker_pause interval default null
+) returns void
+language plpgsql as $$
+declare
+  v_id integer := the_queue(p_tenant, p_queue);
+begin
+  if p_max_running < 1 or p_rate_limit < 1 or p_breaker_failures < 1 or p_rate_per < interval '100 milliseconds' or p_breaker_pause <= interval '0'
+     or (p_rate_limit is null) <> (p_rate_per is null) or (p_breaker_failures is null) <> (p_breaker_pause is null) then
+    raise exception using errcode = 'LH001',
+      message = 'limits are at least 1, a rate needs a period of at least 100 ms, and a breaker a number of failures and a pause';
+  end if;
+  update queue q
+  set max_running = p_max_running, rate_limit = p_rate_limit, rate_ms = (extract(epoch from p_rate_per) * 1000)::bigint,
+      breaker_failures = p_breaker_failures, breaker_ms = (extract(epoch from p_breaker_pause) * 1000)::bigint, breaker_count = 0, open_until = null
+  where q.id = v_id;
+  delete from rate_use u where u.queue_id = v_id;
+  perform recount_queue(v_id);
+  perform wake(array(select l.id from lane l where l.queue_id = v_id), 8);
+end $$;
+comment on function limit_queue(text, text, integer, integer, interval, integer, interval) is
+  'Sets all limits of a queue; those that are not named are taken away. What is being claimed at this very moment is counted within ten seconds.';
+
+create or replace function recount_queue(p_queue integer) returns void
+language sql as $$
+  update queue q set running = (select count(*) from lease l join lane n on n.id = l.lane_id where n.queue_id = q.id)
+  where q.id = p_queue and q.max_running is not null
+$$;
+comment on function recount_queue(integer) is 'Counts what runs of a limited queue. The caller holds its lock.';
+
+-- Chores ------------------------------------------------------------------------------------------------------------
+
+create or replace function open_queues() returns bigint
+language plpgsql as $$
+declare
+  v_lanes integer[];
+begin
+  v_lanes := array(
+    select l.id from queue q join lane l on l.queue_id = q.id
+    where q.paused_at is null and (q.rate_limit is not null or q.breaker_count > 0) and coalesce(q.open_until <= clock(), true)
+      and exists (select from task t where t.lane_id = l.id));
+  if cardinality(v_lanes) > 0 then
+    perform wake(v_lanes, 8);
+  end if;
+  return 0;
+end $$;
+comment on function open_queues() is 'Chore: wakes workers for queues whose rate or breaker may let steps through again.';
+
+create or replace function recount_queues() returns bigint
+language plpgsql as $$
+declare
+  v_id integer;
+begin
+  for v_id in select q.id from queue q where q.max_running is not null order by q.id for no key update skip locked loop
+    perform recount_queue(v_id);
+  end loop;
+  delete from rate_use u using queue q where q.id = u.queue_id and u.bucket < rate_bucket(q, clock()) - 40;
+  return 0;
+end $$;
+comment on function recount_queues() is 'Chore: counts what runs of limited queues anew, and forgets claims of past periods.';
+
+select define_chore('open_queues', 200, 'Wakes workers for queues whose rate or breaker may let steps through again.');
+select define_chore('recount_queues', 10000, 'Counts what runs of limited queues anew.');
