@@ -96,6 +96,19 @@ pub async fn migrate(database: &Database) -> Result<Migrated> {
     Ok(Migrated { applied, functions, version: known_version() })
 }
 
+/// Makes the tables of an older version, without functions: for tests of upgrades.
+#[doc(hidden)]
+pub async fn make_tables_of(database: &Database, version: u32) -> Result<()> {
+    let mut connection = database.connection().await?.detach();
+    let client: &mut tokio_postgres::Client = &mut connection;
+    let schema = database.schema();
+    client.batch_execute(&format!("create schema if not exists {schema}; set search_path = {schema};")).await?;
+    let mut runner = embedded::migrations::runner().set_target(refinery::Target::Version(version as _));
+    runner.set_migration_table_name(HISTORY);
+    runner.run_async(client).await.map_err(|e| migration_error(&e))?;
+    Ok(())
+}
+
 /// The SQL that [`migrate`] would run now; empty when there is nothing to do.
 pub async fn plan(database: &Database) -> Result<String> {
     let schema = database.schema();

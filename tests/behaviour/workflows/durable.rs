@@ -342,6 +342,35 @@ async fn a_step_completes_in_the_handlers_own_transaction_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_at_the_limit_is_stored_and_one_beyond_it_is_refused() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let function = |ctx: StepContext, size: usize| async move {
+            // With its quotes, a text has two more bytes.
+            let text: String = ctx.checkpoint("text", || async { Ok("x".repeat(size - 2)) }).await?;
+            ctx.sleep("between", Duration::from_millis(1)).await?;
+            Ok::<_, StepError>(text.len())
+        };
+        db.spawn_scheduler();
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function).unwrap());
+        let limit: usize = 1_048_576;
+        let run = start(&client, &single("f", "function"), &json!(limit)).await;
+        assert_eq!(within("the output", run.output::<usize>()).await.unwrap(), limit - 2);
+        let run = client.start("f", &(limit + 1)).await.unwrap();
+        let error: Value = ended(&run).await.error.unwrap().read().unwrap();
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains("checkpoint text cannot be stored: the payload has 1048577 bytes"),
+            "{error}"
+        );
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_of_a_lost_lease_is_refused() {
     with_database(|db| async move {
         db.deploy_single("f", Step::new("a", "h")).await;
