@@ -53,7 +53,7 @@ async fn live_runs_of_the_first_version_go_on_in_the_present_one() {
              values ('{id}', 0, 1, 0, 0, {attempt}, {first}, {output}, null, {ended}), ('{id}', 1, 1, {blockers}, 0, null, {second}, null, null, {ended})",
             ended = if number == 4 { "now()" } else { "null" },
             start = if number == 5 { "now() + interval '1 hour'" } else { "null" },
-            attempt = if number >= 3 && number < 5 { "1" } else { "null" },
+            attempt = if (3..5).contains(&number) { "1" } else { "null" },
             first = match number { 3 => "'completed'", 4 => "'failed'", _ => "null" },
             output = if number == 3 { "'\"of the first version\"'" } else { "null" },
             second = if number == 4 { "'cancelled'" } else { "null" },
