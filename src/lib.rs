@@ -47,10 +47,12 @@
 //! }
 //! ```
 
-pub use longhaul_scheduler::{BulkStarted, Client, RunHandle, Scheduler, Start, blocking};
+pub use longhaul_scheduler::{
+    BulkStarted, Client, Missed, Overlap, RunHandle, Schedule, Scheduler, Start, Unique, blocking, cron, schedules,
+};
 pub use longhaul_schema::{
     Approval, Budget, Concurrency, Config, Database, Error, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses,
-    Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, migrate,
+    Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, lock, migrate,
 };
 pub use longhaul_worker::{
     Branch, Decision, Handler, Policy, Question, Registry, Signalled, StepContext, StepError, Summary, Verdict, Worker,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use longhaul_schema::{Calls, Config, Database, retry::Backoff};
 
-use crate::Error;
+use crate::{Error, schedules};
 
 /// Longest sleep between two looks at the chores.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const LONGEST_CHORE: Duration = Duration::from_secs(3600);
 /// So many chores one scheduler does at a time, so that a long one does not delay the timers.
 const HANDS: usize = 2;
 
-/// Does chores until it is told to stop. Run one beside every few workers, or two for the whole fleet.
+/// Does chores and fires schedules until it is told to stop. Run one beside every few workers, or two for the whole fleet.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     database: Database,
@@ -25,10 +25,10 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler with a pool of its own.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        Ok(Self { database: Database::new(&config.clone().pool_size(HANDS))? })
+        Ok(Self { database: Database::new(&config.clone().pool_size(HANDS + 1))? })
     }
 
-    /// Does chores until `stop` completes. A chore that is being done is finished or rolled back, never half done.
+    /// Does chores and fires schedules until `stop` completes. A chore that is being done is finished or rolled back, never half done.
     ///
     /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, or the
     /// database refuses this user.
@@ -36,6 +36,7 @@ impl Scheduler {
         let hands = futures::future::try_join_all((0..HANDS).map(|_| work(&self.database)));
         tokio::select! {
             ended = hands => ended.map(|_| ()),
+            ended = schedules::run(&self.database) => ended,
             () = stop => Ok(()),
         }
     }

@@ -3,15 +3,17 @@
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, NewRun, NewSignal,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, Progress, ScheduleInfo, NewRun, NewSignal,
         Question, QueueInfo, QueueLimits, RunFilter, RunInfo, StepInfo, TimelineEntry,
     },
+    lock::Locked,
     migrate,
 };
 use serde::Serialize;
+use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{BulkStarted, Error, RunHandle, Start, start};
+use crate::{BulkStarted, Error, RunHandle, Schedule, Start, start};
 
 /// Starts, reads and steers the runs of one tenant. Cheap to clone; clones share a pool.
 ///
@@ -234,6 +236,67 @@ impl Client {
     pub async fn limit_queue(&self, queue: &str, limits: &QueueLimits) -> Result<(), Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.limit_queue(tenant, queue, limits).await }).await
+    }
+
+    // Schedules ----------------------------------------------------------------------------------------------------
+
+    /// Makes or changes a schedule. The same expression again does not move its next tick.
+    pub async fn schedule(&self, schedule: &Schedule) -> Result<(), Error> {
+        schedule.clone().put(&self.database).await
+    }
+
+    /// The schedules, by name.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleInfo>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.list_schedules(tenant).await }).await
+    }
+
+    /// Pauses a schedule. False when it was paused already.
+    pub async fn pause_schedule(&self, name: &str) -> Result<bool, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.pause_schedule(tenant, name).await }).await
+    }
+
+    /// Lets a schedule go on; ticks that passed meanwhile count as missed. False when it was not paused.
+    pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.resume_schedule(tenant, name).await }).await
+    }
+
+    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
+    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
+        let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
+        Ok(id.map(|id| self.run(id)))
+    }
+
+    /// Deletes a schedule; its runs stay.
+    pub async fn delete_schedule(&self, name: &str) -> Result<(), Error> {
+        self.database.calls().await?.delete_schedule(self.database.tenant(), name).await
+    }
+
+    // Locks and progress -------------------------------------------------------------------------------------------
+
+    /// Takes a named lock for so long, or says who has it; see [`longhaul_schema::lock`].
+    pub async fn try_lock(&self, name: &str, holder: &str, hold: Duration) -> Result<Locked, Error> {
+        self.database.try_lock(name, holder, hold).await
+    }
+
+    /// The locks, by name; only those that are held if asked.
+    pub async fn locks(&self, held_only: bool) -> Result<Vec<LockInfo>, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.list_locks(tenant, held_only).await }).await
+    }
+
+    /// Takes a lock from its holder, which is recorded. False when nobody held it.
+    pub async fn force_release_lock(&self, name: &str, by: Option<&str>) -> Result<bool, Error> {
+        let tenant = self.database.tenant();
+        self.database.retrying(|calls| async move { calls.force_release_lock(tenant, name, by).await }).await
+    }
+
+    /// What the handlers of a run reported, by step and key.
+    pub async fn progress(&self, run: Uuid) -> Result<Vec<Progress>, Error> {
+        self.get(run).await?;
+        self.database.retrying(|calls| async move { calls.list_progress(run).await }).await
     }
 
     fn mine(&self, filter: &DeadLetterFilter) -> DeadLetterFilter {

@@ -6,6 +6,7 @@
 //! | [`start`] | one start with its options; many starts at once |
 //! | [`handle`] | a started run: waiting for it, reading its output |
 //! | [`blocking`] | the client for programs without an async runtime |
+//! | [`cron`], [`schedules`] | cron expressions with time zones, and the runs that they start |
 //! | [`chores`] | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
 //!
 //! ```no_run
@@ -23,13 +24,17 @@
 pub mod blocking;
 pub mod chores;
 pub mod client;
+pub mod cron;
 pub mod handle;
+pub mod schedules;
 pub mod start;
 
 pub use chores::Scheduler;
 pub use client::Client;
 pub use handle::RunHandle;
-pub use start::{BulkStarted, Start};
+pub use longhaul_schema::calls::{Missed, Overlap};
+pub use schedules::Schedule;
+pub use start::{BulkStarted, Start, Unique};
 
 /// Errors of this crate are those of the database layer.
 pub use longhaul_schema::Error;

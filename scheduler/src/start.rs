@@ -29,6 +29,18 @@ use crate::{Client, Error, RunHandle};
 pub struct Start {
     run: NewRun,
     version: Option<i32>,
+    unique: Option<(String, Unique)>,
+}
+
+/// How long the key of a unique start counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unique {
+    /// As long as the run lives.
+    WhileLive,
+    /// For this time from the start on.
+    For(Duration),
+    /// For ever: an idempotency key.
+    Forever,
 }
 
 impl Start {
@@ -39,7 +51,7 @@ impl Start {
 
     /// As [`Start::new`], with an input that is JSON already.
     pub fn from_payload(input: Payload) -> Self {
-        Self { run: NewRun::new(input), version: None }
+        Self { run: NewRun::new(input), version: None, unique: None }
     }
 
     /// Under this id, a UUIDv7 made within a day of now. Starting twice under one id starts once.
@@ -63,6 +75,14 @@ impl Start {
     /// This priority for all its steps, from -1000 to 1000; lower goes first.
     pub fn priority(mut self, priority: i16) -> Self {
         self.run.priority = Some(priority);
+        self
+    }
+
+    /// Unless a run of the flow was started under this key and the key still counts: then that one is given.
+    ///
+    /// Not together with [`Start::at`], [`Start::create_only`] or [`Start::id`].
+    pub fn unique(mut self, key: impl Into<String>, unique: Unique) -> Self {
+        self.unique = Some((key.into(), unique));
         self
     }
 
@@ -92,6 +112,20 @@ impl Start {
 
     pub(crate) async fn send(self, client: &Client, flow: &str) -> Result<RunHandle, Error> {
         client.check_size(&self.run.input)?;
+        if let Some((key, unique)) = &self.unique {
+            let tenant = client.database().tenant();
+            let window = match unique {
+                Unique::WhileLive => None,
+                Unique::For(window) => Some(*window),
+                Unique::Forever => Some(FOREVER),
+            };
+            let (run, version) = (&self.run, self.version);
+            let start = |calls: Calls<Connection>| async move {
+                calls.start_unique(tenant, flow, version, run, key, window).await
+            };
+            let (id, _existing) = client.database().retrying(start).await?;
+            return Ok(client.run(id));
+        }
         let batch = self.batch(client, flow);
         let refused = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
         accept(&refused)?;
@@ -138,6 +172,9 @@ impl BulkStarted {
         self.started.iter().map(|(_, id)| *id).collect()
     }
 }
+
+/// A hundred years.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Runs in one call of the database: enough that a call's own cost is nothing, and little enough for a bounded statement.
 const RUNS_PER_CALL: usize = 2000;

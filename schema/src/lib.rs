@@ -29,6 +29,7 @@ pub mod config;
 pub mod connect;
 pub mod error;
 pub mod flow;
+pub mod lock;
 pub mod migrate;
 pub mod names;
 pub mod payload;

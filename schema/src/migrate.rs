@@ -48,6 +48,11 @@ const SOURCES: &[(&str, &str)] = &[
     ("chore_make_partitions.sql", include_str!("../sql/chore_make_partitions.sql")),
     ("chore_forget_workers.sql", include_str!("../sql/chore_forget_workers.sql")),
     ("chore_list.sql", include_str!("../sql/chore_list.sql")),
+    ("schedule.sql", include_str!("../sql/schedule.sql")),
+    ("unique.sql", include_str!("../sql/unique.sql")),
+    ("lock.sql", include_str!("../sql/lock.sql")),
+    ("progress.sql", include_str!("../sql/progress.sql")),
+    ("retention.sql", include_str!("../sql/retention.sql")),
 ];
 
 /// What every function gets, once all are there.

@@ -105,6 +105,41 @@ impl<E: Executor> Calls<E> {
     }
 }
 
+impl<E: Executor> Calls<E> {
+    /// Starts a run unless one was started under this key within the window or, without a window, lives still. Returns the run,
+    /// and whether it was there already.
+    pub async fn start_unique(
+        &self,
+        tenant: &str,
+        flow: &str,
+        version: Option<i32>,
+        run: &NewRun,
+        key: &str,
+        window: Option<Duration>,
+    ) -> Result<(Uuid, bool)> {
+        let metadata = run.metadata.as_ref().map(|m| Json(m.raw()));
+        let row = self
+            .row(
+                "select run_id, existing from longhaul.start_unique($1, $2, $3, $4, $5, $6, make_interval(secs => $7), $8, $9, $10, $11)",
+                &[
+                    &tenant,
+                    &flow,
+                    &version,
+                    &run.id,
+                    &Json(run.input.raw()),
+                    &key,
+                    &window.map(|w| w.as_secs_f64()),
+                    &run.name,
+                    &run.priority.map(i32::from),
+                    &run.delay.map(|d| d.as_millis() as i64),
+                    &metadata,
+                ],
+            )
+            .await?;
+        Ok((row.get(0), row.get(1)))
+    }
+}
+
 /// A column of options, or none at all when every one is `None`.
 fn column<'a, T>(runs: &'a [NewRun], value: impl Fn(&'a NewRun) -> Option<T>) -> Option<Vec<Option<T>>> {
     runs.iter().any(|run| value(run).is_some()).then(|| runs.iter().map(value).collect())
