@@ -55,6 +55,7 @@ pub use longhaul_schema::{
     Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, lock, migrate,
 };
 pub use longhaul_worker::{
-    Branch, Decision, Handler, Policy, Question, Registry, Signalled, StepContext, StepError, Summary, Verdict, Worker,
-    WorkerBuilder, branch, shutdown_signal,
+    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Observer, OutcomeReport, Outcomes, Policy, Question,
+    Registry, Report, Signalled, Slots, Status, StepContext, StepError, Summary, Verdict, Worker, WorkerBuilder,
+    branch, debounce, shutdown_signal,
 };

@@ -3,8 +3,9 @@
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, Progress, ScheduleInfo, NewRun, NewSignal,
-        Question, QueueInfo, QueueLimits, RunFilter, RunInfo, StepInfo, TimelineEntry,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewRun,
+        NewSignal, Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, ScheduleInfo, StepInfo,
+        TimelineEntry,
     },
     lock::Locked,
     migrate,

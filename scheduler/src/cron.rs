@@ -63,8 +63,12 @@ impl CronExpression {
         let mut inclusive = false;
         for _ in 0..1000 {
             let offset = self.offset(if inclusive { from } else { from + Duration::seconds(1) });
-            let tick = self.cron.find_next_occurrence(&from.with_timezone(&offset), inclusive).ok()?.with_timezone(&Utc);
-            if self.offset(tick) == offset && self.offset(from + Duration::seconds(1)) == offset && !self.changes(from, tick) {
+            let tick =
+                self.cron.find_next_occurrence(&from.with_timezone(&offset), inclusive).ok()?.with_timezone(&Utc);
+            if self.offset(tick) == offset
+                && self.offset(from + Duration::seconds(1)) == offset
+                && !self.changes(from, tick)
+            {
                 return Some(tick);
             }
             // The offset changes before the tick: it may come earlier by the new one.
@@ -108,7 +112,8 @@ impl CronExpression {
             if self.offset(middle) == offset { low = middle } else { high = middle }
         }
         // To the whole second at which it happens.
-        DateTime::from_timestamp(high.timestamp(), 0).map(|second| if self.offset(second) == offset { high } else { second })
+        DateTime::from_timestamp(high.timestamp(), 0)
+            .map(|second| if self.offset(second) == offset { high } else { second })
     }
 
     /// The next ticks after a time, at most so many.
@@ -144,17 +149,63 @@ mod tests {
     fn ticks_over_changes_of_daylight_saving_time_and_leap_days() {
         let table: &[(&str, &str, &str, &[&str])] = &[
             // Berlin: 2026-03-29 02:00 -> 03:00, 2026-10-25 03:00 -> 02:00.
-            ("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", &["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]),
+            (
+                "30 2 * * *",
+                "Europe/Berlin",
+                "2026-03-28T00:00:00Z",
+                &["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"],
+            ),
             ("30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]),
-            ("*/30 * * * *", "Europe/Berlin", "2026-03-29T00:15:00Z", &["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"]),
-            ("*/30 * * * *", "Europe/Berlin", "2026-10-24T23:45:00Z", &["2026-10-25T00:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:00:00Z", "2026-10-25T01:30:00Z", "2026-10-25T02:00:00Z"]),
+            (
+                "*/30 * * * *",
+                "Europe/Berlin",
+                "2026-03-29T00:15:00Z",
+                &["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"],
+            ),
+            (
+                "*/30 * * * *",
+                "Europe/Berlin",
+                "2026-10-24T23:45:00Z",
+                &[
+                    "2026-10-25T00:00:00Z",
+                    "2026-10-25T00:30:00Z",
+                    "2026-10-25T01:00:00Z",
+                    "2026-10-25T01:30:00Z",
+                    "2026-10-25T02:00:00Z",
+                ],
+            ),
             // New York: 2026-03-08 02:00 -> 03:00, 2026-11-01 02:00 -> 01:00.
-            ("0 2 * * *", "America/New_York", "2026-03-07T12:00:00Z", &["2026-03-08T07:00:00Z", "2026-03-09T06:00:00Z"]),
-            ("30 1 * * *", "America/New_York", "2026-10-31T12:00:00Z", &["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"]),
-            ("0 * * * *", "America/New_York", "2026-11-01T04:30:00Z", &["2026-11-01T05:00:00Z", "2026-11-01T06:00:00Z", "2026-11-01T07:00:00Z"]),
+            (
+                "0 2 * * *",
+                "America/New_York",
+                "2026-03-07T12:00:00Z",
+                &["2026-03-08T07:00:00Z", "2026-03-09T06:00:00Z"],
+            ),
+            (
+                "30 1 * * *",
+                "America/New_York",
+                "2026-10-31T12:00:00Z",
+                &["2026-11-01T05:30:00Z", "2026-11-02T06:30:00Z"],
+            ),
+            (
+                "0 * * * *",
+                "America/New_York",
+                "2026-11-01T04:30:00Z",
+                &["2026-11-01T05:00:00Z", "2026-11-01T06:00:00Z", "2026-11-01T07:00:00Z"],
+            ),
             // Lord Howe: half an hour, 2026-04-05 02:00 -> 01:30, 2026-10-04 02:00 -> 02:30.
-            ("*/15 * * * *", "Australia/Lord_Howe", "2026-04-04T14:40:00Z", &["2026-04-04T14:45:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:15:00Z", "2026-04-04T15:30:00Z"]),
-            ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00:00Z", &["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"]),
+            (
+                "*/15 * * * *",
+                "Australia/Lord_Howe",
+                "2026-04-04T14:40:00Z",
+                &["2026-04-04T14:45:00Z", "2026-04-04T15:00:00Z", "2026-04-04T15:15:00Z", "2026-04-04T15:30:00Z"],
+            ),
+            (
+                "15 2 * * *",
+                "Australia/Lord_Howe",
+                "2026-10-03T00:00:00Z",
+                &["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"],
+            ),
             // Leap days, last days, weekdays, seconds.
             ("0 12 29 2 *", "UTC", "2026-01-01T00:00:00Z", &["2028-02-29T12:00:00Z", "2032-02-29T12:00:00Z"]),
             ("0 0 L * *", "UTC", "2026-01-31T00:00:00Z", &["2026-02-28T00:00:00Z", "2026-03-31T00:00:00Z"]),
@@ -173,7 +224,13 @@ mod tests {
     fn no_tick_is_lost_or_doubled_whatever_the_time_that_it_is_asked_for() {
         for zone in ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"] {
             let cron = CronExpression::parse("*/5 * * * *", zone).unwrap();
-            for start in ["2026-03-08T00:00:00Z", "2026-03-28T20:00:00Z", "2026-04-04T10:00:00Z", "2026-10-24T20:00:00Z", "2026-11-01T00:00:00Z"] {
+            for start in [
+                "2026-03-08T00:00:00Z",
+                "2026-03-28T20:00:00Z",
+                "2026-04-04T10:00:00Z",
+                "2026-10-24T20:00:00Z",
+                "2026-11-01T00:00:00Z",
+            ] {
                 let mut at = utc(start);
                 for _ in 0..200 {
                     let next = cron.next(at).unwrap();

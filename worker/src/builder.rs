@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use longhaul_schema::{Config, Database, Error, names::check_label};
+use futures::future::BoxFuture;
+use longhaul_schema::{Config, Database, Error, calls::AttemptKey, names::check_label};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Policy, Registry, StepContext, StepError,
+    Observer, Policy, Registry, Slots, StepContext, StepError,
+    observe::Observed,
     session::{self, Summary},
 };
 
@@ -15,7 +17,7 @@ use crate::{
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) host: String,
-    pub(crate) queues: Vec<(String, usize)>,
+    pub(crate) queues: Vec<(String, Slots)>,
     pub(crate) heartbeat: Duration,
     pub(crate) lease: Duration,
     pub(crate) poll: Duration,
@@ -23,6 +25,19 @@ pub(crate) struct Settings {
     pub(crate) max_payload: usize,
     pub(crate) max_history: usize,
     pub(crate) policies: Arc<[Arc<dyn Policy>]>,
+    pub(crate) flush: Duration,
+    pub(crate) at_shutdown: Option<ShutdownHook>,
+    pub(crate) observed: Observed,
+}
+
+/// Called for each run in flight when the worker is told to stop.
+#[derive(Clone)]
+pub(crate) struct ShutdownHook(pub(crate) Arc<dyn Fn(AttemptKey) -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl std::fmt::Debug for ShutdownHook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShutdownHook")
+    }
 }
 
 /// Makes a [`Worker`]; see there.
@@ -48,6 +63,9 @@ impl WorkerBuilder {
             max_payload: 0,
             max_history: 0,
             policies: Arc::new([]),
+            flush: Duration::from_millis(500),
+            at_shutdown: None,
+            observed: Observed::new(),
         };
         Self { config: config.clone(), registry: Registry::new(), settings, lease: None }
     }
@@ -76,11 +94,16 @@ impl WorkerBuilder {
         Ok(self)
     }
 
-    /// Claims from this queue, at most so many steps at a time (1 to 10,000). Without any queue: `default` with 16.
-    pub fn queue(mut self, name: &str, slots: usize) -> Result<Self, Error> {
+    /// Claims from this queue, at most so many steps at a time (1 to 10,000), or between a floor and a ceiling
+    /// ([`Slots::between`]). Without any queue: `default` with 16.
+    pub fn queue(mut self, name: &str, slots: impl Into<Slots>) -> Result<Self, Error> {
         check_label("queue", name)?;
-        if !(1..=10_000).contains(&slots) {
-            return Err(Error::Invalid(format!("queue {name}: slots are from 1 to 10000, not {slots}")));
+        let slots = slots.into();
+        if !(1..=10_000).contains(&slots.floor) || !(slots.floor..=10_000).contains(&slots.ceiling) {
+            return Err(Error::Invalid(format!(
+                "queue {name}: slots are from 1 to 10000, and the floor is not above the ceiling: {} to {}",
+                slots.floor, slots.ceiling
+            )));
         }
         if self.settings.queues.iter().any(|(known, _)| known == name) {
             return Err(Error::Conflict(format!("queue {name} is named twice")));
@@ -126,13 +149,29 @@ impl WorkerBuilder {
         self
     }
 
+    /// How often what handlers report and the figures of queues are stored; 500 ms by default.
+    pub fn flush_every(mut self, interval: Duration) -> Self {
+        self.settings.flush = interval;
+        self
+    }
+
+    /// Called once for each run in flight when the worker is told to stop, while its handler still runs: to tell it, to save
+    /// something. All calls run at the same time, and are given up when the grace is over.
+    pub fn at_shutdown<Fut>(mut self, hook: impl Fn(AttemptKey) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.settings.at_shutdown = Some(ShutdownHook(Arc::new(move |key| Box::pin(hook(key)))));
+        self
+    }
+
     /// Checks the settings.
     pub fn build(mut self) -> Result<Worker, Error> {
         if self.registry.names().next().is_none() {
             return Err(Error::Invalid("the worker has no handlers".into()));
         }
         if self.settings.queues.is_empty() {
-            self.settings.queues.push(("default".into(), 16));
+            self.settings.queues.push(("default".into(), 16.into()));
         }
         let settings = &mut self.settings;
         settings.lease = self.lease.unwrap_or(settings.heartbeat * 3);
@@ -164,6 +203,11 @@ impl Worker {
     /// Settings of a worker for the tenant of this configuration.
     pub fn builder(config: &Config) -> WorkerBuilder {
         WorkerBuilder::new(config)
+    }
+
+    /// Looks on at this worker: its status, and the outcomes of its steps.
+    pub fn observer(&self) -> Observer {
+        self.settings.observed.observer()
     }
 
     /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`]), hands the rest back with no

@@ -9,9 +9,9 @@ use longhaul_schema::{
     payload::into_calls,
     retry::Backoff,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 
-use crate::{StepError, engine::Event, execute::Outcome};
+use crate::{OutcomeReport, StepError, engine::Event, execute::Outcome};
 
 /// Most outcomes in one call.
 pub(crate) const MAX_BATCH: usize = 1000;
@@ -25,8 +25,9 @@ pub(crate) async fn run(
     worker: i64,
     mut outcomes: mpsc::Receiver<Outcome>,
     events: mpsc::Sender<Event>,
+    reports: broadcast::Sender<OutcomeReport>,
 ) {
-    let sender = Sender { database: &database, worker };
+    let sender = Sender { database: &database, worker, reports: &reports };
     let mut calls = FuturesUnordered::new();
     let mut batch = Vec::with_capacity(MAX_BATCH);
     loop {
@@ -54,6 +55,7 @@ pub(crate) async fn run(
 struct Sender<'a> {
     database: &'a Database,
     worker: i64,
+    reports: &'a broadcast::Sender<OutcomeReport>,
 }
 
 impl Sender<'_> {
@@ -64,7 +66,7 @@ impl Sender<'_> {
         let mut suspended = Vec::new();
         let mut keys = Vec::with_capacity(batch.len());
         for outcome in batch {
-            keys.push(outcome.key());
+            keys.push((outcome.key(), outcome.as_str()));
             match outcome {
                 Outcome::Completed(key, output) => completed.push((key, output)),
                 Outcome::Ended(end) => ended.push(end),
@@ -77,6 +79,13 @@ impl Sender<'_> {
         let lost = refused.iter().filter(|r| !r.was_done_before()).map(|r| r.key).collect::<Vec<_>>();
         for key in &lost {
             tracing::warn!(%key, worker = self.worker, "the outcome was refused: the lease was lost");
+        }
+        if self.reports.receiver_count() > 0 {
+            for (key, outcome) in &keys {
+                let outcome = if lost.contains(key) { "lost" } else { outcome };
+                // Nobody listens any more: nothing to do.
+                let _ = self.reports.send(OutcomeReport { key: *key, outcome });
+            }
         }
         Event::Settled { keys, lost }
     }

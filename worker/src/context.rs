@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     StepError,
     durable::{History, Waiting, saver::Save},
+    report::ProgressWriter,
 };
 
 /// Given to a handler with its input. Cheap to clone.
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) history: History,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) saver: mpsc::Sender<Save>,
+    pub(crate) progress: ProgressWriter,
     /// The step was completed in a transaction of the handler's.
     pub(crate) completed_in: AtomicBool,
 }
@@ -150,6 +152,24 @@ impl StepContext {
             None => Ok(()),
             Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
         }
+    }
+
+    /// Says how far the step is, as often as one likes: the last value is stored, by the debounced writer, within half a second.
+    pub async fn progress(&self, done: u64, of: u64, message: &str) -> Result<(), StepError> {
+        self.report("", &serde_json::json!({ "done": done, "of": of, "message": message })).await
+    }
+
+    /// Sets a value of the step's own, such as an item of a list of tasks, under a key. The last one is stored, as with
+    /// [`StepContext::progress`]. It is for people who look on, and no checkpoint.
+    pub async fn report(&self, key: &str, value: &impl Serialize) -> Result<(), StepError> {
+        let value = Payload::new(value)
+            .and_then(|value| value.check_size(self.inner.max_payload).map(|()| value))
+            .map_err(|e| StepError::fail(format!("the progress cannot be stored: {e}")))?;
+        if key.contains('\0') {
+            return Err(StepError::fail("the key of a progress must not hold \\u0000"));
+        }
+        self.inner.progress.put((self.inner.key.step, key.to_owned()), value).await;
+        Ok(())
     }
 
     /// A page of what the items of a fan-out gave, by the name of its step, beginning with item `from`: the outputs, `None`

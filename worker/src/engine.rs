@@ -10,7 +10,7 @@ use std::{
 
 use longhaul_schema::{
     Database, Error, Payload,
-    calls::{AttemptKey, AttemptOutcome, Claimed, Ended, StepKey},
+    calls::{AttemptKey, AttemptOutcome, Claimed, Ended, QueueFigure, StepKey},
     retry::Backoff,
 };
 use tokio::{
@@ -26,7 +26,9 @@ use crate::{
     context::{BranchPath, Inner},
     durable::{History, saver::Save},
     execute::{Outcome, execute},
+    processor::ProcessorTime,
     queue::Queue,
+    report::ProgressWriter,
 };
 
 /// What the engine is told.
@@ -45,7 +47,7 @@ pub(crate) enum Event {
     /// The database has given this worker up.
     WorkerLost,
     /// These outcomes are stored, but for the lost ones among them.
-    Settled { keys: Vec<AttemptKey>, lost: Vec<AttemptKey> },
+    Settled { keys: Vec<(AttemptKey, &'static str)>, lost: Vec<AttemptKey> },
 }
 
 /// Why the engine ended.
@@ -67,6 +69,7 @@ struct Owned {
     cancel: CancellationToken,
     /// The task of its handler; `None` once that has ended.
     task: Option<Id>,
+    queue: Option<usize>,
 }
 
 pub(crate) struct Engine {
@@ -81,6 +84,10 @@ pub(crate) struct Engine {
     task_of: HashMap<Id, (AttemptKey, usize)>,
     outcomes: mpsc::Sender<Outcome>,
     saver: mpsc::Sender<Save>,
+    progress: ProgressWriter,
+    /// Calls of the shutdown hook.
+    hooks: JoinSet<()>,
+    processor: ProcessorTime,
     claiming: Option<JoinHandle<ClaimResult>>,
     /// With the claim while one is in flight.
     flows: Flows,
@@ -104,6 +111,7 @@ impl Engine {
         settings: Settings,
         outcomes: mpsc::Sender<Outcome>,
         saver: mpsc::Sender<Save>,
+        progress: ProgressWriter,
     ) -> Self {
         let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
         Self {
@@ -117,6 +125,9 @@ impl Engine {
             task_of: HashMap::new(),
             outcomes,
             saver,
+            progress,
+            hooks: JoinSet::new(),
+            processor: ProcessorTime::default(),
             claiming: None,
             flows: Flows::default(),
             recover: false,
@@ -137,7 +148,8 @@ impl Engine {
     ) -> (End, Summary) {
         loop {
             self.claim_if_due();
-            if self.deadline.is_some() && self.owned.is_empty() && self.claiming.is_none() {
+            self.publish();
+            if self.deadline.is_some() && self.owned.is_empty() && self.claiming.is_none() && self.hooks.is_empty() {
                 return (End::Stopped, self.summary);
             }
             let timer = self.next_timer();
@@ -153,6 +165,7 @@ impl Engine {
                     self.task_ended(ended);
                     self.collect_ended();
                 }
+                Some(_) = self.hooks.join_next(), if !self.hooks.is_empty() => {}
                 () = tokio::time::sleep_until(timer.into()) => {
                     if self.deadline.is_none() {
                         self.look_everywhere();
@@ -176,6 +189,21 @@ impl Engine {
             Some(deadline) => deadline,
             None => self.poll_at,
         }
+    }
+
+    /// Writes down how it is doing, for whoever looks on.
+    fn publish(&self) {
+        self.settings.observed.status.send_modify(|status| {
+            status.worker = self.worker;
+            status.stopping = self.deadline.is_some();
+            status.owned = self.owned.len();
+            if status.queues.len() != self.queues.len() {
+                status.queues = self.queues.iter().map(|q| (q.name.as_str().into(), QueueFigure::default())).collect();
+            }
+            for (queue, (_, figure)) in self.queues.iter().zip(&mut status.queues) {
+                *figure = queue.figure();
+            }
+        });
     }
 
     // Claiming ---------------------------------------------------------------------------------------------------
@@ -240,6 +268,7 @@ impl Engine {
             }
         };
         self.backoff = Backoff::default();
+        let busy = self.processor.busy();
         if result.recovered {
             self.recover = false;
             self.look_everywhere();
@@ -249,6 +278,8 @@ impl Engine {
                 if let Some(queue) = self.queues.iter_mut().find(|q| q.name == wanted.queue) {
                     let woken = queue.look;
                     queue.claimed(wanted, got);
+                    queue.claimed += got as i64;
+                    queue.scale(wanted.slots, got, busy);
                     queue.look |= woken;
                 }
             }
@@ -272,7 +303,7 @@ impl Engine {
         let handler = step.as_ref().and_then(|step| self.registry.get(&step.handler)).cloned();
         let cancel = CancellationToken::new();
         self.summary.claimed += 1;
-        self.owned.insert(key.step, Owned { attempt: key.attempt, cancel: cancel.clone(), task: None });
+        self.owned.insert(key.step, Owned { attempt: key.attempt, cancel: cancel.clone(), task: None, queue });
         let (Some(queue), Some(step), Some(handler)) = (queue, step, handler) else {
             tracing::error!(%key, queue = claimed.queue, "claimed a step that this worker cannot do");
             return self.send(Outcome::released(key, "the worker does not know the step's handler"));
@@ -292,6 +323,7 @@ impl Engine {
             history: History::default(),
             waiting: Arc::default(),
             saver: self.saver.clone(),
+            progress: self.progress.clone(),
             completed_in: false.into(),
         };
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
@@ -385,9 +417,17 @@ impl Engine {
             Event::Settled { keys, lost } => {
                 self.summary.settled += (keys.len() - lost.len()) as u64;
                 self.summary.lost += lost.len() as u64;
-                for key in keys {
-                    if self.owned.get(&key.step).is_some_and(|owned| owned.attempt == key.attempt) {
-                        self.owned.remove(&key.step);
+                for (key, outcome) in keys {
+                    if self.owned.get(&key.step).is_none_or(|owned| owned.attempt != key.attempt) {
+                        continue;
+                    }
+                    let queue = self.owned.remove(&key.step).and_then(|owned| owned.queue);
+                    if let Some(queue) = queue.filter(|_| !lost.contains(&key)) {
+                        match outcome {
+                            "completed" => self.queues[queue].completed += 1,
+                            "failed" | "timed_out" | "panicked" => self.queues[queue].failed += 1,
+                            _ => {}
+                        }
                     }
                 }
             }
@@ -400,6 +440,11 @@ impl Engine {
     fn begin_stop(&mut self) {
         tracing::info!(worker = self.worker, running = self.tasks.len(), grace = ?self.settings.grace, "stopping");
         self.deadline = Some(Instant::now() + self.settings.grace);
+        if let Some(hook) = &self.settings.at_shutdown {
+            for key in self.owned.iter().map(|(step, owned)| AttemptKey { step: *step, attempt: owned.attempt }) {
+                self.hooks.spawn((hook.0)(key));
+            }
+        }
         let (database, worker) = (self.database.clone(), self.worker);
         tokio::spawn(async move {
             // For operators to see, and against being woken; nothing depends on it.
@@ -412,6 +457,7 @@ impl Engine {
     /// Stops all handlers and gives their steps back, with no attempt consumed.
     fn hand_back(&mut self, reason: &str) {
         self.handed_back = self.deadline.is_some();
+        self.hooks.abort_all();
         for (step, owned) in &self.owned {
             if owned.task.is_some() {
                 owned.cancel.cancel();

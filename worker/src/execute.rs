@@ -31,6 +31,15 @@ impl Outcome {
         }
     }
 
+    /// The word for it.
+    pub(crate) fn as_str(&self) -> &'static str {
+        match self {
+            Self::Completed(..) => "completed",
+            Self::Ended(ended) => ended.outcome.as_str(),
+            Self::Suspended(..) => "suspended",
+        }
+    }
+
     /// Unfinished: goes back at once with no attempt consumed.
     pub(crate) fn released(key: AttemptKey, reason: &str) -> Self {
         let error = Payload::new(&json!({ "message": reason })).ok();

@@ -17,6 +17,8 @@
 //! | `execute` | one attempt: handler, timeout, panic, cancellation, suspension |
 //! | [`durable`] | checkpoints, sleeps, signals, child runs and branches in handlers |
 //! | `completer` | sends everything that ended while its previous calls were in flight |
+//! | [`debounce`], `report` | the debounced writer; progress of steps and figures of queues that go through it |
+//! | [`observe`] | status and outcomes for observers that slow nobody |
 //! | `heartbeat` | renews the leases, and learns which were lost |
 //!
 //! ```no_run
@@ -37,13 +39,17 @@ pub mod builder;
 mod claim;
 mod completer;
 pub mod context;
+pub mod debounce;
 pub mod durable;
 mod engine;
 mod execute;
 mod heartbeat;
+pub mod observe;
 pub mod policy;
+mod processor;
 mod queue;
 pub mod registry;
+mod report;
 mod session;
 pub mod shutdown;
 pub mod step_error;
@@ -51,10 +57,13 @@ mod wakeup;
 
 pub use builder::{Worker, WorkerBuilder};
 pub use context::StepContext;
+pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
+pub use observe::{Observer, OutcomeReport, Outcomes, Report, Status};
 pub use policy::{Policy, Verdict};
+pub use queue::Slots;
 pub use registry::{Handler, Registry};
 pub use session::Summary;
 pub use shutdown::shutdown_signal;

@@ -17,9 +17,12 @@ use crate::{
     Registry,
     builder::Settings,
     completer,
+    debounce::{DebounceSettings, DebouncedWriter},
     durable::saver,
     engine::{End, Engine},
-    heartbeat, wakeup,
+    heartbeat,
+    report::{self, ProgressSink, ProgressWriter},
+    wakeup,
 };
 
 /// What a worker did in its life.
@@ -63,11 +66,17 @@ pub(crate) async fn run(
         let worker = registered.worker;
         tracing::info!(worker, name = settings.name, queues = ?settings.queues, "registered");
 
-        let slots: usize = settings.queues.iter().map(|(_, slots)| slots).sum();
+        let slots = most_slots(&settings);
         let (outcomes, outcomes_out) = mpsc::channel(slots.max(completer::MAX_BATCH));
         let (events, events_out) = mpsc::channel(EVENTS);
         let heartbeat_now = Arc::new(Notify::new());
-        let completer = tokio::spawn(completer::run(database.clone(), worker, outcomes_out, events.clone()));
+        let completer = tokio::spawn(completer::run(
+            database.clone(),
+            worker,
+            outcomes_out,
+            events.clone(),
+            settings.observed.outcomes.clone(),
+        ));
         let mut helpers = JoinSet::new();
         helpers.spawn(heartbeat::run(
             database.clone(),
@@ -81,7 +90,18 @@ pub(crate) async fn run(
 
         let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
         helpers.spawn(saver::run(database.clone(), worker, saves));
-        let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), outcomes, saver);
+        let debounce = DebounceSettings { interval: settings.flush, ..DebounceSettings::default() };
+        let progress = DebouncedWriter::start(ProgressSink(database.clone()), debounce);
+        helpers.spawn(report::figures(database.clone(), worker, settings.observed.status.subscribe(), settings.flush));
+        let engine = Engine::new(
+            database.clone(),
+            worker,
+            registry.clone(),
+            settings.clone(),
+            outcomes,
+            saver,
+            progress.clone(),
+        );
         let (end, part) = engine.run(events_out, stop.as_mut()).await;
         summary.add(part);
         helpers.abort_all();
@@ -89,6 +109,7 @@ pub(crate) async fn run(
             End::Stopped => {
                 // All outcomes are stored, or the time for that is over.
                 completer.abort();
+                flush(&database, worker, &progress, &settings).await;
                 leave(&database, worker).await;
                 return Ok(summary);
             }
@@ -102,7 +123,7 @@ pub(crate) async fn run(
 async fn register(database: &Database, registry: &Registry, settings: &mut Settings) -> Result<Registered, Error> {
     let queues: Vec<&str> = settings.queues.iter().map(|(name, _)| name.as_str()).collect();
     let handlers: Vec<&str> = registry.names().collect();
-    let slots: usize = settings.queues.iter().map(|(_, slots)| slots).sum();
+    let slots = most_slots(settings);
     let worker = NewWorker {
         tenant: database.tenant(),
         name: &settings.name,
@@ -134,6 +155,30 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Stores what handlers reported last and the last figures; patient, but not for ever.
+async fn flush(database: &Database, worker: i64, progress: &ProgressWriter, settings: &Settings) {
+    let figures: Vec<_> = settings
+        .observed
+        .status
+        .borrow()
+        .queues
+        .iter()
+        .map(|(name, figure)| (name.to_string(), figure.clone()))
+        .collect();
+    let flush = async {
+        progress.flush().await;
+        database.calls().await?.save_figures(worker, &figures).await
+    };
+    if !matches!(tokio::time::timeout(Duration::from_secs(5), flush).await, Ok(Ok(()))) {
+        tracing::warn!(worker, "the last figures could not be stored");
+    }
+}
+
+/// Most steps that can run at once.
+fn most_slots(settings: &Settings) -> usize {
+    settings.queues.iter().map(|(_, slots)| slots.ceiling).sum()
 }
 
 async fn leave(database: &Database, worker: i64) {
