@@ -162,7 +162,10 @@ async fn a_breaker_closes_the_queue_of_a_dead_provider_and_tries_again_one_at_a_
         client.start_many("f", 0..50).await.unwrap();
         tokio::time::sleep(Duration::from_millis(2000)).await;
         let tried = calls.load(std::sync::atomic::Ordering::SeqCst);
-        assert!((6..40).contains(&tried), "{tried} calls while it is down: a few batches, then one at a time, instead of hundreds");
+        assert!(
+            (6..40).contains(&tried),
+            "{tried} calls while it is down: a few batches, then one at a time, instead of hundreds"
+        );
         let run = client.list(&longhaul::calls::RunFilter { limit: 1, ..Default::default() }).await.unwrap()[0].id;
         eventually("the breaker is open", || async {
             let why = client.why(run, "a").await.unwrap();

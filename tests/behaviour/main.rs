@@ -18,6 +18,7 @@ mod shutting_down;
 mod starting;
 mod stopping;
 mod tls;
+mod unattended;
 mod upgrading;
 mod waiting;
 mod workflows;
