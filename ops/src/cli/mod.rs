@@ -5,12 +5,15 @@ mod dead;
 mod doctor;
 mod failure;
 mod flow;
+mod lock;
 mod operate;
 mod output;
 mod process;
 mod questions;
 mod queue;
+mod retention;
 mod runs;
+mod schedule;
 mod signals;
 mod start;
 mod up;
@@ -100,6 +103,15 @@ enum Command {
     /// List, pause, resume or limit queues.
     #[command(subcommand)]
     Queue(queue::Queue),
+    /// Start runs by cron expressions.
+    #[command(subcommand)]
+    Schedule(schedule::ScheduleCommand),
+    /// Delete ended runs by policies.
+    #[command(subcommand)]
+    Retention(retention::Retention),
+    /// List locks, or force one open.
+    #[command(subcommand)]
+    Lock(lock::LockCommand),
     /// Wait until runs have ended.
     Wait(runs::Wait),
     /// Check connection, installation and state.
@@ -143,6 +155,9 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Decide(decide) => decide.run(context).await,
         Command::Dead(dead) => dead.run(context).await,
         Command::Queue(queue) => queue.run(context).await,
+        Command::Schedule(schedule) => schedule.run(context).await,
+        Command::Retention(retention) => retention.run(context).await,
+        Command::Lock(lock) => lock.run(context).await,
         Command::Wait(wait) => wait.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
     }

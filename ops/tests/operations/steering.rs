@@ -132,3 +132,82 @@ async fn dead_letters_are_listed_retried_and_discarded() {
     assert_eq!(program.ok(&["dead", "discard", "--message", "%code 1%"]).await, [json!({ "discarded": 1 })]);
     assert!(program.ok(&["dead", "list"]).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_schedules_locks_and_retention_are_kept_from_the_command_line() {
+    let installation = Installation::new().await;
+    let folder = temporary_folder().unwrap();
+    let file = folder.path().join("f.yaml");
+    std::fs::write(&file, "name: f\nversion: 1\nsteps:\n  - name: a\n    handler: nobody\n").unwrap();
+    let program = Program(&installation);
+    program.ok(&["flow", "deploy", file.to_str().unwrap()]).await;
+
+    program.ok(&["queue", "limit", "default", "--max-running", "3", "--rate", "10/1m", "--breaker", "5/30s"]).await;
+    program.ok(&["queue", "pause", "default", "--by", "anna"]).await;
+    let queue = program.ok(&["queue", "list"]).await.remove(0);
+    assert_eq!(
+        (&queue["max_running"], &queue["rate"], &queue["breaker"], &queue["paused_by"]),
+        (&json!(3), &json!("10/1m"), &json!("5/30s"), &json!("anna"))
+    );
+    assert_eq!(program.run(&["queue", "limit", "default", "--rate", "10"]).await.0, 2);
+    assert_eq!(program.run(&["queue", "pause", "unknown"]).await.0, 3);
+    program.ok(&["queue", "resume", "default"]).await;
+
+    program
+        .ok(&[
+            "schedule",
+            "put",
+            "nightly",
+            "0 3 * * *",
+            "f",
+            "--zone",
+            "Europe/Berlin",
+            "--overlap",
+            "skip",
+            "--input",
+            r#"{"n": 1}"#,
+        ])
+        .await;
+    assert_eq!(program.run(&["schedule", "put", "x", "0 99 * * *", "f"]).await.0, 2);
+    assert_eq!(program.ok(&["schedule", "next", "nightly"]).await.len(), 10);
+    let schedule = program.ok(&["schedule", "list"]).await.remove(0);
+    assert_eq!(
+        (&schedule["zone"], &schedule["overlap"], &schedule["input"]),
+        (&json!("Europe/Berlin"), &json!("skip"), &json!({ "n": 1 }))
+    );
+    let run = program.ok(&["schedule", "run", "nightly"]).await[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(
+        program.ok(&["schedule", "run", "nightly"]).await,
+        [json!({ "id": null })],
+        "the run before still lives"
+    );
+    program.ok(&["schedule", "pause", "nightly"]).await;
+    program.ok(&["schedule", "resume", "nightly"]).await;
+    program.ok(&["schedule", "delete", "nightly"]).await;
+
+    let client = installation.client().await;
+    std::mem::forget(client.try_lock("a/b", "me", std::time::Duration::from_secs(60)).await.unwrap());
+    assert_eq!(program.ok(&["lock", "list"]).await[0]["holder"], "me");
+    assert_eq!(program.ok(&["lock", "release", "a/b"]).await, [json!({ "released": true })]);
+    assert_eq!(program.run(&["lock", "release", "nothing"]).await.0, 3);
+
+    program.ok(&["stop", &run]).await;
+    program.ok(&["retention", "put", "all", "--age", "1ms"]).await;
+    assert_eq!(program.ok(&["retention", "list"]).await[0]["name"], "all");
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert_eq!(program.ok(&["retention", "plan"]).await[0]["runs"], 1);
+    assert_eq!(program.ok(&["retention", "stats"]).await[0]["total"], 1);
+    let archive = folder.path().join("archive");
+    assert_eq!(
+        program.ok(&["retention", "run", "--archive", archive.to_str().unwrap()]).await,
+        [json!({ "deleted": 1 })]
+    );
+    let file = std::fs::read_dir(&archive).unwrap().next().unwrap().unwrap().path();
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(std::fs::File::open(file).unwrap()), &mut text)
+        .unwrap();
+    let archived: Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!((&archived["id"], &archived["steps"][0]["state"]), (&json!(run), &json!("cancelled")));
+    assert!(program.ok(&["list"]).await.is_empty());
+    program.ok(&["retention", "delete", "all"]).await;
+}
