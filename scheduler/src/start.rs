@@ -78,9 +78,15 @@ impl Start {
         self
     }
 
+    /// The run fails unless it has ended so long from now.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.run.deadline = Some(deadline);
+        self
+    }
+
     /// Unless a run of the flow was started under this key and the key still counts: then that one is given.
     ///
-    /// Not together with [`Start::at`], [`Start::create_only`] or [`Start::id`].
+    /// Not together with [`Start::at`], [`Start::create_only`], [`Start::deadline`] or [`Start::id`].
     pub fn unique(mut self, key: impl Into<String>, unique: Unique) -> Self {
         self.unique = Some((key.into(), unique));
         self

@@ -1,5 +1,7 @@
 -- What makes it run by itself for years: schedules, retention, unique starts, locks, progress and figures.
 
+alter type new_run add attribute deadline_ms bigint;
+
 create table schedule (
   id         integer generated always as identity primary key,
   tenant     text not null,

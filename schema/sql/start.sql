@@ -11,7 +11,8 @@ create or replace function start_runs(
   p_start_ats  timestamptz[] default null,
   p_delays_ms  bigint[] default null,
   p_metadata   jsonb[] default null,
-  p_parent     parent_step default null
+  p_parent     parent_step default null,
+  p_deadlines_ms bigint[] default null
 ) returns table (id uuid, existing boolean, refusal text)
 language plpgsql as $$
 declare
@@ -52,14 +53,15 @@ begin
              format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
            when length(i.name) > 200 then 'the name has more than 200 characters'
            when jsonb_typeof(i.metadata) not in ('object', 'null') then 'metadata must be an object'
+           when i.deadline_ms < 1 then 'a deadline must be in the future'
            when i.priority not between -1000 and 1000 then format('priority must be from -1000 to 1000, not %s', i.priority)
       end as refusal
-    from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms, p_metadata)
-      i(id, input, name, priority, start_at, delay_ms, metadata)
+    from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms, p_metadata, p_deadlines_ms)
+      i(id, input, name, priority, start_at, delay_ms, metadata, deadline_ms)
   )
   select
     array_agg((j.id, coalesce(j.input, 'null'), j.name, case when j.refusal is null then j.priority end,
-               coalesce(j.start_at, v_now) + coalesce(j.delay_ms, 0) * interval '1 millisecond', nullif(j.metadata, 'null'))::new_run)
+               coalesce(j.start_at, v_now) + coalesce(j.delay_ms, 0) * interval '1 millisecond', nullif(j.metadata, 'null'), j.deadline_ms)::new_run)
       filter (where j.refusal is null),
     array_agg(j.id) filter (where j.refusal is not null),
     array_agg(j.refusal) filter (where j.refusal is not null)
@@ -119,8 +121,10 @@ begin
     perform wake(array(select s.lane_id from flow_step s where s.flow_id = v_flow.id and s.predecessors = 0 and s.plain), cardinality(v_items));
   end if;
 
-  if v_flow.timeout_ms is not null then
-    insert into deadline (run_id, at) select i.id, i.start_at + v_flow.timeout_ms * interval '1 millisecond' from unnest(v_items) i;
+  if v_flow.timeout_ms is not null or p_deadlines_ms is not null then
+    insert into deadline (run_id, at)
+    select i.id, least(i.start_at + v_flow.timeout_ms * interval '1 millisecond', v_now + i.deadline_ms * interval '1 millisecond')
+    from unnest(v_items) i where v_flow.timeout_ms is not null or i.deadline_ms is not null;
   end if;
 
   v_special := array(
@@ -134,7 +138,7 @@ begin
       select (i.id, s.seq)::step_key from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at <= v_now order by i.id, s.seq));
   end if;
 end $$;
-comment on function start_runs(text, text, integer, uuid[], jsonb[], text[], integer[], timestamptz[], bigint[], jsonb[], parent_step) is
+comment on function start_runs(text, text, integer, uuid[], jsonb[], text[], integer[], timestamptz[], bigint[], jsonb[], parent_step, bigint[]) is
   'Starts runs of one flow (its latest version when none is named), in the caller''s transaction. Returns only the items that were not created: those that exist already (asking twice is safe) and those refused, with the reason.';
 
 create or replace function start_run(

@@ -220,7 +220,8 @@ impl Worker {
     }
 }
 
-fn hostname() -> String {
+/// The name under which this machine's workers register.
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .map(|name| name.trim().to_owned())

@@ -78,7 +78,7 @@ pub(crate) async fn execute(
             return outcome;
         }
         let call = async { handler.call(context.clone(), input).await };
-        match until_suspended(call, context.inner.waiting.clone()).await {
+        match until_suspended(call, context.inner.waiting.clone(), key).await {
             Ok(Ok(output)) => done(&context, output),
             Ok(Err(error)) => failed(key, &error),
             Err(awaited) => Outcome::Suspended(key, awaited),

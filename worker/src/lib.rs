@@ -16,6 +16,7 @@
 //! | [`policy`] | asked before each dispatch whether a step may begin |
 //! | `execute` | one attempt: handler, timeout, panic, cancellation, suspension |
 //! | [`durable`] | checkpoints, sleeps, signals, child runs and branches in handlers |
+//! | `stuck` | names handlers that block their thread |
 //! | `completer` | sends everything that ended while its previous calls were in flight |
 //! | [`debounce`], `report` | the debounced writer; progress of steps and figures of queues that go through it |
 //! | [`observe`] | status and outcomes for observers that slow nobody |
@@ -53,9 +54,10 @@ mod report;
 mod session;
 pub mod shutdown;
 pub mod step_error;
+mod stuck;
 mod wakeup;
 
-pub use builder::{Worker, WorkerBuilder};
+pub use builder::{Worker, WorkerBuilder, hostname};
 pub use context::StepContext;
 pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};

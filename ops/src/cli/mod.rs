@@ -16,6 +16,7 @@ mod runs;
 mod schedule;
 mod signals;
 mod start;
+mod supervise;
 mod up;
 
 use std::process::ExitCode;
@@ -74,7 +75,9 @@ enum Command {
     Migrate(process::Migrate),
     /// Do steps with the built-in handlers `command` and `http`.
     Worker(process::WorkerCommand),
-    /// Do the chores: expired leases, due timers, partitions.
+    /// Keep worker processes alive: replace what ends or hangs.
+    Supervise(supervise::Supervise),
+    /// Do the chores: expired leases, due timers, schedules, retention, partitions.
     Scheduler(process::SchedulerCommand),
     /// Deploy and read flows.
     #[command(subcommand)]
@@ -121,7 +124,8 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let talkative = matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Scheduler(_));
+    let talkative =
+        matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
     start_logging(cli.log.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
     let context = Context { connection: cli.connection, output: Output::new(cli.json) };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -142,6 +146,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Up(up) => up.run(context).await,
         Command::Migrate(migrate) => migrate.run(context).await,
         Command::Worker(worker) => worker.run(context).await,
+        Command::Supervise(supervise) => supervise.run(context).await,
         Command::Scheduler(scheduler) => scheduler.run(context).await,
         Command::Flow(flow) => flow.run(context).await,
         Command::Start(start) => start.run(context).await,

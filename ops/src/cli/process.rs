@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::Args;
 use longhaul_scheduler::Scheduler;
 use longhaul_schema::{Config, Database, Span, migrate};
-use longhaul_worker::{Worker, WorkerBuilder, shutdown_signal};
+use longhaul_worker::{Slots, Worker, WorkerBuilder, shutdown_signal};
 use serde_json::json;
 
 use super::{Context, Failure};
@@ -48,11 +48,11 @@ impl Migrate {
     }
 }
 
-/// A queue with its slots, as in `mail=4`.
+/// A queue with its slots, as in `mail=4` or `mail=4..64`.
 #[derive(Clone, Debug)]
 pub(super) struct QueueSlots {
     name: String,
-    slots: usize,
+    slots: Slots,
 }
 
 impl FromStr for QueueSlots {
@@ -60,8 +60,14 @@ impl FromStr for QueueSlots {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, slots) = text.split_once('=').unwrap_or((text, "16"));
-        let slots =
-            slots.parse().map_err(|_| format!("{slots:?} is not a number of slots; write NAME=SLOTS, as in mail=4"))?;
+        let number = |text: &str| {
+            text.parse::<usize>()
+                .map_err(|_| format!("{text:?} is not a number of slots; write NAME=SLOTS, as in mail=4 or mail=4..64"))
+        };
+        let slots = match slots.split_once("..") {
+            Some((floor, ceiling)) => Slots::between(number(floor)?, number(ceiling)?),
+            None => number(slots)?.into(),
+        };
         Ok(Self { name: name.into(), slots })
     }
 }
@@ -69,7 +75,8 @@ impl FromStr for QueueSlots {
 /// What a worker does and may do; shared by `worker` and `up`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct WorkArguments {
-    /// A queue and how many of its steps run at a time; may be given several times.
+    /// A queue and how many of its steps run at a time, or from how many to how many by demand (default=4..64); may be given
+    /// several times.
     #[arg(long = "queue", value_name = "NAME=SLOTS", default_value = "default=16")]
     queues: Vec<QueueSlots>,
     /// A program that handler `command` may run, exactly as flows name it; may be given several times.

@@ -27,7 +27,7 @@ pub(super) struct StartCommand {
     #[arg(conflicts_with = "lines")]
     input: Option<String>,
     /// Start one run for each line of this file, each line a JSON value; - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata", "deadline"])]
     lines: Option<PathBuf>,
     /// A name for people.
     #[arg(long)]
@@ -44,6 +44,9 @@ pub(super) struct StartCommand {
     /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00).
     #[arg(long, value_name = "TIME", conflicts_with = "delay")]
     at: Option<DateTime<Utc>>,
+    /// Fail the run unless it has ended after this time.
+    #[arg(long, value_name = "TIME")]
+    deadline: Option<Span>,
     /// Only create it: it is pending until `longhaul begin`.
     #[arg(long, conflicts_with_all = ["delay", "at", "wait"])]
     create_only: bool,
@@ -81,6 +84,9 @@ impl StartCommand {
         }
         if let Some(delay) = self.delay {
             start = start.delay(delay.as_duration());
+        }
+        if let Some(deadline) = self.deadline {
+            start = start.deadline(deadline.as_duration());
         }
         if self.create_only {
             start = start.create_only();

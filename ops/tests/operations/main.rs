@@ -6,4 +6,5 @@ mod flow_files;
 mod http_handler;
 mod server;
 mod steering;
+mod supervise;
 mod up;

@@ -27,6 +27,8 @@ pub struct NewRun {
     pub delay: Option<Duration>,
     /// Only created: it is pending until somebody starts it.
     pub create_only: bool,
+    /// It fails unless it has ended so long after its start was asked for.
+    pub deadline: Option<Duration>,
     /// An object to find it by and to show its progress.
     pub metadata: Option<Payload>,
 }
@@ -42,6 +44,7 @@ impl NewRun {
             start_at: None,
             delay: None,
             create_only: false,
+            deadline: None,
             metadata: None,
         }
     }
@@ -83,10 +86,11 @@ impl<E: Executor> Calls<E> {
             at => at.map(Timestamp::Value),
         });
         let delays = column(runs, |r| r.delay.map(|d| d.as_millis() as i64));
+        let deadlines = column(runs, |r| r.deadline.map(|d| d.as_millis() as i64));
         let metadata = column(runs, |r| r.metadata.as_ref().map(|m| Json(m.raw())));
         let rows = self
             .rows(
-                "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+                "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_deadlines_ms => $11)",
                 &[
                     &batch.tenant,
                     &batch.flow,
@@ -98,6 +102,7 @@ impl<E: Executor> Calls<E> {
                     &start_ats,
                     &delays,
                     &metadata,
+                    &deadlines,
                 ],
             )
             .await?;

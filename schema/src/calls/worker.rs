@@ -86,6 +86,22 @@ impl<E: Executor> Calls<E> {
         self.run("select longhaul.drain_worker($1)", &[&worker]).await
     }
 
+    /// Which of these processes of a host hang: their last registration, made within the last `since`, expired a whole lease ago
+    /// or more, and they neither left nor registered again.
+    pub async fn overdue_processes(&self, host: &str, pids: &[i32], since: std::time::Duration) -> Result<Vec<i32>> {
+        let rows = self
+            .rows(
+                "select w.pid from (
+                   select distinct on (pid) pid, state, expires_at, lease_ms from longhaul.worker
+                   where host = $1 and pid = any ($2) and started_at > longhaul.clock() - make_interval(secs => $3) - interval '5 seconds'
+                   order by pid, id desc) w
+                 where w.state <> 'gone' and w.expires_at < longhaul.clock() - w.lease_ms * interval '1 millisecond'",
+                &[&host, &pids, &since.as_secs_f64()],
+            )
+            .await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// The worker leaves; what it still holds goes back with no attempt consumed. Returns how many steps that were.
     pub async fn deregister_worker(&self, worker: i64) -> Result<i64> {
         Ok(self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.get(0))

@@ -238,6 +238,15 @@ async fn a_run_that_takes_too_long_fails_and_what_it_did_is_undone() {
         assert_eq!(info.state.as_str(), "failed");
         assert_eq!(info.error.unwrap().read::<Value>().unwrap()["code"], "timeout");
         assert_eq!(effects.all(), ["a.undo"]);
+
+        // A deadline of a single run.
+        db.deploy_single("g", Step::new("a", "nobody")).await;
+        let urgent = longhaul::Start::new(&1).unwrap().deadline(Duration::from_secs(60));
+        let run = client.start_with("g", urgent).await.unwrap();
+        let other = client.start("g", &1).await.unwrap();
+        db.execute("select longhaul.advance_clock('61 seconds'); select longhaul.end_overdue_runs()").await;
+        assert_eq!(ended(&run).await.state.as_str(), "failed");
+        assert_eq!(other.get().await.unwrap().state.as_str(), "running");
         worker.stop().await;
     })
     .await;

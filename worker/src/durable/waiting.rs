@@ -7,7 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use longhaul_schema::calls::Awaited;
+use longhaul_schema::calls::{AttemptKey, Awaited};
+
+use crate::stuck;
 
 /// What one attempt waits for. Its own: no other step touches it.
 #[derive(Debug, Default)]
@@ -83,9 +85,10 @@ impl Drop for Suspended {
 pub(crate) async fn until_suspended<T>(
     handler: impl Future<Output = T>,
     waiting: Arc<Waiting>,
+    key: AttemptKey,
 ) -> Result<T, Vec<Awaited>> {
     let mut handler = std::pin::pin!(handler);
-    std::future::poll_fn(|context| match handler.as_mut().poll(context) {
+    std::future::poll_fn(|context| match stuck::watched(key, || handler.as_mut().poll(context)) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
         Poll::Pending => match waiting.to_suspend_for() {
             Some(awaited) => Poll::Ready(Err(awaited)),
