@@ -278,6 +278,44 @@ impl Bench {
         )
     }
 
+    /// Milliseconds that dropping a partition of ended runs takes, with the check that none of them is wanted. The rows are
+    /// copies of those that were drained, under ids of last month.
+    async fn partition_drop(&self) -> Outcome<Value> {
+        let mut connection = self.connection().await?;
+        connection.set_call_timeout(Duration::from_secs(600));
+        self.drain("kept", "retention", self.runs * 4).await?;
+        connection
+            .batch_execute(
+                "set search_path = longhaul;
+                 select make_partition(t, date_trunc('day', now()) - interval '42 days', date_trunc('day', now()) - interval '35 days')
+                 from unnest(array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event']) t;
+                 create temp table old as
+                   select id, (lpad(to_hex((extract(epoch from now() - interval '40 days') * 1000)::bigint), 12, '0') || substr(replace(id::text, '-', ''), 13))::uuid as old
+                   from run where state = 'completed';
+                 insert into run (id, created_at, ended_at, flow_id, open_steps, state, tenant, input)
+                   select o.old, r.created_at - interval '40 days', r.ended_at - interval '40 days', r.flow_id, 0, r.state, r.tenant, r.input from run r join old o on o.id = r.id;
+                 insert into step (run_id, seq, lane_id, blockers, priority, outcome)
+                   select o.old, s.seq, s.lane_id, 0, 0, s.outcome from step s join old o on o.id = s.run_id;
+                 reset search_path",
+            )
+            .await?;
+        let runs: i64 = connection.query_one("select count(*) from pg_temp.old", &[]).await?.get(0);
+        let policy = RetentionPolicy {
+            name: "all".into(),
+            state: None,
+            flow: None,
+            age: Duration::from_secs(30 * 86_400),
+            keep_last: 0,
+        };
+        self.client.database().calls().await?.put_retention_policy("default", &policy).await?;
+        let begun = Instant::now();
+        let dropped: i64 = connection.query_one("select longhaul.drop_partitions()", &[]).await?.get(0);
+        let all = begun.elapsed().as_secs_f64() * 1000.0;
+        assert_eq!(dropped, 1, "the partition is dropped");
+        self.client.database().calls().await?.delete_retention_policy("default", "all").await?;
+        Ok(json!({ "runs": runs, "check_and_drop": rounded(all) }))
+    }
+
     async fn operators(&self) -> Outcome<Value> {
         self.deploy("busy", Step::new("a", "sleeps").queue("operators")).await?;
         let sleeps = |_: StepContext, _: Value| async move {

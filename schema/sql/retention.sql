@@ -126,13 +126,31 @@ begin
 end $$;
 comment on function delete_retention_policy(text, text) is 'Deletes a policy.';
 
-create or replace function drop_empty_partitions() returns bigint
+create or replace function droppable(p_partition regclass) returns boolean
+language plpgsql stable as $$
+-- Whether no run of a partition is alive, younger than its tenant's policy for all runs, or wanted by a notice. Empty ones are.
+declare
+  v_wanted boolean;
+begin
+  execute format($query$
+    select exists (
+      select from %s r
+      left join retention_policy p on p.tenant = r.tenant and p.state is null and p.flow is null and p.keep_last = 0
+      where r.state not in ('completed', 'failed', 'cancelled') or p.id is null or r.ended_at >= clock() - p.age
+        or exists (select from notice n where n.child_id = r.id or n.run_id = r.id))$query$, p_partition) into v_wanted;
+  return not v_wanted;
+end $$;
+comment on function droppable(regclass) is 'Whether the policies want nothing of a partition of run any more.';
+
+create or replace function drop_partitions() returns bigint
 language plpgsql as $$
--- Of the past only, and only when nothing is left in any of the tables of that time: a drop is milliseconds where deleting was work.
+-- Of the past only. The partition of run is locked against changes while it is looked through; nobody writes there but who
+-- retries an old run. The drop itself takes milliseconds, and gives up when it would have to wait for somebody.
 declare
   v_suffix  text;
   v_table   text;
-  v_used    boolean;
+  v_from    uuid;
+  v_to      uuid;
   v_dropped bigint := 0;
 begin
   for v_suffix in
@@ -141,15 +159,18 @@ begin
       and to_date(substr(c.relname, 5), 'YYYYMMDD') < current_date - (2 * setting_value('partition_days'))::int
     order by 1
   loop
-    v_used := false;
-    foreach v_table in array array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] loop
-      if to_regclass(format('%s_%s', v_table, v_suffix)) is not null then
-        execute format('select exists (select from %I)', format('%s_%s', v_table, v_suffix)) into v_used;
-        exit when v_used;
-      end if;
-    end loop;
-    continue when v_used;
+    continue when not droppable(format('run_%s', v_suffix)::regclass);
     perform set_config('lock_timeout', '500ms', true);
+    execute format('lock table %I in share row exclusive mode', 'run_' || v_suffix);
+    continue when not droppable(format('run_%s', v_suffix)::regclass);
+    -- What belongs to its runs elsewhere.
+    execute format('select (select id from %1$I order by id limit 1), (select id from %1$I order by id desc limit 1)', 'run_' || v_suffix)
+      into v_from, v_to;
+    delete from dead_letter x where x.run_id between v_from and v_to;
+    delete from deadline x where x.run_id between v_from and v_to;
+    delete from progress x where x.run_id between v_from and v_to;
+    delete from signal x where x.run_id between v_from and v_to;
+    delete from start_key x where x.run_id between v_from and v_to and (x.until is null or x.until <= clock());
     foreach v_table in array array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] loop
       execute format('drop table if exists %I', format('%s_%s', v_table, v_suffix));
     end loop;
@@ -157,11 +178,12 @@ begin
   end loop;
   return v_dropped;
 end $$;
-comment on function drop_empty_partitions() is 'Chore: drops partitions of the past in which retention has left nothing. Returns how many.';
+comment on function drop_partitions() is
+  'Chore: drops partitions of the past of whose runs the policies want none any more, instead of deleting them one by one. Returns how many.';
 
 create or replace function retention() returns bigint
 language sql as $$ select run_retention(null, 1000) $$;
 comment on function retention() is 'Chore: deletes up to 1000 runs by the policies.';
 
 select define_chore('retention', 60000, 'Deletes ended runs by the policies in retention_policy.');
-select define_chore('drop_empty_partitions', 3600000, 'Drops partitions of the past that are empty.');
+select define_chore('drop_partitions', 600000, 'Drops partitions of the past that nobody wants any more.');

@@ -139,3 +139,37 @@ async fn a_run_that_is_retried_while_it_is_to_be_deleted_stays() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_of_which_nothing_is_wanted_is_dropped_and_one_with_a_live_run_stays() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        db.execute(
+            "select longhaul.make_partition(t, date_trunc('day', now()) - interval '42 days', date_trunc('day', now()) - interval '35 days')
+             from unnest(array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event']) t",
+        )
+        .await;
+        db.deploy_single("f", Step::new("a", "nobody")).await;
+        let ids = client.start_many("f", 0..100).await.unwrap().ids();
+        for id in &ids[1..] {
+            client.run(*id).stop().await.unwrap();
+        }
+        age(&db).await;
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run_default").await, 0);
+        let calls = db.calls().await;
+        let drop = "select longhaul.drop_partitions()";
+        assert_eq!(db.value::<i64>(drop).await, 0, "no policy wants them gone");
+        calls.put_retention_policy("default", &policy("all", None, DAY)).await.unwrap();
+        assert_eq!(db.value::<i64>(drop).await, 0, "one run lives");
+        let alive = client.list(&RunFilter { state: Some(RunState::Running), ..Default::default() }).await.unwrap()[0].id;
+        client.run(alive).stop().await.unwrap();
+        assert_eq!(db.value::<i64>(drop).await, 0, "it ended just now");
+        db.execute("select longhaul.advance_clock('2 days')").await;
+        let before: i64 = db.value("select count(*) from pg_inherits where inhparent = 'longhaul.run'::regclass").await;
+        assert_eq!(db.value::<i64>(drop).await, 1);
+        assert_eq!(db.value::<i64>("select count(*) from pg_inherits where inhparent = 'longhaul.run'::regclass").await, before - 1);
+        assert_eq!(db.value::<i64>("select (select count(*) from longhaul.run) + (select count(*) from longhaul.step)").await, 0);
+        client.start("f", &1).await.unwrap();
+    })
+    .await;
+}
