@@ -274,7 +274,7 @@ impl Bench {
         self.client.database().calls().await?.delete_retention_policy("default", "all").await?;
         let (quiet, beside) = (quantile(quiet, 0.99), quantile(beside, 0.99));
         Ok(
-            json!({ "deleted_per_s": rate.round(), "claim_p99_ms_quiet": rounded(quiet), "claim_p99_ms_beside": rounded(beside), "ratio": rounded(beside / quiet) }),
+            json!({ "partition": self.partition_drop().await?, "deleted_per_s": rate.round(), "claim_p99_ms_quiet": rounded(quiet), "claim_p99_ms_beside": rounded(beside), "ratio": rounded(beside / quiet) }),
         )
     }
 

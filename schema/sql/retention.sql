@@ -133,11 +133,14 @@ declare
   v_wanted boolean;
 begin
   execute format($query$
+    with policy as materialized (
+      select p.tenant, clock() - min(p.age) as before from retention_policy p
+      where p.state is null and p.flow is null and p.keep_last = 0 group by p.tenant
+    )
     select exists (
-      select from %s r
-      left join retention_policy p on p.tenant = r.tenant and p.state is null and p.flow is null and p.keep_last = 0
-      where r.state not in ('completed', 'failed', 'cancelled') or p.id is null or r.ended_at >= clock() - p.age
-        or exists (select from notice n where n.child_id = r.id or n.run_id = r.id))$query$, p_partition) into v_wanted;
+      select from %1$s r left join policy p on p.tenant = r.tenant
+      where r.state not in ('completed', 'failed', 'cancelled') or p.before is null or r.ended_at >= p.before)
+    or exists (select from notice n join %1$s r on r.id in (n.child_id, n.run_id))$query$, p_partition) into v_wanted;
   return not v_wanted;
 end $$;
 comment on function droppable(regclass) is 'Whether the policies want nothing of a partition of run any more.';
