@@ -60,12 +60,14 @@ impl Supervise {
             places.push(Place { child, started, backoff: Backoff::default(), again_at });
         }
         let mut health = tokio::time::interval(self.every.as_duration().max(Duration::from_millis(100)));
+        let mut figures = tokio::time::interval(Duration::from_secs(60));
         let mut quick = tokio::time::interval(Duration::from_millis(100));
         let mut stop = std::pin::pin!(shutdown_signal());
         loop {
             tokio::select! {
                 () = &mut stop => return self.stop(places).await,
                 _ = quick.tick() => self.replace(&mut places),
+                _ = figures.tick() => report(&database).await,
                 _ = health.tick() => {
                     // While the database is away nobody can say who hangs.
                     match overdue(&database, &places).await {
@@ -129,6 +131,21 @@ impl Supervise {
         });
         futures::future::join_all(ends).await;
         Ok(())
+    }
+}
+
+/// One set of figures for all processes that share the queues, in the log.
+async fn report(database: &Database) {
+    let figures = async { database.calls().await?.queue_figures(database.tenant()).await };
+    match figures.await {
+        Ok(queues) => {
+            for (queue, workers, figure) in queues.into_iter().filter(|(_, workers, _)| *workers > 0) {
+                let (running, slots, completed, failed) =
+                    (figure.running, figure.slots, figure.completed, figure.failed);
+                tracing::info!(queue, workers, running, slots, completed, failed, "figures");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "no figures"),
     }
 }
 

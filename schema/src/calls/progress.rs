@@ -58,6 +58,29 @@ impl<E: Executor> Calls<E> {
         .await
     }
 
+    /// The figures of a tenant's queues over all workers, by name, each with how many workers live: what they last said.
+    pub async fn queue_figures(&self, tenant: &str) -> Result<Vec<(String, i64, QueueFigure)>> {
+        let rows = self
+            .rows(
+                "select name, workers, running::int, slots::int, claimed, completed, failed from longhaul.queue_figures where tenant = $1 order by name",
+                &[&tenant],
+            )
+            .await?;
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let figure = QueueFigure {
+                    running: row.get("running"),
+                    slots: row.get("slots"),
+                    claimed: row.get("claimed"),
+                    completed: row.get("completed"),
+                    failed: row.get("failed"),
+                };
+                (row.get("name"), row.get("workers"), figure)
+            })
+            .collect())
+    }
+
     /// What the handlers of a run reported, by step and key.
     pub async fn list_progress(&self, run: Uuid) -> Result<Vec<Progress>> {
         let rows = self

@@ -65,6 +65,8 @@ async fn figures_of_queues_come_from_what_workers_say() {
             .value("select claimed * 10000 + workers * 100 + slots from longhaul.queue_figures where name = 'default'")
             .await;
         assert_eq!(others, 1_000_105);
+        let (queue, workers, figure) = db.calls().await.queue_figures("default").await.unwrap().remove(0);
+        assert_eq!((queue.as_str(), workers, figure.completed, figure.failed), ("default", 1, 50, 50));
         worker.stop().await;
     })
     .await;

@@ -1,0 +1,108 @@
+//! Steps in flight: handlers that end, leases that are lost, outcomes that are stored.
+
+use longhaul_schema::{
+    Payload,
+    calls::{AttemptKey, AttemptOutcome, Ended},
+};
+use tokio::task::{Id, JoinError};
+
+use super::{Engine, Event};
+use crate::execute::Outcome;
+
+impl Engine {
+    /// Takes note of all handlers that have ended by now.
+    pub(super) fn collect_ended(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.task_ended(ended);
+        }
+    }
+
+    pub(super) fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let (id, panicked) = match &ended {
+            Ok((id, ())) => (*id, false),
+            Err(error) => (error.id(), error.is_panic()),
+        };
+        let Some((key, queue)) = self.task_of.remove(&id) else { return };
+        self.queues[queue].running -= 1;
+        let Some(owned) = self.owned.get_mut(&key.step).filter(|owned| owned.task == Some(id)) else { return };
+        owned.task = None;
+        if panicked {
+            // The handler's own panics are caught; this one came from dropping what it left behind.
+            let error = Payload::new(&serde_json::json!({ "message": "the handler panicked in a destructor" })).ok();
+            self.send(Outcome::Ended(Ended {
+                key,
+                outcome: AttemptOutcome::Panicked,
+                error,
+                retryable: true,
+                delay: None,
+            }));
+        }
+    }
+
+    pub(super) fn attempts(&self) -> impl Iterator<Item = AttemptKey> {
+        self.owned.iter().map(|(step, owned)| AttemptKey { step: *step, attempt: owned.attempt })
+    }
+
+    /// Hands an outcome to the completer without ever waiting for it: the completer waits for the engine.
+    pub(super) fn send(&self, outcome: Outcome) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            // The completer is gone only with the session.
+            let _ = outcomes.send(outcome).await;
+        });
+    }
+
+    /// Acts on an event. True when the worker is lost.
+    pub(super) fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Wake => self.look_everywhere(),
+            Event::Reconnected => {
+                for queue in &mut self.queues {
+                    queue.listening = false;
+                    queue.look = true;
+                }
+            }
+            Event::ListOwned(reply) => {
+                // Nobody waits for the answer any more: nothing to do.
+                let _ = reply.send(self.attempts().collect());
+            }
+            Event::LeasesLost(keys) => {
+                self.collect_ended();
+                for key in keys {
+                    // A step whose handler has ended is on its way through the completer, which will say what became of it.
+                    if self
+                        .owned
+                        .get(&key.step)
+                        .is_some_and(|owned| owned.attempt == key.attempt && owned.task.is_some())
+                    {
+                        tracing::warn!(%key, "the lease was lost; the handler is stopped");
+                        self.summary.lost += 1;
+                        if let Some(owned) = self.owned.remove(&key.step) {
+                            owned.cancel.cancel();
+                        }
+                    }
+                }
+            }
+            Event::LeaseOverdue => self.hand_back("the worker could not reach the database for longer than its lease"),
+            Event::WorkerLost => return true,
+            Event::Settled { keys, lost } => {
+                self.summary.settled += (keys.len() - lost.len()) as u64;
+                self.summary.lost += lost.len() as u64;
+                for (key, outcome) in keys {
+                    if self.owned.get(&key.step).is_none_or(|owned| owned.attempt != key.attempt) {
+                        continue;
+                    }
+                    let queue = self.owned.remove(&key.step).and_then(|owned| owned.queue);
+                    if let Some(queue) = queue.filter(|_| !lost.contains(&key)) {
+                        match outcome {
+                            "completed" => self.queues[queue].completed += 1,
+                            "failed" | "timed_out" | "panicked" => self.queues[queue].failed += 1,
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,260 @@
+//! The state of a worker, owned by one task: slots, steps in flight, when to claim. Everything else reaches it by messages,
+//! so there is no lock on the path of a step.
+
+mod claiming;
+mod in_flight;
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use longhaul_schema::{
+    Database,
+    calls::{AttemptKey, QueueFigure, StepKey},
+    retry::Backoff,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{Id, JoinError, JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Registry, Summary,
+    builder::Settings,
+    claim::{ClaimResult, Flows},
+    durable::saver::Save,
+    execute::Outcome,
+    processor::ProcessorTime,
+    queue::Queue,
+    report::ProgressWriter,
+};
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// There may be work.
+    Wake,
+    /// Notifications come again; some may have been missed, and the server may have forgotten the request for them.
+    Reconnected,
+    /// Which attempts does this worker own?
+    ListOwned(oneshot::Sender<Vec<AttemptKey>>),
+    /// These are no longer its own.
+    LeasesLost(Vec<AttemptKey>),
+    /// The database could not be asked for as long as a lease lives.
+    LeaseOverdue,
+    /// The database has given this worker up.
+    WorkerLost,
+    /// These outcomes are stored, but for the lost ones among them.
+    Settled { keys: Vec<(AttemptKey, &'static str)>, lost: Vec<AttemptKey> },
+}
+
+/// Why the engine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was told to stop, and nothing is in flight.
+    Stopped,
+    /// The worker was given up; it may register again.
+    Lost,
+}
+
+/// How long handing back may take once the grace is over. Later the leases expire by themselves.
+const HAND_BACK: Duration = Duration::from_secs(10);
+
+/// A step that this worker owns, until its outcome is stored.
+#[derive(Debug)]
+struct Owned {
+    attempt: i32,
+    cancel: CancellationToken,
+    /// The task of its handler; `None` once that has ended.
+    task: Option<Id>,
+    queue: Option<usize>,
+}
+
+pub(crate) struct Engine {
+    database: Database,
+    worker: i64,
+    registry: Arc<Registry>,
+    settings: Settings,
+    queues: Vec<Queue>,
+    owned: HashMap<StepKey, Owned>,
+    tasks: JoinSet<()>,
+    /// Which attempt and which queue a task belongs to.
+    task_of: HashMap<Id, (AttemptKey, usize)>,
+    outcomes: mpsc::Sender<Outcome>,
+    saver: mpsc::Sender<Save>,
+    progress: ProgressWriter,
+    /// Calls of the shutdown hook.
+    hooks: JoinSet<()>,
+    processor: ProcessorTime,
+    claiming: Option<JoinHandle<ClaimResult>>,
+    /// With the claim while one is in flight.
+    flows: Flows,
+    /// The answer of a claim was lost: what it took must be found out before the next one.
+    recover: bool,
+    /// As `recover`, but the wait before asking is not over yet.
+    claim_failed: bool,
+    backoff: Backoff,
+    poll_at: Instant,
+    /// Set when the worker was told to stop: until then steps may go on.
+    deadline: Option<Instant>,
+    handed_back: bool,
+    summary: Summary,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        database: Database,
+        worker: i64,
+        registry: Arc<Registry>,
+        settings: Settings,
+        outcomes: mpsc::Sender<Outcome>,
+        saver: mpsc::Sender<Save>,
+        progress: ProgressWriter,
+    ) -> Self {
+        let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
+        Self {
+            database,
+            worker,
+            registry,
+            settings,
+            queues,
+            owned: HashMap::new(),
+            tasks: JoinSet::new(),
+            task_of: HashMap::new(),
+            outcomes,
+            saver,
+            progress,
+            hooks: JoinSet::new(),
+            processor: ProcessorTime::default(),
+            claiming: None,
+            flows: Flows::default(),
+            recover: false,
+            claim_failed: false,
+            backoff: Backoff::default(),
+            poll_at: Instant::now(),
+            deadline: None,
+            handed_back: false,
+            summary: Summary::default(),
+        }
+    }
+
+    /// Works until `stop` completes and nothing is in flight, or until the worker is lost.
+    pub(crate) async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> (End, Summary) {
+        loop {
+            self.claim_if_due();
+            self.publish();
+            if self.deadline.is_some() && self.owned.is_empty() && self.claiming.is_none() && self.hooks.is_empty() {
+                return (End::Stopped, self.summary);
+            }
+            let timer = self.next_timer();
+            tokio::select! {
+                biased;
+                () = stop.as_mut(), if self.deadline.is_none() => self.begin_stop(),
+                Some(event) = events.recv() => if self.handle(event) { return (self.give_up(), self.summary) },
+                result = finished(&mut self.claiming), if self.claiming.is_some() => {
+                    self.claiming = None;
+                    if self.take_claim(result) { return (self.give_up(), self.summary) }
+                }
+                Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
+                    self.task_ended(ended);
+                    self.collect_ended();
+                }
+                Some(_) = self.hooks.join_next(), if !self.hooks.is_empty() => {}
+                () = tokio::time::sleep_until(timer.into()) => {
+                    if self.deadline.is_none() {
+                        self.look_everywhere();
+                        self.recover |= std::mem::take(&mut self.claim_failed);
+                        self.poll_at = Instant::now() + self.settings.poll;
+                    } else if !self.handed_back {
+                        self.hand_back("the worker shut down before the step was done");
+                    } else {
+                        tracing::warn!(steps = self.owned.len(), "stopping although the database did not take back all steps");
+                        return (End::Stopped, self.summary);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When to look at the queues again without being told, or when the patience at shutdown ends.
+    fn next_timer(&self) -> Instant {
+        match self.deadline {
+            Some(deadline) if self.handed_back => deadline + HAND_BACK,
+            Some(deadline) => deadline,
+            None => self.poll_at,
+        }
+    }
+
+    /// Writes down how it is doing, for whoever looks on.
+    fn publish(&self) {
+        self.settings.observed.status.send_modify(|status| {
+            status.worker = self.worker;
+            status.stopping = self.deadline.is_some();
+            status.owned = self.owned.len();
+            if status.queues.len() != self.queues.len() {
+                status.queues = self.queues.iter().map(|q| (q.name.as_str().into(), QueueFigure::default())).collect();
+            }
+            for (queue, (_, figure)) in self.queues.iter().zip(&mut status.queues) {
+                *figure = queue.figure();
+            }
+        });
+    }
+
+    // The end ----------------------------------------------------------------------------------------------------
+
+    fn begin_stop(&mut self) {
+        tracing::info!(worker = self.worker, running = self.tasks.len(), grace = ?self.settings.grace, "stopping");
+        self.deadline = Some(Instant::now() + self.settings.grace);
+        if let Some(hook) = &self.settings.at_shutdown {
+            for key in self.owned.iter().map(|(step, owned)| AttemptKey { step: *step, attempt: owned.attempt }) {
+                self.hooks.spawn((hook.0)(key));
+            }
+        }
+        let (database, worker) = (self.database.clone(), self.worker);
+        tokio::spawn(async move {
+            // For operators to see, and against being woken; nothing depends on it.
+            if let Ok(calls) = database.calls().await {
+                let _ = calls.drain_worker(worker).await;
+            }
+        });
+    }
+
+    /// Stops all handlers and gives their steps back, with no attempt consumed.
+    fn hand_back(&mut self, reason: &str) {
+        self.handed_back = self.deadline.is_some();
+        self.hooks.abort_all();
+        for (step, owned) in &self.owned {
+            if owned.task.is_some() {
+                owned.cancel.cancel();
+                self.send(Outcome::released(AttemptKey { step: *step, attempt: owned.attempt }, reason));
+            }
+        }
+    }
+
+    /// The worker's leases are gone: all handlers stop, and nothing is written.
+    fn give_up(&mut self) -> End {
+        for owned in self.owned.values() {
+            owned.cancel.cancel();
+        }
+        self.summary.lost += self.owned.len() as u64;
+        self.owned.clear();
+        // A worker that was told to stop has nothing to begin anew for.
+        if self.deadline.is_some() { End::Stopped } else { End::Lost }
+    }
+}
+
+/// The result of the claim in flight.
+async fn finished(claiming: &mut Option<JoinHandle<ClaimResult>>) -> Result<ClaimResult, JoinError> {
+    match claiming {
+        Some(handle) => handle.await,
+        None => std::future::pending().await,
+    }
+}
