@@ -155,10 +155,7 @@ impl Client {
     /// given one, so that it is one signal also when the answer was lost.
     pub async fn send_signal(&self, key: &str, signal: NewSignal) -> Result<i64, Error> {
         let tenant = self.database.tenant();
-        let signal = &NewSignal {
-            idempotency_key: signal.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())),
-            ..signal
-        };
+        let signal = &signal.once();
         self.database.retrying(|calls| async move { calls.send_signal(tenant, key, signal).await }).await
     }
 
@@ -182,10 +179,7 @@ impl Client {
         metadata: Option<&Payload>,
     ) -> Result<i64, Error> {
         let tenant = self.database.tenant();
-        let signal = &NewSignal {
-            idempotency_key: signal.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())),
-            ..signal
-        };
+        let signal = &signal.once();
         self.database
             .retrying(|calls| async move { calls.broadcast_signal(tenant, signal, flow, metadata).await })
             .await

@@ -129,16 +129,13 @@ impl RunHandle {
 
     /// Sends a signal to the run; it is kept until the run waits for its topic. Refused when the run has ended.
     pub async fn signal(&self, topic: &str, payload: &impl Serialize) -> Result<i64, Error> {
-        // Repeated after a lost answer it must still be one signal.
-        let key = Uuid::now_v7().to_string();
-        let signal = NewSignal::new(topic, self.client.payload(payload)?);
-        self.send(NewSignal { idempotency_key: Some(key), ..signal }).await
+        self.send(NewSignal::new(topic, self.client.payload(payload)?)).await
     }
 
     /// Sends a signal with options: idempotency key, how long it is kept, whether a finished run keeps it.
     pub async fn send(&self, signal: NewSignal) -> Result<i64, Error> {
         let tenant = self.client.database().tenant();
-        let (id, signal) = (self.id, &signal);
+        let (id, signal) = (self.id, &signal.once());
         self.client.database().retrying(|calls| async move { calls.signal_run(tenant, id, signal).await }).await
     }
 

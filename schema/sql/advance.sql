@@ -65,6 +65,16 @@ end $$;
 comment on function advance(step_key[]) is
   'Goes on after steps that have ended and were counted off their runs, until nothing ends at once any more.';
 
+create or replace function go_on(p_ended step_key[]) returns void
+language plpgsql as $$
+begin
+  if cardinality(p_ended) > 0 then
+    perform count_off(p_ended);
+    perform advance(p_ended);
+  end if;
+end $$;
+comment on function go_on(step_key[]) is 'Counts steps whose outcome was written off their runs, and goes on after them.';
+
 create or replace function end_step(p_run_id uuid, p_seq integer, p_output jsonb) returns void
 language plpgsql as $$
 declare
@@ -73,8 +83,7 @@ begin
   update step s set outcome = 'completed', started_at = coalesce(s.started_at, clock()), ended_at = clock(), output = p_output
   where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
   if found then
-    perform count_off(array[v_key]);
-    perform advance(array[v_key]);
+    perform go_on(array[v_key]);
   end if;
 end $$;
 comment on function end_step(uuid, integer, jsonb) is 'Completes a step that the database does itself.';

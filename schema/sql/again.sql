@@ -39,11 +39,9 @@ begin
   delete from checkpoint c using unnest(v_live) k where c.run_id = k.run_id and c.seq = k.seq and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject');
   delete from dead_letter d using unnest(v_live) k where d.run_id = k.run_id and d.seq = k.seq;
   update run r
-  set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1
+  set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
+      start_at = case when r.start_at > v_now then v_now else r.start_at end
   where r.id = p_id;
-  if v_run.start_at > v_now then
-    update run r set start_at = v_now where r.id = p_id;
-  end if;
   insert into deadline (run_id, at) select p_id, v_now + f.timeout_ms * interval '1 millisecond' from flow f where f.id = v_run.flow_id and f.timeout_ms is not null
   on conflict (run_id) do update set at = excluded.at;
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
@@ -215,3 +213,5 @@ begin
   return cardinality(v_due);
 end $$;
 comment on function end_overdue_runs() is 'Chore: fails runs that take longer than their flow''s timeout. Returns how many deadlines it looked at.';
+
+select define_chore('end_overdue_runs', 1000, 'Fails runs that take longer than their flow allows.');

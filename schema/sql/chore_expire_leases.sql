@@ -43,10 +43,9 @@ begin
   if v_ended is null then
     return 0;
   end if;
-  perform leave_gates(gates_of(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e)));
-  if limits_in_use() then
-    perform count_ended(array(select f.lane_id from unnest(v_found) f join unnest(v_ended) e on e.run_id = f.run_id and e.seq = f.seq), null, false);
-  end if;
+  perform leave_limits(
+    array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e),
+    array(select f.lane_id from unnest(v_found) f join unnest(v_ended) e on e.run_id = f.run_id and e.seq = f.seq), null, false);
   perform settle_attempts(v_ended);
   return cardinality(v_ended);
 end $$;

@@ -1,5 +1,9 @@
 -- Chore: partitions of run, step and attempt are made ahead of their time.
 
+create or replace function history_tables() returns text[]
+language sql immutable as $$ select array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] $$;
+comment on function history_tables() is 'The tables that are partitioned by the time in the run id.';
+
 create or replace function make_partition(p_table text, p_from timestamptz, p_to timestamptz) returns boolean
 language plpgsql as $$
 declare
@@ -33,7 +37,7 @@ declare
 begin
   while v_from < v_end loop
     v_to := v_from + v_days * interval '1 day';
-    foreach v_table in array array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] loop
+    foreach v_table in array history_tables() loop
       v_made := v_made + make_partition(v_table, v_from, v_to)::int;
     end loop;
     v_from := v_to;

@@ -101,8 +101,8 @@ begin
     continue when not found;
     v_left := claimable(v_queue, least(p_limits[i], 10000), v_now);
     v_had := cardinality(v_leases);
-    v_lanes := array(select l.id from lane l where l.queue_id = v_queue.id and l.handler = any (v_worker.handlers));
-    v_owns := array(select l.id from lane l where l.id = any (v_lanes) and l.own_input);
+    select coalesce(array_agg(l.id), '{}'), coalesce(array_agg(l.id) filter (where l.own_input), '{}') into v_lanes, v_owns
+    from lane l where l.queue_id = v_queue.id and l.handler = any (v_worker.handlers);
     v_priority := -32768;
     while v_left > 0 loop
       with head as (
@@ -125,7 +125,7 @@ begin
         exit when v_left <= 0;
       end loop;
     end loop;
-    if cardinality(v_leases) > v_had and (v_queue.max_running is not null or v_queue.rate_limit is not null or v_queue.breaker_failures is not null) then
+    if cardinality(v_leases) > v_had and is_limited(v_queue) then
       perform count_claimed(v_queue, cardinality(v_leases) - v_had, v_now);
     end if;
   end loop;

@@ -19,7 +19,6 @@ declare
   v_hi       uuid;
   v_next     timer[];
   v_failed   ended_attempt[];
-  v_going_on step_key[];
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_ended) x)) b;
 
@@ -63,11 +62,7 @@ begin
   end if;
 
   if v_failed is not null then
-    v_going_on := fail_steps(v_failed);
-    if cardinality(v_going_on) > 0 then
-      perform count_off(v_going_on);
-      perform advance(v_going_on);
-    end if;
+    perform go_on(fail_steps(v_failed));
   end if;
 end $$;
 comment on function settle_attempts(ended_attempt[]) is
@@ -110,10 +105,7 @@ begin
   into v_ended, v_lanes, v_bad from closed c;
 
   if v_ended is not null then
-    perform leave_gates(gates_of(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e)));
-    if limits_in_use() then
-      perform count_ended(v_lanes, v_bad, false);
-    end if;
+    perform leave_limits(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e), v_lanes, v_bad, false);
     perform settle_attempts(v_ended);
   end if;
   if coalesce(cardinality(v_ended), 0) < coalesce(cardinality(p_run_ids), 0) then

@@ -1,6 +1,12 @@
 -- Limits of queues, looked at when a worker claims; the queue's row is locked only when it has one. Locks: queue comes after
 -- run and lease, and before task.
 
+create or replace function is_limited(p_queue queue) returns boolean
+language sql immutable as $$
+  select p_queue.max_running is not null or p_queue.rate_limit is not null or p_queue.breaker_failures is not null
+$$;
+comment on function is_limited(queue) is 'Whether claims from a queue are counted.';
+
 create or replace function claimable(p_queue queue, p_wanted integer, p_now timestamptz) returns integer
 language plpgsql as $$
 declare
@@ -10,7 +16,7 @@ begin
   if p_queue.paused_at is not null then
     return 0;
   end if;
-  if p_queue.max_running is null and p_queue.rate_limit is null and p_queue.breaker_failures is null then
+  if not is_limited(p_queue) then
     return p_wanted;
   end if;
   -- From here on until the claim is committed nobody else claims from it.
@@ -91,6 +97,17 @@ begin
   end if;
 end $$;
 comment on function count_ended(integer[], integer[], boolean) is 'Counts closed leases off the limits of their queues, and wakes those who may claim now.';
+
+create or replace function leave_limits(p_steps step_key[], p_lanes integer[], p_bad integer[], p_completed boolean) returns void
+language plpgsql as $$
+begin
+  perform leave_gates(gates_of(p_steps));
+  if limits_in_use() then
+    perform count_ended(p_lanes, p_bad, p_completed);
+  end if;
+end $$;
+comment on function leave_limits(step_key[], integer[], integer[], boolean) is
+  'Steps have left task or lease, and leases of these lanes were closed: gives their places under the limits of keys and queues to others.';
 
 -- What operators set ----------------------------------------------------------------------------------------------
 

@@ -101,3 +101,5 @@ comment on function deliver_notices(integer) is 'Does what could not be done at 
 create or replace function deliver_notices() returns bigint
 language sql as $$ select deliver_notices(1000) $$;
 comment on function deliver_notices() is 'Chore: deliver_notices(1000).';
+
+select define_chore('deliver_notices', 200, 'Does what could not be done at once because another run was busy.');

@@ -24,16 +24,16 @@ begin
 end $$;
 comment on function ask(run, step, text, jsonb) is 'Asks a question before a step begins.';
 
-create or replace function ask_approval(p_run run, p_step step, p_flow_step flow_step) returns text
+create or replace function ask_approval(p_run run, p_step step, p_flow_step flow_step) returns boolean
 language plpgsql as $$
 begin
   if exists (select from checkpoint c where c.run_id = p_run.id and c.seq = p_step.seq and c.path = 'approval') then
-    return 'granted';
+    return false;
   end if;
   perform ask(p_run, p_step, 'approval', p_flow_step.settings -> 'approval');
-  return 'asked';
+  return true;
 end $$;
-comment on function ask_approval(run, step, flow_step) is 'Asks for the approval that a step needs: asked, or granted when it was given before.';
+comment on function ask_approval(run, step, flow_step) is 'Asks for the approval that a step needs. False when it was given before.';
 
 create or replace function failed_without(p_goes_on boolean) returns boolean
 language sql immutable as $$ select case when p_goes_on then null else false end $$;

@@ -31,12 +31,15 @@ $$;
 comment on function last_attempt(uuid, integer) is
   'Number of the last attempt at a step that has ended without completing it: the next one is higher, also after the run was retried.';
 
-create or replace function place_step(p_run_id uuid, p_seq integer, p_position bigint) returns void
+create or replace function place_step(
+  p_run_id uuid, p_seq integer, p_position bigint, p_attempt integer default null, p_failures smallint default 0::smallint
+) returns void
 language sql as $$
-  select place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, last_attempt(s.run_id, s.seq), s.priority, 0)::task))
+  select place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
   from step s where s.run_id = p_run_id and s.seq = p_seq
 $$;
-comment on function place_step(uuid, integer, bigint) is 'Puts one step in its lane, at this place in line, with all its attempts before it.';
+comment on function place_step(uuid, integer, bigint, integer, smallint) is
+  'Puts one step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
 
 create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns boolean
 language plpgsql as $$
@@ -82,10 +85,9 @@ begin
   v_input := coalesce(v_input, p_step.input, p_run.input);
 
   if p_flow_step.settings ? 'approval' then
-    case coalesce(ask_approval(p_run, p_step, p_flow_step), 'granted')
-      when 'asked' then return false;
-      when 'granted' then null;
-    end case;
+    if ask_approval(p_run, p_step, p_flow_step) then
+      return false;
+    end if;
   end if;
   if p_flow_step.settings ? 'budget' then
     v_holds := spend(p_run, p_step, p_flow_step, v_context);

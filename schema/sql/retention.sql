@@ -174,7 +174,7 @@ begin
     delete from progress x where x.run_id between v_from and v_to;
     delete from signal x where x.run_id between v_from and v_to;
     delete from start_key x where x.run_id between v_from and v_to and (x.until is null or x.until <= clock());
-    foreach v_table in array array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] loop
+    foreach v_table in array history_tables() loop
       execute format('drop table if exists %I', format('%s_%s', v_table, v_suffix));
     end loop;
     v_dropped := v_dropped + 1;

@@ -56,10 +56,8 @@ begin
   update step s set outcome = 'cancelled', ended_at = v_now
   where s.run_id = any (p_run_ids) and s.run_id between v_lo and v_hi and s.outcome is null;
 
-  perform leave_gates(gates_of(v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l)));
-  if v_leases is not null and limits_in_use() then
-    perform count_ended(array(select l.lane_id from unnest(v_leases) l), null, false);
-  end if;
+  perform leave_limits(
+    v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l), array(select l.lane_id from unnest(v_leases) l), null, false);
 
   foreach v_wait in array coalesce(v_waits, '{}') loop
     perform tell_child(v_wait.child_id);

@@ -2,16 +2,28 @@
 -- a topic is matched under a lock of topic and key, so that a signal and a wait that come at the same moment meet; a waiter
 -- holds its run's lock then and must not wait for the topic's: if that is taken it leaves a notice.
 
+create or replace function topic_lock(p_tenant text, p_topic text, p_key text) returns bigint
+language sql stable as $$
+  select hashtextextended(format('longhaul %s %L %L %L', 'signal'::regclass::oid, p_tenant, p_topic, p_key), 0)
+$$;
+comment on function topic_lock(text, text, text) is 'The number of the advisory lock of a topic and key.';
+
+create or replace function kept_until(p_now timestamptz, p_keep interval) returns timestamptz
+language sql stable as $$
+  select p_now + coalesce(p_keep, setting_value('keep_signals_days') * interval '1 day')
+$$;
+comment on function kept_until(timestamptz, interval) is 'When a signal expires that is kept so long; as the setting says when that is null.';
+
 create or replace function lock_topic(p_tenant text, p_topic text, p_key text) returns void
 language sql as $$
-  select pg_advisory_xact_lock(hashtextextended(format('longhaul %s %L %L %L', 'signal'::regclass::oid, p_tenant, p_topic, p_key), 0))
+  select pg_advisory_xact_lock(topic_lock(p_tenant, p_topic, p_key))
 $$;
 comment on function lock_topic(text, text, text) is 'Waits for the lock of a topic and key; only for callers that hold no run''s lock.';
 
 create or replace function match_topic_if_free(p_tenant text, p_topic text, p_key text) returns boolean
 language plpgsql as $$
 begin
-  if not pg_try_advisory_xact_lock(hashtextextended(format('longhaul %s %L %L %L', 'signal'::regclass::oid, p_tenant, p_topic, p_key), 0)) then
+  if not pg_try_advisory_xact_lock(topic_lock(p_tenant, p_topic, p_key)) then
     return false;
   end if;
   perform match_topic(p_tenant, p_topic, p_key);
@@ -143,7 +155,7 @@ begin
   end if;
   insert into signal (tenant, run_id, topic, scope, payload, idempotency_key, sent_at, sent_by, expires_at)
   values (p_tenant, p_run_id, p_topic, 'one', coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
-          v_now + coalesce(p_keep, setting_value('keep_signals_days') * interval '1 day'))
+          kept_until(v_now, p_keep))
   returning id into v_id;
   perform match_run(p_run_id);
   return v_id;
@@ -166,7 +178,7 @@ begin
   perform lock_topic(p_tenant, p_topic, p_key);
   insert into signal (tenant, topic, key, scope, failed, payload, idempotency_key, sent_at, sent_by, expires_at)
   values (p_tenant, p_topic, p_key, p_scope, p_failed, coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
-          v_now + coalesce(p_keep, setting_value('keep_signals_days') * interval '1 day'))
+          kept_until(v_now, p_keep))
   on conflict do nothing returning id into v_id;
   if v_id is null then
     select s.id into v_id from signal s
@@ -217,7 +229,7 @@ begin
   perform lock_runs(v_ids);
   insert into signal (tenant, run_id, topic, scope, payload, idempotency_key, sent_at, sent_by, expires_at)
   select p_tenant, r.id, p_topic, 'one', coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
-         v_now + coalesce(p_keep, setting_value('keep_signals_days') * interval '1 day')
+         kept_until(v_now, p_keep)
   from run r where r.id = any (v_ids) and r.state in ('running', 'paused') order by r.id
   on conflict do nothing;
   foreach v_id in array v_ids loop
@@ -260,3 +272,5 @@ begin
   return v_forgotten;
 end $$;
 comment on function forget_signals() is 'Chore: deletes signals whose time is over. Returns how many.';
+
+select define_chore('forget_signals', 3600000, 'Deletes signals whose time is over.');

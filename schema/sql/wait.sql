@@ -81,10 +81,8 @@ begin
   if v_closed is not null then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)
     select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'suspended' from unnest(v_closed) l;
-    perform leave_gates(gates_of(array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l)));
-    if limits_in_use() then
-      perform count_ended(array(select l.lane_id from unnest(v_closed) l), null, true);
-    end if;
+    perform leave_limits(
+      array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l), array(select l.lane_id from unnest(v_closed) l), null, true);
     for i in 1 .. cardinality(v_closed) loop
       v_lease := v_closed[i];
       if v_of[i] -> 0 ->> 'kind' = 'new' then
@@ -119,8 +117,7 @@ begin
   from lane l join lane o on o.queue_id = l.queue_id and o.handler = l.handler and o.own_input
   where s.run_id = p_lease.run_id and s.seq = p_lease.seq and l.id = s.lane_id;
   perform record_event(p_lease.run_id, 'continued as new', p_lease.seq, null, null);
-  perform place_ready(array_agg((s.run_id, task_position(clock()), s.lane_id, s.seq, p_lease.attempt, s.priority, 0)::task))
-  from step s where s.run_id = p_lease.run_id and s.seq = p_lease.seq;
+  perform place_step(p_lease.run_id, p_lease.seq, task_position(clock()), p_lease.attempt);
 end $$;
 comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history.';
 
@@ -170,8 +167,7 @@ begin
     elsif p_wait.path in ('approval', 'budget') then
       perform begin_steps(array[v_key]);
     else
-      perform place_ready(array_agg((s.run_id, task_position(v_now), s.lane_id, s.seq, p_wait.attempt, s.priority, p_wait.failures)::task))
-      from step s where s.run_id = p_wait.run_id and s.seq = p_wait.seq;
+      perform place_step(p_wait.run_id, p_wait.seq, task_position(v_now), p_wait.attempt, p_wait.failures);
     end if;
   elsif p_answer = 'ok' then
     update step s set started_at = p_wait.since where s.run_id = p_wait.run_id and s.seq = p_wait.seq;
@@ -188,13 +184,8 @@ comment on function answer_wait(wait, answer, jsonb) is
 
 create or replace function end_failed(p_key step_key, p_wait wait, p_error jsonb) returns void
 language plpgsql as $$
-declare
-  v_going_on step_key[] := fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', p_error, false, null, null)::ended_attempt]);
 begin
-  if cardinality(v_going_on) > 0 then
-    perform count_off(v_going_on);
-    perform advance(v_going_on);
-  end if;
+  perform go_on(fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', p_error, false, null, null)::ended_attempt]));
 end $$;
 comment on function end_failed(step_key, wait, jsonb) is 'Fails a step that waited.';
 
@@ -247,3 +238,5 @@ comment on function fire_waits(integer) is 'Ends up to so many sleeps that are o
 create or replace function fire_waits() returns bigint
 language sql as $$ select fire_waits(1000) $$;
 comment on function fire_waits() is 'Chore: fire_waits(1000).';
+
+select define_chore('fire_waits', 200, 'Ends durable sleeps that are over, and waits whose answer did not come in time.');

@@ -16,6 +16,7 @@ mod embedded {
 /// The files of functions and views, in the order of their installation.
 const SOURCES: &[(&str, &str)] = &[
     ("clock.sql", include_str!("../sql/clock.sql")),
+    ("chores.sql", include_str!("../sql/chores.sql")),
     ("definition.sql", include_str!("../sql/definition.sql")),
     ("deploy.sql", include_str!("../sql/deploy.sql")),
     ("wake.sql", include_str!("../sql/wake.sql")),
@@ -35,7 +36,6 @@ const SOURCES: &[(&str, &str)] = &[
     ("complete.sql", include_str!("../sql/complete.sql")),
     ("fail.sql", include_str!("../sql/fail.sql")),
     ("worker.sql", include_str!("../sql/worker.sql")),
-    ("chores.sql", include_str!("../sql/chores.sql")),
     ("limits.sql", include_str!("../sql/limits.sql")),
     ("gate.sql", include_str!("../sql/gate.sql")),
     ("views.sql", include_str!("../sql/views.sql")),
@@ -47,7 +47,6 @@ const SOURCES: &[(&str, &str)] = &[
     ("chore_fire_timers.sql", include_str!("../sql/chore_fire_timers.sql")),
     ("chore_make_partitions.sql", include_str!("../sql/chore_make_partitions.sql")),
     ("chore_forget_workers.sql", include_str!("../sql/chore_forget_workers.sql")),
-    ("chore_list.sql", include_str!("../sql/chore_list.sql")),
     ("schedule.sql", include_str!("../sql/schedule.sql")),
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),

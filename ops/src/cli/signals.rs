@@ -31,7 +31,7 @@ impl SignalArguments {
     fn signal(self, topic: &str) -> Result<NewSignal, Failure> {
         let payload = self.payload.as_deref().map_or_else(|| Ok(Payload::null()), payload)?;
         Ok(NewSignal {
-            idempotency_key: self.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())),
+            idempotency_key: self.idempotency_key,
             keep: self.keep.map(Span::as_duration),
             by: actor(self.by),
             ..NewSignal::new(topic, payload)

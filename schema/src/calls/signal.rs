@@ -32,6 +32,11 @@ impl NewSignal {
         Self { topic: topic.into(), payload, idempotency_key: None, keep: None, keep_if_finished: false, by: None }
     }
 
+    /// With an idempotency key of its own unless it has one: sent again after a lost answer it is still one signal.
+    pub fn once(self) -> Self {
+        Self { idempotency_key: self.idempotency_key.or_else(|| Some(Uuid::now_v7().to_string())), ..self }
+    }
+
     fn keep_seconds(&self) -> Option<f64> {
         self.keep.map(|keep| keep.as_secs_f64())
     }

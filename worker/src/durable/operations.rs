@@ -148,15 +148,14 @@ impl StepContext {
     /// A UUID that is the same in every attempt, and in no other run or step.
     pub async fn uuid(&self) -> Result<Uuid, StepError> {
         let place = self.place("uuid", "").await?;
-        Ok(Uuid::new_v5(&self.run_id(), format!("{}/{}", self.inner.key.step.seq, place.path).as_bytes()))
+        Ok(self.derived(&place))
     }
 
     /// A number from 0 up to 1 that is the same in every attempt. Not for secrets.
     pub async fn random(&self) -> Result<f64, StepError> {
         let place = self.place("random", "").await?;
-        let seed = Uuid::new_v5(&self.run_id(), format!("{}/{}", self.inner.key.step.seq, place.path).as_bytes());
         // The last 62 bits of a version 5 UUID are hash; a double holds 53.
-        Ok((seed.as_u64_pair().1 & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64)
+        Ok((self.derived(&place).as_u64_pair().1 & ((1 << 53) - 1)) as f64 / (1u64 << 53) as f64)
     }
 
     /// Whether this code is to do what a change of it brought: true in runs that came here after the change, and false in
@@ -193,8 +192,7 @@ impl StepContext {
 
     /// Waits for a signal to this run.
     pub async fn signal<T: DeserializeOwned>(&self, topic: &str) -> Result<T, StepError> {
-        let awaited = Awaited { kind: "signal", name: topic.into(), topic: Some(topic.into()), ..Awaited::default() };
-        read(&self.wait_for(awaited).await?.1, topic)
+        read(&self.wait_for(awaited_signal(topic, None, None)).await?.1, topic)
     }
 
     /// Waits for a signal to this run, but not for ever.
@@ -203,14 +201,7 @@ impl StepContext {
         topic: &str,
         patience: Duration,
     ) -> Result<Signalled<T>, StepError> {
-        let awaited = Awaited {
-            kind: "signal",
-            name: topic.into(),
-            topic: Some(topic.into()),
-            wait: Some(patience),
-            ..Awaited::default()
-        };
-        self.signalled(awaited).await
+        self.signalled(awaited_signal(topic, None, Some(patience))).await
     }
 
     /// Waits for a signal to a topic and key, or for the completion of outside work; not for ever if `patience` is given.
@@ -220,15 +211,7 @@ impl StepContext {
         key: &str,
         patience: Option<Duration>,
     ) -> Result<Signalled<T>, StepError> {
-        let awaited = Awaited {
-            kind: "signal",
-            name: topic.into(),
-            topic: Some(topic.into()),
-            key: Some(key.into()),
-            wait: patience,
-            ..Awaited::default()
-        };
-        self.signalled(awaited).await
+        self.signalled(awaited_signal(topic, Some(key), patience)).await
     }
 
     async fn signalled<T: DeserializeOwned>(&self, awaited: Awaited) -> Result<Signalled<T>, StepError> {
@@ -309,6 +292,11 @@ impl StepContext {
 
     // What they share --------------------------------------------------------------------------------------------
 
+    /// What a place has for itself, in every attempt.
+    fn derived(&self, place: &Place) -> Uuid {
+        Uuid::new_v5(&self.run_id(), format!("{}/{}", self.inner.key.step.seq, place.path).as_bytes())
+    }
+
     /// The next place in this branch, with what is recorded there.
     pub(super) async fn place(&self, kind: &str, name: &str) -> Result<Place, StepError> {
         // Taken before anything is awaited: places are in the order of the calls.
@@ -380,4 +368,15 @@ impl StepContext {
 
 fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError> {
     value.read().map_err(|e| StepError::fail(format!("what is recorded of {what} does not fit: {e}")))
+}
+
+fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Awaited {
+    Awaited {
+        kind: "signal",
+        name: topic.into(),
+        topic: Some(topic.into()),
+        key: key.map(Into::into),
+        wait,
+        ..Awaited::default()
+    }
 }
