@@ -1,7 +1,7 @@
 -- Going on after steps have ended: successors, items of a fan-out, compensations. Rooms: blocked -> task, held, wait.
 -- The caller holds the runs' locks.
 
-create or replace function unblock_successors(p_steps step_key[], p_now timestamptz) returns step_key[]
+create or replace function unblock_successors(p_steps step_key[]) returns step_key[]
 language plpgsql as $$
 declare
   v_lo      uuid;
@@ -9,6 +9,7 @@ declare
   v_ready   task[];
   v_special step_key[];
   v_paused  boolean;
+  v_position bigint := ready_position();
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select k.run_id from unnest(p_steps) k)) b;
   with waiting as (
@@ -25,7 +26,7 @@ begin
     where s.run_id = w.run_id and s.seq = w.seq and s.run_id between v_lo and v_hi and s.outcome is null
     returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers, w.special, w.paused
   )
-  select array_agg((c.run_id, task_position(p_now), c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
+  select array_agg((c.run_id, v_position, c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
            filter (where not c.special),
          array_agg((c.run_id, c.seq)::step_key order by c.run_id, c.seq) filter (where c.special),
          bool_or(c.paused)
@@ -40,7 +41,7 @@ begin
   end if;
   return v_special;
 end $$;
-comment on function unblock_successors(step_key[], timestamptz) is
+comment on function unblock_successors(step_key[]) is
   'Counts ended steps off their successors. Plain ones that wait for nothing more go to their lanes; the others are returned.';
 
 create or replace function advance(p_ended step_key[]) returns void
@@ -55,7 +56,7 @@ begin
     select array_agg(k) filter (where k.seq < 32768), array_agg(k) filter (where k.seq >= 32768) into v_own, v_items from unnest(v_ended) k;
     v_ended := '{}';
     if v_own is not null then
-      v_ended := enter_steps(unblock_successors(v_own, clock()));
+      v_ended := enter_steps(unblock_successors(v_own));
     end if;
     if v_items is not null then
       v_ended := v_ended || items_ended(v_items);

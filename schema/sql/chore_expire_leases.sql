@@ -6,35 +6,41 @@ language plpgsql as $$
 declare
   v_now   timestamptz := clock();
   v_dead  bigint[];
-  v_found lease[];
-  v_ended ended_attempt[];
+  v_freed bigint;
 begin
+  -- One that claims right now is given up the next time.
   update worker w set state = 'lost', stopped_at = v_now
   where w.id = any (array(
-    select x.id from worker x where x.state in ('active', 'draining') and x.expires_at <= v_now
-    order by x.id for update skip locked));
+    select x.id from worker x where x.state in ('active', 'draining') and x.expires_at <= v_now order by x.id for update skip locked))
+    and pg_try_advisory_xact_lock(worker_key(), (w.id & 2147483647)::integer);
 
-  -- Owners that are not alive, the ones whose worker row has been removed among them: a loose index scan finds each
-  -- owner once, however many leases there are.
-  with recursive owner(id) as (
-    (select l.worker_id from lease l order by l.worker_id limit 1)
-    union all
-    select (select l.worker_id from lease l where l.worker_id > o.id order by l.worker_id limit 1) from owner o where o.id is not null
-  )
-  select array_agg(o.id) into v_dead from owner o
-  where o.id is not null and not exists (select from worker w where w.id = o.id and w.state in ('active', 'draining'));
-  delete from listener n where n.worker_id = any (v_dead);
-  if v_dead is null then
+  v_dead := array(select w.id from worker w where w.state = 'lost' and not w.swept order by w.id);
+  if cardinality(v_dead) = 0 then
     return 0;
   end if;
+  delete from listener n where n.worker_id = any (v_dead);
+  v_freed := free_leases(v_dead, p_limit);
+  if v_freed = 0 then
+    update worker w set swept = true
+    where w.id = any (v_dead) and not exists (select from lease l where l.worker_id = w.id);
+  end if;
+  return v_freed;
+end $$;
+comment on function expire_leases(integer) is
+  'Gives up workers whose heartbeat is overdue by the database''s clock, and hands up to so many of their steps to others. Returns how many.';
 
-  v_found := array(select l from lease l where l.worker_id = any (v_dead) limit p_limit);
+create or replace function free_leases(p_workers bigint[], p_limit integer) returns bigint
+language plpgsql as $$
+declare
+  v_found lease[] := array(select l from lease l where l.worker_id = any (p_workers) limit p_limit);
+  v_ended ended_attempt[];
+begin
   perform lock_runs(array(select f.run_id from unnest(v_found) f));
 
   with closed as (
     delete from lease l
     using unnest(v_found) f
-    where l.run_id = f.run_id and l.seq = f.seq and l.attempt = f.attempt and l.worker_id = f.worker_id
+    where l.run_id = f.run_id and l.seq = f.seq and l.attempt = f.attempt and l.worker_id is not distinct from f.worker_id
     returning l
   )
   select array_agg(((c.l).run_id, (c.l).seq, (c.l).attempt, (c.l).worker_id, (c.l).claimed_at, (c.l).failures, 'expired',
@@ -49,11 +55,28 @@ begin
   perform settle_attempts(v_ended);
   return cardinality(v_ended);
 end $$;
-comment on function expire_leases(integer) is
-  'Gives up workers whose heartbeat is overdue by the database''s clock, and hands up to so many of their steps to others. Returns how many.';
+comment on function free_leases(bigint[], integer) is 'Hands up to so many steps of these workers to others. Returns how many.';
+
+create or replace function free_orphans() returns bigint
+language plpgsql as $$
+declare
+  v_orphaned bigint[];
+begin
+  -- A loose index scan finds each owner once, however many leases there are.
+  with recursive owner(id) as (
+    (select l.worker_id from lease l order by l.worker_id limit 1)
+    union all
+    select (select l.worker_id from lease l where l.worker_id > o.id order by l.worker_id limit 1) from owner o where o.id is not null
+  )
+  select array_agg(o.id) into v_orphaned from owner o
+  where o.id is not null and not exists (select from worker w where w.id = o.id and w.state <> 'gone');
+  return case when v_orphaned is null then 0 else free_leases(v_orphaned, 1000) end;
+end $$;
+comment on function free_orphans() is 'Chore: hands steps to others whose owner is not known, as when somebody has deleted its row.';
 
 create or replace function expire_leases() returns bigint
 language sql as $$ select expire_leases(1000) $$;
 comment on function expire_leases() is 'Chore: expire_leases(1000).';
 
 select define_chore('expire_leases', 1000, 'Takes the steps of workers whose heartbeat stopped, and hands them to others.');
+select define_chore('free_orphans', 60000, 'Hands steps to others whose owner is not known.');

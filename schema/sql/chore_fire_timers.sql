@@ -7,24 +7,32 @@ declare
   v_lo    uuid;
   v_hi    uuid;
   v_due   timer[];
+  v_tasks task[];
+  v_from  timestamptz := time_of(floor_of(0));
+  v_begun timestamptz := clock_timestamp();
 begin
   with due as (
     delete from timer t
     where t.ctid = any (array(
-      select x.ctid from timer x where x.fire_at <= v_now order by x.fire_at limit p_limit for update skip locked))
+      select x.ctid from timer x where x.fire_at between v_from and v_now order by x.fire_at limit p_limit for update skip locked))
     returning t
   )
   select array_agg(d.t order by (d.t).fire_at) into v_due from due d;
+  if is_long(v_begun) then
+    perform raise_floors('{0}');
+  end if;
   if v_due is null then
     return 0;
   end if;
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(v_due) x)) b;
 
   -- A run that is paused or goes on right now waits for these timers, which are ours: its state stays as it is read here.
-  perform place_ready(array(
+  v_tasks := array(
     select (d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures)::task
     from unnest(v_due) d
-    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi));
+    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi);
+  perform lower_floors(v_tasks);
+  perform place_ready(v_tasks);
   return cardinality(v_due);
 end $$;
 comment on function fire_timers(integer) is

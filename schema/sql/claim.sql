@@ -1,5 +1,10 @@
 -- Claiming. Room: task -> lease. Locks: task rows, those that others hold are skipped. No run or step row is touched.
 
+create or replace function worker_key() returns integer
+language sql stable as $$ select 'worker'::regclass::oid::bigint::bit(32)::integer $$;
+comment on function worker_key() is
+  'Class of the advisory locks on workers: shared while one claims, exclusive while it is given up, so that nothing is claimed for it after that.';
+
 create or replace function living_worker(p_worker bigint) returns worker
 language plpgsql stable as $$
 declare
@@ -14,8 +19,9 @@ begin
 end $$;
 comment on function living_worker(bigint) is 'The row of a registered worker; an error (LH005) when it is lost or unknown.';
 
-create or replace function claim_lane(p_worker bigint, p_lane integer, p_priority smallint, p_limit integer, p_now timestamptz)
-returns lease[]
+create or replace function claim_lane(
+  p_worker bigint, p_lane integer, p_priority smallint, p_from bigint, p_limit integer, p_now timestamptz
+) returns lease[]
 language plpgsql as $$
 -- The rows are found by the ready index, locked, and removed by their ctid. A join instead of ctid = any(array) was
 -- planned as a hash join over the whole table once statistics were stale: 58 ms instead of 2 ms.
@@ -27,7 +33,7 @@ begin
     delete from task t
     where t.ctid = any (array(
       select r.ctid from task r
-      where r.lane_id = p_lane and r.priority = p_priority
+      where r.lane_id = p_lane and r.priority = p_priority and r.position >= p_from
       order by r.position limit p_limit
       for update skip locked))
     returning t
@@ -45,7 +51,7 @@ begin
   select array_agg(x.l) into v_leases from leased x;
   return v_leases;
 end $$;
-comment on function claim_lane(bigint, integer, smallint, integer, timestamptz) is 'Claims from one lane at one priority.';
+comment on function claim_lane(bigint, integer, smallint, bigint, integer, timestamptz) is 'Claims from one lane at one priority, from its head on.';
 
 create or replace function claimed_steps(p_leases lease[], p_queues text[], p_own boolean[])
 returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
@@ -55,6 +61,13 @@ declare
   v_hi uuid;
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_leases) x)) b;
+  if true = any (p_own) is not true then
+    return query
+    select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, l.queue, r.input, l.seq
+    from unnest(p_leases, p_queues) l(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue)
+    join run r on r.id = l.run_id and r.id between v_lo and v_hi;
+    return;
+  end if;
   return query
   select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, coalesce(s.input, r.input), coalesce(s.def, l.seq)
   from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue, own)
@@ -73,20 +86,24 @@ language plpgsql as $$
 -- and each lane is first in, first out.
 declare
   v_now      timestamptz := clock();
-  v_worker   worker := living_worker(p_worker);
+  v_worker   worker;
   v_queue    queue;
   v_had      integer;
   v_lanes    integer[];
   v_left     integer;
   v_priority smallint;
   v_heads    integer[];
-  v_lane     integer;
+  v_from     bigint[];
+  v_looked   timestamptz;
+  v_long     integer[] := '{}';
   v_part     lease[];
   v_leases   lease[] := '{}';
   v_of       text[] := '{}';
   v_own      boolean[] := '{}';
   v_owns     integer[];
 begin
+  perform pg_advisory_xact_lock_shared(worker_key(), (p_worker & 2147483647)::integer);
+  v_worker := living_worker(p_worker);
   if v_worker.state <> 'active' or v_worker.expires_at <= v_now then
     raise exception using errcode = 'LH003',
       message = format('worker %s may not claim: it is %s', p_worker,
@@ -105,23 +122,19 @@ begin
     from lane l where l.queue_id = v_queue.id and l.handler = any (v_worker.handlers);
     v_priority := -32768;
     while v_left > 0 loop
-      with head as (
-        select l.id, h.priority, h.position
-        from unnest(v_lanes) l(id)
-        cross join lateral (
-          select t.priority, t.position from task t
-          where t.lane_id = l.id and t.priority > v_priority
-          order by t.lane_id, t.priority, t.position limit 1) h
-      )
-      select h.priority, array_agg(h.id order by h.position) into v_priority, v_heads
-      from head h where h.priority = (select min(m.priority) from head m) group by h.priority;
-      exit when not found;
-      foreach v_lane in array v_heads loop
-        v_part := claim_lane(p_worker, v_lane, v_priority, v_left, v_now);
+      v_looked := clock_timestamp();
+      select h.priority, array_agg(h.lane_id order by h.position), array_agg(h.position order by h.position) into v_priority, v_heads, v_from
+      from heads(v_lanes, v_priority) h group by h.priority order by h.priority limit 1;
+      if is_long(v_looked) then
+        v_long := v_long || v_lanes;
+      end if;
+      exit when v_heads is null;
+      for j in 1 .. cardinality(v_heads) loop
+        v_part := claim_lane(p_worker, v_heads[j], v_priority, v_from[j], v_left, v_now);
         v_left := v_left - cardinality(v_part);
         v_leases := v_leases || v_part;
         v_of := v_of || array_fill(p_queues[i], array[cardinality(v_part)]);
-        v_own := v_own || array_fill(v_lane = any (v_owns), array[cardinality(v_part)]);
+        v_own := v_own || array_fill(v_heads[j] = any (v_owns), array[cardinality(v_part)]);
         exit when v_left <= 0;
       end loop;
     end loop;
@@ -132,6 +145,9 @@ begin
 
   if cardinality(v_leases) > 0 then
     return query select * from claimed_steps(v_leases, v_of, v_own);
+  end if;
+  if cardinality(v_long) > 0 then
+    perform raise_floors(v_long);
   end if;
 end $$;
 comment on function claim(bigint, text[], integer[]) is

@@ -68,3 +68,19 @@ language sql immutable as $$
   select (extract(epoch from p_time) * 1000000)::bigint
 $$;
 comment on function task_position(timestamptz) is 'The place in line of a step that became ready at a time.';
+
+create or replace function time_of(p_position bigint) returns timestamptz
+language sql immutable as $$
+  select case when p_position < 0 then '-infinity' else timestamptz 'epoch' + p_position * interval '1 microsecond' end
+$$;
+comment on function time_of(bigint) is 'The time that a place in line stands for.';
+
+create or replace function ready_position() returns bigint
+language plpgsql volatile as $$
+begin
+  -- First the transaction's number, then the clock: whoever knows when a number was given out knows that no step of its
+  -- transaction stands further ahead (floor.sql).
+  perform pg_current_xact_id();
+  return task_position(clock());
+end $$;
+comment on function ready_position() is 'The place in line of a step that becomes ready now.';

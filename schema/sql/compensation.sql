@@ -30,7 +30,7 @@ begin
   join flow_step u on u.flow_id = v_run.flow_id and u.seq = f.undo;
   update run r set compensating = true, error = p_error, open_steps = cardinality(v_undone), revision = r.revision + 1 where r.id = p_run_id;
   perform record_event(p_run_id, 'compensating', null, null, jsonb_build_object('error', p_error, 'steps', cardinality(v_undone)));
-  perform place_step(p_run_id, v_first, task_position(clock()));
+  perform place_step(p_run_id, v_first, ready_position());
   return true;
 end $$;
 comment on function begin_compensation(uuid, jsonb) is
@@ -41,7 +41,7 @@ language plpgsql as $$
 begin
   update step s set blockers = 0 where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
   if found then
-    perform place_step(p_run_id, p_seq, task_position(clock()));
+    perform place_step(p_run_id, p_seq, ready_position());
   end if;
 end $$;
 comment on function next_compensation(uuid, integer) is 'Makes a compensation ready, if there is one of this number.';

@@ -18,6 +18,7 @@ declare
   v_lo       uuid;
   v_hi       uuid;
   v_next     timer[];
+  v_position bigint;
   v_failed   ended_attempt[];
 begin
   select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_ended) x)) b;
@@ -53,8 +54,9 @@ begin
   insert into timer select n.* from unnest(v_next) n where n.fire_at > v_now;
 
   if exists (select from unnest(v_next) n where n.fire_at <= v_now) then
+    v_position := ready_position();
     perform place_ready(array(
-      select (n.run_id, task_position(v_now), s.lane_id, n.seq, n.attempt, s.priority, n.failures)::task
+      select (n.run_id, v_position, s.lane_id, n.seq, n.attempt, s.priority, n.failures)::task
       from unnest(v_next) n
       join step s on s.run_id = n.run_id and s.seq = n.seq and s.run_id between v_lo and v_hi
       where n.fire_at <= v_now

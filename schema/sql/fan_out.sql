@@ -43,6 +43,7 @@ declare
   v_to    integer;
   v_base  jsonb;
   v_items task[];
+  v_position bigint := ready_position();
 begin
   select f.* into v_fan from fan_out f where f.run_id = p_run_id and f.seq = p_seq;
   v_to := least(v_fan.opened + p_count, v_fan.total);
@@ -65,7 +66,7 @@ begin
       with ordinality i(item, place)
     returning s.seq, s.lane_id, s.priority
   )
-  select array_agg((p_run_id, task_position(v_now), o.lane_id, o.seq, 0, o.priority, 0)::task order by o.seq) into v_items from opened o;
+  select array_agg((p_run_id, v_position, o.lane_id, o.seq, 0, o.priority, 0)::task order by o.seq) into v_items from opened o;
 
   if v_def.kind = 'handler' and v_def.settings is null then
     perform place_ready(v_items);

@@ -88,6 +88,7 @@ begin
   update gate g set used = g.used + n.steps
   from (select x.gate_id, count(*)::int as steps from unnest(v_next) x group by x.gate_id) n
   where g.id = n.gate_id;
+  perform lower_floors(array(select (n.run_id, n.position, n.lane_id, n.seq, n.attempt, n.priority, n.failures)::task from unnest(v_next) n));
   -- Whoever pauses the run of one of these waits for its row in queued, which is ours, and finds it in task then.
   with ready as (
     insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
@@ -105,11 +106,14 @@ declare
   v_head bigint;
   v_turn bigint;
 begin
-  select t.position into v_head from task t where t.lane_id = p_lane and t.priority = p_priority order by t.lane_id, t.priority, t.position limit 1;
-  v_head := coalesce(v_head, task_position(clock()));
+  select t.position into v_head from task t
+  where t.lane_id = p_lane and t.priority = p_priority and t.position >= floor_of(p_lane, p_priority)
+  order by t.lane_id, t.priority, t.position limit 1;
+  v_head := coalesce(v_head, ready_position());
   insert into fair_share as f (lane_id, key, last) values (p_lane, p_key, v_head + (1000 / p_weight)::bigint)
   on conflict (lane_id, key) do update set last = greatest(f.last, v_head) + (1000 / p_weight)::bigint
   returning f.last into v_turn;
+  perform lower_floor(p_lane, p_priority, v_turn);
   return v_turn;
 end $$;
 comment on function next_turn(integer, smallint, text, numeric) is

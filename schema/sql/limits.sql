@@ -188,9 +188,9 @@ declare
   v_lanes integer[];
 begin
   v_lanes := array(
-    select l.id from queue q join lane l on l.queue_id = q.id
-    where q.paused_at is null and (q.rate_limit is not null or q.breaker_count > 0) and coalesce(q.open_until <= clock(), true)
-      and exists (select from task t where t.lane_id = l.id));
+    select h.lane_id from heads(array(
+      select l.id from queue q join lane l on l.queue_id = q.id
+      where q.paused_at is null and (q.rate_limit is not null or q.breaker_count > 0) and coalesce(q.open_until <= clock(), true))) h);
   if cardinality(v_lanes) > 0 then
     perform wake(v_lanes, 8);
   end if;

@@ -117,6 +117,7 @@ begin
          array_agg(((x.h).run_id, (x.h).seq)::step_key order by (x.h).seq) filter (where (x.h).lane_id is null)
   into v_ready, v_begin from gone x;
   if v_ready is not null then
+    perform lower_floors(v_ready);
     perform place_ready(v_ready);
   end if;
   perform begin_steps(v_begin);

@@ -54,7 +54,7 @@ declare
 begin
   if p_run.state = 'paused' then
     insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
-    values (p_run.id, task_position(v_now), null, p_step.seq, 0, p_step.priority, 0);
+    values (p_run.id, ready_position(), null, p_step.seq, 0, p_step.priority, 0);
     return false;
   end if;
 
@@ -107,7 +107,7 @@ begin
           coalesce(filled_in(p_flow_step.settings -> 'fair' -> 'key', v_context || jsonb_build_object('item', p_step.input)) #>> '{}', ''),
           (p_flow_step.settings -> 'fair' ->> 'weight')::numeric));
       else
-        perform place_step(p_run.id, p_step.seq, task_position(v_now));
+        perform place_step(p_run.id, p_step.seq, ready_position());
       end if;
       return false;
     when 'child' then

@@ -5,15 +5,17 @@
 -- in that order. A transition that finds something to do for another run takes that run's lock only if it is free, and
 -- leaves a notice otherwise (notices.sql).
 
-create or replace function lock_runs(p_run_ids uuid[]) returns void
+create or replace function lock_runs(p_run_ids uuid[], p_lo uuid, p_hi uuid) returns void
 language plpgsql as $$
-declare
-  v_lo uuid;
-  v_hi uuid;
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
-  perform r.id from run r where r.id = any (p_run_ids) and r.id between v_lo and v_hi order by r.id for no key update;
+  perform r.id from run r where r.id = any (p_run_ids) and r.id between p_lo and p_hi order by r.id for no key update;
 end $$;
+comment on function lock_runs(uuid[], uuid, uuid) is 'Locks run rows, which lie between these bounds, in the order of their ids.';
+
+create or replace function lock_runs(p_run_ids uuid[]) returns void
+language sql as $$
+  select lock_runs(p_run_ids, b.lo, b.hi) from id_bounds(p_run_ids) b
+$$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
 create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void

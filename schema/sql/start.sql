@@ -29,6 +29,7 @@ declare
   v_refusals text[];
   v_created  uuid[];
   v_special  integer[];
+  v_position bigint;
 begin
   select f.* into v_flow from flow f
   where f.tenant = p_tenant and f.name = p_flow and (p_version is null or f.version = p_version)
@@ -112,8 +113,9 @@ begin
   join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
   where i.start_at > v_now;
 
+  v_position := ready_position();
   insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
-  select i.id, task_position(v_now), s.lane_id, s.seq, 0, coalesce(i.priority, s.priority), 0
+  select i.id, v_position, s.lane_id, s.seq, 0, coalesce(i.priority, s.priority), 0
   from unnest(v_items) i
   join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
   where i.start_at <= v_now;

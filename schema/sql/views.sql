@@ -116,7 +116,10 @@ from gate g cross join lateral (
   select count(*) as steps from step s
   where s.gate_id = g.id and s.outcome is null
     and (exists (select from task t where t.run_id = s.run_id and t.seq = s.seq) or exists (select from lease l where l.run_id = s.run_id and l.seq = s.seq))) n
-where g.used <> n.steps;
+where g.used <> n.steps
+union all
+select t.run_id, t.seq, format('ready at %s, below the floor of its lane at %s', t.position, p.position)
+from lane l cross join lateral floors_of(l.id) p join task t on t.lane_id = l.id and t.priority = p.priority and t.position < p.position;
 comment on view room_violations is
   'The invariant: a live step is in exactly one room, a final one in none, and a run lives as long as it has live steps. Always empty; a row is a defect.';
 

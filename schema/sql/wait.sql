@@ -117,7 +117,7 @@ begin
   from lane l join lane o on o.queue_id = l.queue_id and o.handler = l.handler and o.own_input
   where s.run_id = p_lease.run_id and s.seq = p_lease.seq and l.id = s.lane_id;
   perform record_event(p_lease.run_id, 'continued as new', p_lease.seq, null, null);
-  perform place_step(p_lease.run_id, p_lease.seq, task_position(clock()), p_lease.attempt);
+  perform place_step(p_lease.run_id, p_lease.seq, ready_position(), p_lease.attempt);
 end $$;
 comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history.';
 
@@ -167,7 +167,7 @@ begin
     elsif p_wait.path in ('approval', 'budget') then
       perform begin_steps(array[v_key]);
     else
-      perform place_step(p_wait.run_id, p_wait.seq, task_position(v_now), p_wait.attempt, p_wait.failures);
+      perform place_step(p_wait.run_id, p_wait.seq, ready_position(), p_wait.attempt, p_wait.failures);
     end if;
   elsif p_answer = 'ok' then
     update step s set started_at = p_wait.since where s.run_id = p_wait.run_id and s.seq = p_wait.seq;
@@ -211,12 +211,14 @@ language plpgsql as $$
 -- Runs that somebody else holds are left for the next time.
 declare
   v_now   timestamptz := clock();
+  v_from  timestamptz := time_of(floor_of(-1));
+  v_begun timestamptz := clock_timestamp();
   v_run   uuid;
   v_wait  wait;
   v_fired bigint := 0;
 begin
   for v_run in
-    select d.run_id from (select w.run_id, w.due_at from wait w where w.due_at <= v_now order by w.due_at limit p_limit) d
+    select d.run_id from (select w.run_id, w.due_at from wait w where w.due_at between v_from and v_now order by w.due_at limit p_limit) d
     group by d.run_id order by d.run_id
   loop
     continue when not lock_if_free(v_run);
@@ -231,6 +233,9 @@ begin
       v_fired := v_fired + 1;
     end loop;
   end loop;
+  if is_long(v_begun) then
+    perform raise_floors('{-1}');
+  end if;
   return v_fired;
 end $$;
 comment on function fire_waits(integer) is 'Ends up to so many sleeps that are over, and waits whose answer did not come in time. Returns how many.';

@@ -45,7 +45,9 @@ begin
   select i.run_id, i.seq, i.attempt
   from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
   where not exists (
-    select from lease l where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id = p_worker);
+    select from lease l
+    -- As in complete(): the index on the owner is never the right one.
+    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker);
 end $$;
 comment on function heartbeat(bigint, uuid[], integer[], integer[]) is
   'Renews all leases of a worker by one update. Of the steps that it names, returns those that are no longer its own; an error (LH005) when it was given up altogether.';
@@ -65,6 +67,7 @@ declare
   v_seqs     integer[];
   v_attempts integer[];
 begin
+  perform pg_advisory_xact_lock(worker_key(), (p_worker & 2147483647)::integer);
   perform from worker w where w.id = p_worker for update;
   select array_agg(l.run_id), array_agg(l.seq), array_agg(l.attempt) into v_run_ids, v_seqs, v_attempts
   from lease l where l.worker_id = p_worker;

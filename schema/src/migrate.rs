@@ -17,6 +17,7 @@ mod embedded {
 const SOURCES: &[(&str, &str)] = &[
     ("clock.sql", include_str!("../sql/clock.sql")),
     ("chores.sql", include_str!("../sql/chores.sql")),
+    ("floor.sql", include_str!("../sql/floor.sql")),
     ("definition.sql", include_str!("../sql/definition.sql")),
     ("deploy.sql", include_str!("../sql/deploy.sql")),
     ("wake.sql", include_str!("../sql/wake.sql")),

@@ -12,13 +12,13 @@ use crate::{
     starting::play_worker,
 };
 
-async fn claim_one(db: &TestDb, worker: i64) -> Claimed {
+pub async fn claim_one(db: &TestDb, worker: i64) -> Claimed {
     let mut claimed = db.calls().await.claim(worker, &["default"], &[1]).await.unwrap();
     assert_eq!(claimed.len(), 1, "there is a ready step");
     claimed.remove(0)
 }
 
-fn ok() -> Payload {
+pub fn ok() -> Payload {
     Payload::new(&"done").unwrap()
 }
 
@@ -178,7 +178,7 @@ async fn leases_of_a_worker_whose_row_is_gone_go_to_others() {
         let worker = play_worker(&db, &["h"]).await;
         let key = claim_one(&db, worker).await.key;
         db.execute(&format!("delete from longhaul.worker where id = {worker}")).await;
-        assert_eq!(db.value::<i64>("select longhaul.expire_leases()").await, 1);
+        assert_eq!(db.value::<i64>("select longhaul.free_orphans()").await, 1);
         assert_eq!(reason(&db.calls().await.complete(worker, &[(key, ok())]).await.unwrap()), "lease_lost");
         let other = play_worker(&db, &["h"]).await;
         assert_eq!(claim_one(&db, other).await.key.attempt, 2);

@@ -8,6 +8,7 @@ mod chores;
 mod connections;
 mod failing;
 mod fencing;
+mod floors;
 mod installing;
 mod killing;
 mod limits;

@@ -50,7 +50,10 @@ impl Explaining {
                 let bad_join = line.contains("Hash Join") || line.contains("Merge Join");
                 let bad_scan = line.contains("Seq Scan on")
                     && LARGE.iter().any(|table| line.contains(&format!("Seq Scan on {table}")));
-                assert!(!bad_join && !bad_scan, "{state}: {sql}\n{plan}");
+                // Fitting for all leases of a worker, and never for some of them.
+                let owner = line.contains("using lease_worker")
+                    && ["complete", "fail", "heartbeat", "end_attempts", "release"].iter().any(|f| sql.contains(f));
+                assert!(!bad_join && !bad_scan && !owner, "{state}: {sql}\n{plan}");
             }
         }
         assert!(count > 0, "{state}: {sql} told no plan");

@@ -1,6 +1,12 @@
 //! What a worker knows of a queue: its slots, whether to look, whether to be notified.
 
-use longhaul_schema::calls::QueueFigure;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use longhaul_schema::calls::{Claimed, FlowStep, QueueFigure};
 
 use crate::claim::{Listening, Wanted};
 
@@ -27,6 +33,48 @@ impl From<usize> for Slots {
     }
 }
 
+/// Steps are claimed ahead for as long as this: longer than a claim takes, too short for another worker to miss them.
+const AHEAD: Duration = Duration::from_millis(10);
+
+/// Most steps that are claimed ahead.
+const MOST_AHEAD: usize = 1000;
+
+/// How long a step may wait for a slot after it was claimed. Then it goes back: the handlers have become slow.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A claimed step, and its definition.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) claimed: Claimed,
+    pub(crate) step: Arc<FlowStep>,
+}
+
+/// How fast the slots of a queue come free. Handlers that take long give nothing to claim ahead for.
+#[derive(Debug)]
+struct Pace {
+    since: Instant,
+    ended: usize,
+    per_second: f64,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { since: now, ended: 0, per_second: 0.0 }
+    }
+
+    /// A claim has come back: what was seen since the last one counts as much as all before.
+    fn measure(&mut self, now: Instant) {
+        let elapsed = now.duration_since(self.since).max(Duration::from_millis(1));
+        self.per_second = (self.per_second + self.ended as f64 / elapsed.as_secs_f64()) / 2.0;
+        self.ended = 0;
+        self.since = now;
+    }
+
+    fn ahead(&self) -> usize {
+        ((self.per_second * AHEAD.as_secs_f64()) as usize).min(MOST_AHEAD)
+    }
+}
+
 /// What the engine knows of a queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -40,6 +88,9 @@ pub(crate) struct Queue {
     pub(crate) failed: i64,
     /// Handlers that are running now.
     pub(crate) running: usize,
+    /// Claimed, and waiting for a slot, since when.
+    waiting: VecDeque<(Instant, Ready)>,
+    pace: Pace,
     /// Whether a claim could find something.
     pub(crate) look: bool,
     /// Whether the worker is notified of new work.
@@ -59,6 +110,8 @@ impl Queue {
             completed: 0,
             failed: 0,
             running: 0,
+            waiting: VecDeque::new(),
+            pace: Pace::new(Instant::now()),
             look: true,
             listening: false,
             full_claims: None,
@@ -91,19 +144,57 @@ impl Queue {
         self.slots.saturating_sub(self.running)
     }
 
+    /// A step was claimed; it begins when a slot is free.
+    pub(crate) fn push(&mut self, step: Ready) {
+        self.waiting.push_back((Instant::now(), step));
+    }
+
+    /// The next step to begin, if a slot is free for it.
+    pub(crate) fn pop(&mut self) -> Option<Ready> {
+        if self.free() == 0 {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, step)| step)
+    }
+
+    /// Takes out the steps that have waited for a slot for too long, or all of them.
+    pub(crate) fn give_up_waiting(&mut self, all: bool) -> Vec<Ready> {
+        let now = Instant::now();
+        let late = self.waiting.iter().take_while(|(since, _)| all || now.duration_since(*since) >= PATIENCE).count();
+        if late > 0 {
+            self.pace = Pace::new(now);
+        }
+        self.waiting.drain(..late).map(|(_, step)| step).collect()
+    }
+
+    /// When the step that has waited for a slot for longest is given up.
+    pub(crate) fn patience_ends(&self) -> Option<Instant> {
+        self.waiting.front().map(|(since, _)| *since + PATIENCE)
+    }
+
+    /// A handler has ended.
+    pub(crate) fn ended(&mut self) {
+        self.running -= 1;
+        self.pace.ended += 1;
+    }
+
     /// What the next call shall ask for, if there is anything to ask.
     ///
     /// A queue that ran dry is listened to, and looked at once more after that, for work that came in between. A queue whose
     /// slots are full is not: a notification would be lost on this worker while another one could act on it.
     pub(crate) fn wanted(&self) -> Option<Wanted> {
         let free = self.free();
+        let ahead = self.pace.ahead();
+        // Half of what may be claimed ahead is still there: the next claim can wait, and will be a larger one.
+        let claim = self.look && free + ahead > self.waiting.len() + ahead / 2;
+        let slots = (free + ahead).saturating_sub(self.waiting.len());
         let listening = match self.full_claims {
             Some(0) if !self.listening && free > 0 => Listening::Start,
             Some(claims) if self.listening && (claims > 0 || free == 0) => Listening::Stop,
             _ => Listening::Keep,
         };
-        let ask = (self.look && free > 0) || listening == Listening::Stop;
-        ask.then(|| Wanted { queue: self.name.clone(), slots: if self.look { free } else { 0 }, listening })
+        let ask = claim || listening == Listening::Stop;
+        ask.then(|| Wanted { queue: self.name.clone(), slots: if claim { slots } else { 0 }, listening })
     }
 
     /// A call has asked for `wanted` steps and got `got`.
@@ -118,6 +209,7 @@ impl Queue {
             self.look = true;
             return;
         }
+        self.pace.measure(Instant::now());
         let filled = got >= wanted.slots;
         self.full_claims = Some(if filled { self.full_claims.unwrap_or(0).saturating_add(1) } else { 0 });
         self.look = filled || !self.listening;
@@ -126,6 +218,12 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
+    use longhaul_schema::{
+        Payload,
+        calls::{AttemptKey, StepKey},
+    };
+    use uuid::Uuid;
+
     use super::*;
 
     /// One call, and the steps that it brought running.
@@ -154,6 +252,57 @@ mod tests {
         queue.scale(5, 0, 0.1);
         queue.scale(5, 0, 0.1);
         assert_eq!(queue.slots, 2);
+    }
+
+    fn ready(seq: i32) -> Ready {
+        let step = StepKey { run_id: Uuid::nil(), seq };
+        let claimed = Claimed {
+            key: AttemptKey { step, attempt: 1 },
+            failures: 0,
+            flow_id: 1,
+            definition: seq,
+            queue: "q".into(),
+            input: Payload::new(&1).unwrap(),
+        };
+        let step = FlowStep {
+            seq,
+            flow: "f".into(),
+            version: 1,
+            name: "s".into(),
+            handler: "h".into(),
+            max_attempts: 1,
+            timeout: None,
+            parameters: None,
+            checkpoints: false,
+        };
+        Ready { claimed, step: Arc::new(step) }
+    }
+
+    #[test]
+    fn steps_are_claimed_ahead_while_handlers_are_quick() {
+        let mut queue = Queue::new("q", 4);
+        for _ in 0..20 {
+            let wanted = queue.wanted().expect("there is something to ask");
+            assert!(wanted.slots >= 4);
+            queue.claimed(&wanted, wanted.slots);
+            queue.running = 4;
+            std::thread::sleep(Duration::from_millis(2));
+            (0..4).for_each(|_| queue.ended());
+        }
+        let wanted = queue.wanted().expect("there is something to ask");
+        assert!(
+            (5..=24).contains(&wanted.slots),
+            "2,000 a second or less: at most 20 ahead of 4 slots, not {}",
+            wanted.slots
+        );
+        (0..wanted.slots).for_each(|seq| queue.push(ready(seq as i32)));
+        assert_eq!(queue.pop().map(|ready| ready.claimed.key.step.seq), Some(0), "in their order");
+        queue.running = 4;
+        assert!(queue.pop().is_none(), "no slot is free");
+        assert!(queue.wanted().is_none(), "enough is there");
+        assert!(queue.give_up_waiting(false).is_empty(), "they have just come");
+        assert_eq!(queue.give_up_waiting(true).len(), wanted.slots - 1);
+        assert!(queue.wanted().is_none(), "after that nothing is claimed ahead");
     }
 
     #[test]

@@ -2,18 +2,22 @@
 
 use std::{sync::Arc, time::Instant};
 
-use longhaul_schema::{Error, calls::Claimed, retry::Backoff};
+use longhaul_schema::{
+    Error,
+    calls::{AttemptKey, Claimed},
+    retry::Backoff,
+};
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Owned};
+use super::{Engine, Owned, Stage};
 use crate::{
     StepContext,
     claim::{Claim, ClaimResult, Wanted},
     context::{BranchPath, Inner},
     durable::History,
     execute::{Outcome, execute},
-    queue::Queue,
+    queue::{Queue, Ready},
 };
 
 impl Engine {
@@ -94,8 +98,9 @@ impl Engine {
             }
         }
         for step in claimed {
-            self.start(step);
+            self.take_in(step);
         }
+        self.fill_slots();
         false
     }
 
@@ -105,21 +110,62 @@ impl Engine {
         self.poll_at = Instant::now() + self.backoff.next_wait();
     }
 
-    pub(super) fn start(&mut self, claimed: Claimed) {
+    /// A claimed step is this worker's from now on; it begins when a slot of its queue is free.
+    fn take_in(&mut self, claimed: Claimed) {
         let key = claimed.key;
         let queue = self.queues.iter().position(|q| q.name == claimed.queue);
-        let step = self.flows.step_of(&claimed).cloned();
-        let handler = step.as_ref().and_then(|step| self.registry.get(&step.handler)).cloned();
-        let cancel = CancellationToken::new();
         self.summary.claimed += 1;
-        self.owned.insert(key.step, Owned { attempt: key.attempt, cancel: cancel.clone(), task: None, queue });
-        let (Some(queue), Some(step), Some(handler)) = (queue, step, handler) else {
-            tracing::error!(%key, queue = claimed.queue, "claimed a step that this worker cannot do");
-            return self.send(Outcome::released(key, "the worker does not know the step's handler"));
-        };
-        if self.deadline.is_some() {
-            return self.send(Outcome::released(key, "the worker was shutting down"));
+        self.owned.insert(
+            key.step,
+            Owned { attempt: key.attempt, cancel: CancellationToken::new(), stage: Stage::Waiting, queue },
+        );
+        let step = self.flows.step_of(&claimed).filter(|step| self.registry.get(&step.handler).is_some());
+        match (queue, step.cloned()) {
+            (Some(_), Some(_)) if self.deadline.is_some() => self.release(key, "the worker was shutting down"),
+            (Some(queue), Some(step)) => self.queues[queue].push(Ready { claimed, step }),
+            _ => {
+                tracing::error!(%key, queue = claimed.queue, "claimed a step that this worker cannot do");
+                self.release(key, "the worker does not know the step's handler");
+            }
         }
+    }
+
+    /// Begins steps that wait for a slot, as many as there are slots.
+    pub(super) fn fill_slots(&mut self) {
+        for queue in 0..self.queues.len() {
+            while let Some(ready) = self.queues[queue].pop() {
+                self.start(queue, ready);
+            }
+        }
+    }
+
+    /// Gives steps back that have waited for a slot for too long, or all that wait.
+    pub(super) fn release_waiting(&mut self, all: bool, reason: &str) {
+        for queue in 0..self.queues.len() {
+            for ready in self.queues[queue].give_up_waiting(all) {
+                if self.still_waits(ready.claimed.key) {
+                    self.release(ready.claimed.key, reason);
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, key: AttemptKey, reason: &str) {
+        if let Some(owned) = self.owned.get_mut(&key.step) {
+            owned.stage = Stage::Ended;
+        }
+        self.send(Outcome::released(key, reason));
+    }
+
+    /// False when its lease was lost while it waited.
+    fn still_waits(&self, key: AttemptKey) -> bool {
+        self.owned.get(&key.step).is_some_and(|owned| owned.attempt == key.attempt && owned.stage == Stage::Waiting)
+    }
+
+    fn start(&mut self, queue: usize, Ready { claimed, step }: Ready) {
+        let key = claimed.key;
+        let Some(handler) = self.registry.get(&step.handler).cloned().filter(|_| self.still_waits(key)) else { return };
+        let cancel = self.owned[&key.step].cancel.clone();
         let inner = Inner {
             database: self.database.clone(),
             key,
@@ -141,7 +187,7 @@ impl Engine {
         let task = self.tasks.spawn(attempt).id();
         self.task_of.insert(task, (key, queue));
         if let Some(owned) = self.owned.get_mut(&key.step) {
-            owned.task = Some(task);
+            owned.stage = Stage::Running(task);
         }
         self.queues[queue].running += 1;
     }

@@ -6,7 +6,7 @@ use longhaul_schema::{
 };
 use tokio::task::{Id, JoinError};
 
-use super::{Engine, Event};
+use super::{Engine, Event, Stage};
 use crate::execute::Outcome;
 
 impl Engine {
@@ -23,9 +23,11 @@ impl Engine {
             Err(error) => (error.id(), error.is_panic()),
         };
         let Some((key, queue)) = self.task_of.remove(&id) else { return };
-        self.queues[queue].running -= 1;
-        let Some(owned) = self.owned.get_mut(&key.step).filter(|owned| owned.task == Some(id)) else { return };
-        owned.task = None;
+        self.queues[queue].ended();
+        let Some(owned) = self.owned.get_mut(&key.step).filter(|owned| owned.stage == Stage::Running(id)) else {
+            return;
+        };
+        owned.stage = Stage::Ended;
         if panicked {
             // The handler's own panics are caught; this one came from dropping what it left behind.
             let error = Payload::new(&serde_json::json!({ "message": "the handler panicked in a destructor" })).ok();
@@ -73,7 +75,7 @@ impl Engine {
                     if self
                         .owned
                         .get(&key.step)
-                        .is_some_and(|owned| owned.attempt == key.attempt && owned.task.is_some())
+                        .is_some_and(|owned| owned.attempt == key.attempt && owned.stage != Stage::Ended)
                     {
                         tracing::warn!(%key, "the lease was lost; the handler is stopped");
                         self.summary.lost += 1;

@@ -69,9 +69,19 @@ const HAND_BACK: Duration = Duration::from_secs(10);
 struct Owned {
     attempt: i32,
     cancel: CancellationToken,
-    /// The task of its handler; `None` once that has ended.
-    task: Option<Id>,
+    stage: Stage,
     queue: Option<usize>,
+}
+
+/// How far a step in flight has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Claimed ahead: no slot is free for it yet.
+    Waiting,
+    /// In this task.
+    Running(Id),
+    /// Its outcome is on its way to the database.
+    Ended,
 }
 
 pub(crate) struct Engine {
@@ -166,10 +176,12 @@ impl Engine {
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => {
                     self.task_ended(ended);
                     self.collect_ended();
+                    self.fill_slots();
                 }
                 Some(_) = self.hooks.join_next(), if !self.hooks.is_empty() => {}
                 () = tokio::time::sleep_until(timer.into()) => {
                     if self.deadline.is_none() {
+                        self.release_waiting(false, "it was claimed ahead, and no slot came free for it");
                         self.look_everywhere();
                         self.recover |= std::mem::take(&mut self.claim_failed);
                         self.poll_at = Instant::now() + self.settings.poll;
@@ -189,7 +201,7 @@ impl Engine {
         match self.deadline {
             Some(deadline) if self.handed_back => deadline + HAND_BACK,
             Some(deadline) => deadline,
-            None => self.poll_at,
+            None => self.queues.iter().filter_map(Queue::patience_ends).fold(self.poll_at, Instant::min),
         }
     }
 
@@ -213,6 +225,7 @@ impl Engine {
     fn begin_stop(&mut self) {
         tracing::info!(worker = self.worker, running = self.tasks.len(), grace = ?self.settings.grace, "stopping");
         self.deadline = Some(Instant::now() + self.settings.grace);
+        self.release_waiting(true, "the worker was shutting down");
         if let Some(hook) = &self.settings.at_shutdown {
             for key in self.owned.iter().map(|(step, owned)| AttemptKey { step: *step, attempt: owned.attempt }) {
                 self.hooks.spawn((hook.0)(key));
@@ -231,8 +244,9 @@ impl Engine {
     fn hand_back(&mut self, reason: &str) {
         self.handed_back = self.deadline.is_some();
         self.hooks.abort_all();
+        self.release_waiting(true, reason);
         for (step, owned) in &self.owned {
-            if owned.task.is_some() {
+            if matches!(owned.stage, Stage::Running(_)) {
                 owned.cancel.cancel();
                 self.send(Outcome::released(AttemptKey { step: *step, attempt: owned.attempt }, reason));
             }

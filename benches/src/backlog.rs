@@ -1,0 +1,85 @@
+//! P6: claims beside millions of ready steps, sleeping steps and finished steps.
+
+use std::time::Instant;
+
+use longhaul::{Payload, Step};
+
+use crate::{
+    bench::{Bench, Outcome, progress, quantile},
+    report::Row,
+};
+
+pub async fn backlog(bench: &Bench) -> Outcome<Vec<Row>> {
+    bench.deploy("quick", Step::new("a", "nothing").queue("backlog").priority(1)).await?;
+    bench.deploy("deep", Step::new("a", "nothing").queue("backlog").priority(9)).await?;
+    let empty = claims(bench, "empty").await?;
+    let rows = (bench.scale.millions * 0.5e6) as usize;
+    let bar = progress("filling", 3);
+    let connection = bench.connection().await?;
+    // By SQL alone: as many ready steps as sleeping ones, and twice as many that have ended.
+    for (part, ready, ended) in [("task", true, false), ("timer", false, false), ("ended", false, true)] {
+        connection.batch_execute(&fill(if ended { rows * 2 } else { rows }, ready, ended)).await?;
+        bar.set_message(part);
+        bar.inc(1);
+    }
+    connection
+        .batch_execute("analyze longhaul.task; analyze longhaul.timer; analyze longhaul.run; analyze longhaul.step")
+        .await?;
+    bar.finish_and_clear();
+    let full = claims(bench, "full").await?;
+    let (p50, p99) = (quantile(empty.clone(), 0.5), quantile(empty, 0.99));
+    let (full_p50, full_p99) = (quantile(full.clone(), 0.5), quantile(full, 0.99));
+    Ok(vec![
+        Row::new("P6", "claim, empty tables, p50", p50, "ms"),
+        Row::new("P6", "claim, empty tables, p99", p99, "ms"),
+        Row::new("P6", format!("claim beside {rows} ready, {rows} asleep, {} finished, p50", rows * 2), full_p50, "ms"),
+        Row::new("P6", "the same, p99", full_p99, "ms"),
+        Row::new("P6", "p99 beside empty tables", full_p99 / p99, "times").at_most(1.2),
+    ])
+}
+
+/// Milliseconds of claims, one step each, from a lane that always has some.
+async fn claims(bench: &Bench, what: &str) -> Outcome<Vec<f64>> {
+    let many = (bench.scale.runs / 20).max(1000);
+    let worker = bench.register("backlog").await?;
+    let calls = bench.client.database().calls().await?;
+    let bar = progress(what, many as u64);
+    let mut times = Vec::new();
+    // The first ones meet cold caches.
+    for round in 0..many + 200 {
+        bench.client.start("quick", &round).await?;
+        let begun = Instant::now();
+        let claimed = calls.claim(worker, &["backlog"], &[1]).await?;
+        if round >= 200 {
+            times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        }
+        calls.complete(worker, &[(claimed[0].key, Payload::null())]).await?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(times)
+}
+
+fn fill(rows: usize, ready: bool, ended: bool) -> String {
+    let place = match (ready, ended) {
+        (_, true) => "",
+        (true, _) => {
+            "insert into task (run_id, position, lane_id, seq, attempt, priority, failures) select id, 1000000 + n, lane, 0, 0, 9, 0 from pg_temp.filled;"
+        }
+        (false, _) => {
+            "insert into timer (run_id, fire_at, seq, attempt, failures, kind) select id, now() + interval '1 day' + n * interval '1 millisecond', 0, 0, 0, 'retry' from pg_temp.filled;"
+        }
+    };
+    let (state, outcome, open) = if ended { ("completed", "'completed'", 0) } else { ("running", "null", 1) };
+    format!(
+        "set search_path = longhaul;
+         create temp table filled as
+           select new_run_id() as id, n, f.id as flow, s.lane_id as lane
+           from generate_series(1, {rows}) n, flow f join flow_step s on s.flow_id = f.id where f.name = 'deep';
+         insert into run (id, created_at, flow_id, open_steps, state, tenant, input) select id, now(), flow, {open}, '{state}', 'default', '{{}}' from pg_temp.filled;
+         insert into step (run_id, seq, lane_id, blockers, priority, outcome) select id, 0, lane, 0, 9, {outcome} from pg_temp.filled;
+         {place}
+         drop table pg_temp.filled;
+         reset search_path"
+    )
+}

@@ -1,0 +1,231 @@
+-- Floors. Claims take the head of a lane, so the index entries of what was claimed before lie in front of it. The server
+-- removes them as soon as no snapshot needs them; while an analyst keeps one open they pile up, and every claim would walk
+-- over all of them. The floor of a lane says from where on to look.
+--
+-- Why nothing is missed. Steps become ready at the position of the present moment, which is read after their transaction has
+-- got its number (ready_position()). A chore writes down marks: a time, and a transaction number that was given out after it.
+-- So every transaction with a higher number than a mark's puts steps behind the mark's time, and once all lower numbers have
+-- ended, what they put there can be seen. That time is the horizon; no floor is above it, nor above what can be seen.
+-- A step that takes an older place in line (a timer that fired, a resumed run, the next one of its key) lowers the floor in
+-- its own transaction, under a lock that keeps the floor from being raised meanwhile.
+
+create or replace function mark_horizon() returns bigint
+language plpgsql as $$
+declare
+  v_at timestamptz := clock();
+begin
+  insert into horizon_mark (at, xid) values (v_at, pg_current_xact_id());
+  -- A window, not all that is older: the entries of what was deleted before are not walked over.
+  delete from horizon_mark m where m.at between v_at - interval '11 minutes' and v_at - interval '10 minutes';
+  return 0;
+end $$;
+comment on function mark_horizon() is 'Chore: writes down the time and a transaction number, for horizon().';
+
+create or replace function horizon() returns timestamptz
+language plpgsql as $$
+declare
+  v_oldest xid8;
+  v_old    xid8;
+begin
+  select x into v_oldest from pg_snapshot_xip(pg_current_snapshot()) x order by x limit 1;
+  select m.xid into v_old from horizon_mark m where m.at <= clock() - interval '10 seconds' order by m.at desc limit 1;
+  if v_oldest <= v_old then
+    -- A transaction that is ten seconds old and has not written to task has no position yet, or has just read one.
+    select x into v_oldest from pg_snapshot_xip(pg_current_snapshot()) x
+    where x > v_old or x::xid in (
+      select own.transactionid
+      from pg_locks own join pg_locks t on t.virtualtransaction = own.virtualtransaction
+      where t.database = (select d.oid from pg_database d where d.datname = current_database())
+        and own.locktype = 'transactionid' and own.mode = 'ExclusiveLock' and own.granted
+        and t.locktype = 'relation' and t.relation in ('task'::regclass, 'timer'::regclass, 'wait'::regclass) and t.mode = 'RowExclusiveLock')
+    order by x limit 1;
+  end if;
+  return (select m.at from horizon_mark m where v_oldest is null or m.xid < v_oldest order by m.at desc limit 1);
+end $$;
+comment on function horizon() is
+  'The latest known time such that no transaction in progress puts a step before it. Null while there is none, as when a transaction that has started runs stays open for ten minutes.';
+
+create or replace function floors_of(p_line integer) returns table (priority smallint, "position" bigint)
+language plpgsql stable as $$
+declare
+  v_floor floor;
+begin
+  select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
+  if found then
+    return query
+    select f.priority, least(f.position, (
+      select min(l.position) from lowered l where l.line = p_line and l.id > v_floor.folded and l.priority = f.priority))
+    from unnest(v_floor.priorities, v_floor.positions) f(priority, position);
+  end if;
+end $$;
+comment on function floors_of(integer) is 'The floors of a line, by priority.';
+
+create or replace function floor_of(p_line integer, p_priority smallint default 0::smallint) returns bigint
+language sql stable as $$
+  select coalesce((select f.position from floors_of(p_line) f where f.priority = p_priority), (-9223372036854775808)::bigint)
+$$;
+comment on function floor_of(integer, smallint) is 'Below this position nothing stands in a line at this priority.';
+
+create or replace function ranges_of(p_lanes integer[])
+returns table (lane_id integer, from_priority smallint, from_position bigint, to_priority smallint)
+language sql stable as $$
+  select l.id, f.priority, f.position, coalesce(lead(f.priority) over (partition by l.id order by f.priority), 32767::smallint)
+  from unnest(p_lanes) l(id)
+  cross join lateral (
+    select (-32768)::smallint, (-9223372036854775808)::bigint union all select o.priority, o.position from floors_of(l.id) o) f(priority, position)
+$$;
+comment on function ranges_of(integer[]) is
+  'Where to look for ready steps: each range reaches from a priority''s floor to the next priority with one, so that priorities without a floor are found as well.';
+
+create or replace function heads(p_lanes integer[], p_above smallint default (-32768)::smallint)
+returns table (lane_id integer, priority smallint, "position" bigint)
+language plpgsql stable as $$
+begin
+  return query
+  select distinct on (g.lane_id) g.lane_id, h.priority, h.position
+  from ranges_of(p_lanes) g
+  cross join lateral (
+    select case when g.from_priority > p_above then g.from_priority else p_above + 1 end::smallint as from_priority,
+           case when g.from_priority > p_above then g.from_position else (-9223372036854775808)::bigint end as from_position) b
+  cross join lateral (
+    select t.priority, t.position from task t
+    where t.lane_id = g.lane_id and (t.priority, t.position) >= (b.from_priority, b.from_position) and t.priority < g.to_priority
+    order by t.lane_id, t.priority, t.position limit 1) h
+  where g.to_priority > p_above + 1
+  order by g.lane_id, h.priority;
+end $$;
+comment on function heads(integer[], smallint) is 'The first ready step of each lane, of those with a priority above one.';
+
+create or replace function floor_key() returns integer
+language sql stable as $$ select 'floor'::regclass::oid::bigint::bit(32)::integer $$;
+comment on function floor_key() is 'Class of the advisory locks on floors: this installation''s own.';
+
+create or replace function lower_floor(p_line integer, p_priority smallint, p_position bigint) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(floor_key(), p_line);
+  if p_position < floor_of(p_line, p_priority) then
+    insert into lowered (line, priority, position) values (p_line, p_priority, p_position);
+  end if;
+end $$;
+comment on function lower_floor(integer, smallint, bigint) is
+  'For a step that is put to an older place in line than the present moment''s: until this transaction has ended the floor stays below it.';
+
+create or replace function lower_floors(p_tasks task[]) returns void
+language sql as $$
+  select lower_floor(l.lane_id, l.priority, l.position)
+  from (select t.lane_id, t.priority, min(t.position) as position from unnest(p_tasks) t group by t.lane_id, t.priority order by t.lane_id, t.priority) l
+$$;
+comment on function lower_floors(task[]) is 'lower_floor() for each of these steps.';
+
+create or replace function raise_floor(p_line integer, p_horizon bigint) returns boolean
+language plpgsql as $$
+declare
+  v_floor      floor;
+  v_folded     bigint;
+  v_found      smallint[];
+  v_priorities smallint[] := '{}';
+  v_positions  bigint[] := '{}';
+  v_range      record;
+  v_above      smallint;
+  v_head       record;
+begin
+  select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
+  if v_floor.horizon >= p_horizon or not pg_try_advisory_xact_lock(floor_key(), p_line) then
+    return false;
+  end if;
+  select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
+  v_folded := coalesce((select l.id from lowered l where l.line = p_line order by l.id desc limit 1), v_floor.folded, 0);
+
+  if p_line > 0 then
+    if v_floor.id is null then
+      -- The lane may be empty right now; its flows tell its usual priorities.
+      insert into floor (line, horizon, folded, priorities, positions)
+      select p_line, 0, v_folded, array_agg(d.priority), array_agg(0)
+      from (select distinct f.priority from flow_step f where f.lane_id = p_line) d
+      having count(*) > 0
+      returning * into v_floor;
+    end if;
+    for v_range in select g.* from ranges_of(array[p_line]) g order by g.from_priority loop
+      if v_range.from_position > (-9223372036854775808)::bigint then
+        v_priorities := v_priorities || v_range.from_priority;
+        v_positions := v_positions || greatest(v_range.from_position, least(p_horizon, (
+          select t.position from task t
+          where t.lane_id = p_line and t.priority = v_range.from_priority and t.position >= v_range.from_position
+          order by t.lane_id, t.priority, t.position limit 1)));
+      end if;
+      -- Priorities that have no floor yet.
+      v_above := v_range.from_priority;
+      loop
+        select t.priority, t.position into v_head from task t
+        where t.lane_id = p_line and t.priority > v_above and t.priority < v_range.to_priority
+        order by t.lane_id, t.priority, t.position limit 1;
+        exit when not found;
+        v_priorities := v_priorities || v_head.priority;
+        v_positions := v_positions || least(p_horizon, v_head.position);
+        v_above := v_head.priority;
+      end loop;
+    end loop;
+  else
+    -- Times are read before a transaction has its number: hence the margin.
+    v_priorities := '{0}';
+    v_positions := array[greatest(floor_of(p_line), least(p_horizon - 5000000, case p_line
+      when 0 then (select task_position(t.fire_at) from timer t where t.fire_at >= time_of(floor_of(0)) order by t.fire_at limit 1)
+      else (select task_position(w.due_at) from wait w where w.due_at >= time_of(floor_of(-1)) order by w.due_at limit 1) end))];
+  end if;
+
+  if cardinality(v_priorities) > 0 then
+    insert into floor (line, horizon, folded, priorities, positions) values (p_line, p_horizon, v_folded, v_priorities, v_positions);
+    delete from floor f where f.line = p_line and f.id = v_floor.id;
+    delete from lowered l where l.line = p_line and l.id > coalesce(v_floor.folded, 0) and l.id <= v_folded;
+  end if;
+  return true;
+end $$;
+comment on function raise_floor(integer, bigint) is
+  'Raises the floors of a line to the horizon or to the first thing that stands there. False when somebody else does, or it would bring nothing.';
+
+create or replace function raise_floors(p_lines integer[]) returns void
+language plpgsql as $$
+declare
+  -- Before anything else is read: what ends after this is seen then.
+  v_horizon bigint := task_position(horizon());
+  v_line    integer;
+begin
+  if v_horizon is not null then
+    foreach v_line in array p_lines loop
+      perform raise_floor(v_line, v_horizon);
+    end loop;
+  end if;
+end $$;
+comment on function raise_floors(integer[]) is 'Raises the floors of lines, for who has just walked over much that was taken before.';
+
+create or replace function is_long(p_since timestamptz) returns boolean
+language sql volatile as $$ select clock_timestamp() - p_since > interval '300 microseconds' $$;
+comment on function is_long(timestamptz) is 'Whether a look at the head of a line took long enough to raise its floor: the time of some thousand dead index entries.';
+
+create or replace function check_floors() returns bigint
+language plpgsql as $$
+declare
+  v_below record;
+  v_found bigint := 0;
+begin
+  for v_below in
+    select f.line, p.priority, x.position
+    from floor f
+    cross join lateral floors_of(f.line) p
+    cross join lateral (
+      select t.position from task t
+      where t.lane_id = f.line and t.priority = p.priority and t.position < p.position and t.position >= p.position - 120000000
+      order by t.lane_id, t.priority, t.position limit 1) x
+    where f.line > 0
+  loop
+    perform lower_floor(v_below.line, v_below.priority, v_below.position);
+    v_found := v_found + 1;
+  end loop;
+  return v_found;
+end $$;
+comment on function check_floors() is
+  'Chore: finds ready steps below their floor, as when the server''s clock was set back, and lowers it. Looks two minutes back; what it has ever found is in its row of chore.';
+
+select define_chore('mark_horizon', 100, 'Writes down the time and a transaction number, for the floors of lanes.');
+select define_chore('check_floors', 30000, 'Lowers floors above ready steps, as when the server''s clock was set back.');
