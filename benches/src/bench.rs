@@ -13,6 +13,7 @@ use longhaul::{
 };
 use longhaul_ops::embedded::{Cluster, ClusterOptions, temporary_folder};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -56,7 +57,7 @@ impl Drop for Bench {
 
 impl Bench {
     /// A private server, unless `DATABASE_URL` names one; with a scheduler, as every installation has.
-    pub async fn start(scale: Scale, plots: Option<PathBuf>) -> Outcome<(Self, Option<Cluster>)> {
+    pub async fn start(scale: Scale, plots: Option<PathBuf>) -> Outcome<(Self, Option<Server>)> {
         if let Some(folder) = &plots {
             std::fs::create_dir_all(folder)?;
         }
@@ -64,12 +65,12 @@ impl Bench {
         let config = match std::env::var("DATABASE_URL") {
             Ok(url) if !url.is_empty() => Config::from_url(&url)?,
             _ => {
-                // The folder is removed with the server.
-                let options = ClusterOptions::new(temporary_folder()?.keep())
+                let folder = temporary_folder()?;
+                let options = ClusterOptions::new(folder.path())
                     .set("shared_buffers", "1GB")
                     .set("max_wal_size", "8GB")
                     .set("max_connections", "2500");
-                server.insert(options.start().await?).config()?
+                server.insert(Server { cluster: options.start().await?, _folder: folder }).cluster.config()?
             }
         };
         migrate::migrate(&Database::new(&config)?).await?;
@@ -78,6 +79,10 @@ impl Bench {
         let stopped = scheduler.clone();
         tokio::spawn(Scheduler::new(&config)?.run_until(async move { stopped.cancelled().await }));
         Ok((Self { config, client, scale, plots, scheduler }, server))
+    }
+
+    pub fn stop_scheduler(&self) {
+        self.scheduler.cancel();
     }
 
     pub async fn connection(&self) -> Outcome<Connection> {
@@ -163,6 +168,18 @@ impl Bench {
             lease: Duration::from_secs(24 * 3600),
         };
         Ok(self.client.database().calls().await?.register_worker(&worker).await?.worker)
+    }
+}
+
+/// A private server, whose folder is removed with it.
+pub struct Server {
+    cluster: Cluster,
+    _folder: TempDir,
+}
+
+impl Server {
+    pub async fn stop(mut self) {
+        self.cluster.stop().await;
     }
 }
 

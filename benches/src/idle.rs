@@ -14,6 +14,9 @@ pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
     let seconds = if bench.scale.rounds > 1 { 20 } else { 5 };
     let many = if bench.scale.rounds > 1 { 1000 } else { 100 };
     let bar = progress("idle workers", 3);
+    // Its chores would be counted as well.
+    bench.stop_scheduler();
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let base = transactions(bench, seconds).await?;
     bar.inc(1);
 
@@ -22,7 +25,7 @@ pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
         .env("DATABASE_URL", bench.config.connection.to_url())
         .stdout(Stdio::null())
         .spawn()?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let one = transactions(bench, seconds).await? - base;
     let resident = resident_mib(child.id())?;
     child.kill()?;
@@ -30,7 +33,7 @@ pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
     bar.inc(1);
 
     let fleet = (0..many).map(|_| bench.serve("idle", 10)).collect::<Outcome<Vec<_>>>()?;
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     let before = server_processor_seconds()?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let used = server_processor_seconds()? - before;

@@ -132,7 +132,7 @@ async fn main() -> Outcome<()> {
         let rows = run(&measure, &bench).await?;
         report.add(rows);
         drop(bench);
-        if let Some(mut server) = server {
+        if let Some(server) = server {
             server.stop().await;
         }
     }

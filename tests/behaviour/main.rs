@@ -12,6 +12,7 @@ mod floors;
 mod installing;
 mod killing;
 mod limits;
+mod model;
 mod payloads;
 mod plans;
 mod running;

@@ -137,7 +137,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often an idle worker looks for work that it was not notified of; 2 s by default.
+    /// How often an idle worker looks for work that it was not notified of; 2 s by default. After some time without any it
+    /// looks less and less often, down to an eighth.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self

@@ -47,11 +47,15 @@ impl Sink<String, QueueFigure> for FigureSink {
 pub(crate) async fn figures(database: Database, worker: i64, mut status: watch::Receiver<Status>, interval: Duration) {
     let settings = DebounceSettings { interval, ..DebounceSettings::default() };
     let writer = DebouncedWriter::start(FigureSink { database, worker }, settings);
+    let mut reported = Vec::new();
     while status.changed().await.is_ok() {
         let queues = status.borrow_and_update().queues.clone();
-        for (queue, figure) in queues {
-            writer.put(queue.to_string(), figure).await;
+        for (place, (queue, figure)) in queues.iter().enumerate() {
+            if reported.get(place) != Some(figure) {
+                writer.put(queue.to_string(), *figure).await;
+            }
         }
+        reported = queues.into_iter().map(|(_, figure)| figure).collect();
         // Counters change with every step; looking at them more often than they are stored is of no use.
         tokio::time::sleep(interval / 2).await;
     }

@@ -8,7 +8,7 @@ use super::{Calls, Executor, StepKey, json};
 use crate::{Payload, Result};
 
 /// What a worker says of one of its queues; counters since it registered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueFigure {
     /// Steps of it that run now.
     pub running: i32,

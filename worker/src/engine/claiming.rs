@@ -20,11 +20,24 @@ use crate::{
     queue::{Queue, Ready},
 };
 
+/// Polls of an idle worker before it takes longer.
+const PATIENT_POLLS: u32 = 3;
+
+/// From then on the time doubles, so many times.
+const MOST_DOUBLINGS: u32 = 3;
+
 impl Engine {
     pub(super) fn look_everywhere(&mut self) {
         for queue in &mut self.queues {
             queue.look = true;
         }
+    }
+
+    /// When to look without being told. A worker that is notified looks less and less often: what it waits for then is a
+    /// notification that was lost, or a transaction that had looked for listeners before this worker became one.
+    pub(super) fn poll_later(&mut self) {
+        let doublings = self.idle_polls.saturating_sub(PATIENT_POLLS).min(MOST_DOUBLINGS);
+        self.poll_at = Instant::now() + self.settings.poll * 2_u32.pow(doublings);
     }
 
     pub(super) fn claim_if_due(&mut self) {
@@ -53,7 +66,7 @@ impl Engine {
 
     /// Takes in what a claim brought. True when the worker is lost.
     pub(super) fn take_claim(&mut self, result: Result<ClaimResult, JoinError>) -> bool {
-        self.poll_at = Instant::now() + self.settings.poll;
+        self.poll_later();
         let result = match result {
             Ok(result) => result,
             Err(error) => {
@@ -81,6 +94,9 @@ impl Engine {
             }
         };
         self.backoff = Backoff::default();
+        let idle = claimed.is_empty() && self.queues.iter().all(|queue| queue.listening);
+        self.idle_polls = if idle { self.idle_polls.saturating_add(1) } else { 0 };
+        self.poll_later();
         let busy = self.processor.busy();
         if result.recovered {
             self.recover = false;

@@ -109,6 +109,8 @@ pub(crate) struct Engine {
     claim_failed: bool,
     backoff: Backoff,
     poll_at: Instant,
+    /// Claims in a row that found nothing, while notified of new work.
+    idle_polls: u32,
     /// Set when the worker was told to stop: until then steps may go on.
     deadline: Option<Instant>,
     handed_back: bool,
@@ -146,6 +148,7 @@ impl Engine {
             claim_failed: false,
             backoff: Backoff::default(),
             poll_at: Instant::now(),
+            idle_polls: 0,
             deadline: None,
             handed_back: false,
             summary: Summary::default(),
@@ -184,7 +187,7 @@ impl Engine {
                         self.release_waiting(false, "it was claimed ahead, and no slot came free for it");
                         self.look_everywhere();
                         self.recover |= std::mem::take(&mut self.claim_failed);
-                        self.poll_at = Instant::now() + self.settings.poll;
+                        self.poll_later();
                     } else if !self.handed_back {
                         self.hand_back("the worker shut down before the step was done");
                     } else {

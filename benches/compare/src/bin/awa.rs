@@ -1,0 +1,67 @@
+//! Awa: enqueues jobs, drains them, prints a line of JSON.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use awa::{Client, InsertOpts, JobArgs, JobResult, QueueConfig};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize, JobArgs)]
+struct Nothing {
+    n: u64,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(20)
+        .connect(&std::env::var("DATABASE_URL")?)
+        .await?;
+    awa::migrations::run(&pool).await?;
+    let done = Arc::new(AtomicU64::new(0));
+    let counter = done.clone();
+    let config = QueueConfig {
+        max_workers: 256,
+        claimers: 4,
+        claim_batch_size: 512,
+        poll_interval: Duration::from_millis(50),
+        deadline_duration: Duration::ZERO,
+        ..QueueConfig::default()
+    };
+    let client = Client::builder(pool.clone())
+        .queue("bench", config)
+        .register::<Nothing, _, _>(move |_, _| {
+            let counter = counter.clone();
+            async move {
+                counter.fetch_add(1, Ordering::Relaxed);
+                Ok(JobResult::Completed)
+            }
+        })
+        .build()?;
+    // The storage engine of a new installation is settled by the first client.
+    client.start().await?;
+    let begun = Instant::now();
+    for from in (0..jobs).step_by(1000) {
+        let batch = (from..(from + 1000).min(jobs))
+            .map(|n| {
+                let opts = InsertOpts { queue: "bench".into(), ..InsertOpts::default() };
+                awa::model::insert::params_with(&Nothing { n }, opts)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        awa::insert_many_copy_from_pool(&pool, &batch).await?;
+    }
+    let enqueued = jobs as f64 / begun.elapsed().as_secs_f64();
+    while done.load(Ordering::Relaxed) < jobs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Enqueued while the workers are at it: the time of both.
+    let drained = jobs as f64 / begun.elapsed().as_secs_f64();
+    println!("{}", serde_json::json!({ "enqueued_per_s": enqueued, "drained_per_s": drained }));
+    std::process::exit(0);
+}
