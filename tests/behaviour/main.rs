@@ -6,6 +6,7 @@ mod harness;
 mod blocking;
 mod chores;
 mod connections;
+mod cost;
 mod failing;
 mod fencing;
 mod floors;

@@ -11,7 +11,10 @@ use longhaul::Config;
 use longhaul_ops::embedded::Cluster;
 use rand::{Rng, rngs::StdRng};
 
-use crate::worker::LEASE;
+use crate::{network::Network, worker::LEASE};
+
+/// The tenant of the first worker; the others work for `default`.
+pub const OTHER_TENANT: &str = "other";
 
 /// The worker processes.
 pub struct Fleet {
@@ -24,27 +27,36 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    pub fn start(count: usize, config: &Config, records: &Path) -> std::io::Result<Self> {
+    /// Worker processes that reach the server by this URL; one of them works for another tenant.
+    pub fn start(count: usize, url: &str, records: &Path) -> std::io::Result<Self> {
         let mut fleet = Self {
             workers: Vec::new(),
             frozen: vec![None; count],
-            url: config.connection.to_url(),
+            url: url.into(),
             records: records.into(),
             started: 0,
         };
-        for _ in 0..count {
-            let worker = fleet.spawn()?;
+        for place in 0..count {
+            let worker = fleet.spawn(place)?;
             fleet.workers.push(worker);
         }
         Ok(fleet)
     }
 
     /// A new process, with a record of its own.
-    fn spawn(&mut self) -> std::io::Result<Child> {
+    fn spawn(&mut self, place: usize) -> std::io::Result<Child> {
         self.started += 1;
         let record = self.records.join(format!("worker-{}", self.started));
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("--worker").arg(record).env("DATABASE_URL", &self.url).stdin(Stdio::null()).stdout(Stdio::null());
+        let tenant = if place == 0 { OTHER_TENANT } else { "default" };
+        command
+            .arg("--worker")
+            .arg(record)
+            .arg("--tenant")
+            .arg(tenant)
+            .env("DATABASE_URL", &self.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         command.spawn()
     }
 
@@ -58,7 +70,7 @@ impl Fleet {
         self.workers[worker].kill()?;
         self.workers[worker].wait()?;
         self.frozen[worker] = None;
-        self.workers[worker] = self.spawn()?;
+        self.workers[worker] = self.spawn(worker)?;
         Ok(())
     }
 
@@ -67,7 +79,7 @@ impl Fleet {
         self.signal(worker, libc::SIGCONT);
         self.signal(worker, libc::SIGTERM);
         self.frozen[worker] = None;
-        let new = self.spawn()?;
+        let new = self.spawn(worker)?;
         let mut old = std::mem::replace(&mut self.workers[worker], new);
         std::thread::spawn(move || old.wait());
         Ok(())
@@ -92,7 +104,7 @@ impl Fleet {
         self.thaw(Instant::now() + Duration::from_secs(3600));
         for worker in 0..self.workers.len() {
             if self.workers[worker].try_wait()?.is_some() {
-                self.workers[worker] = self.spawn()?;
+                self.workers[worker] = self.spawn(worker)?;
             }
         }
         Ok(())
@@ -127,6 +139,11 @@ pub struct Faults {
     terminated: u32,
     frozen: u32,
     backends: u32,
+    one_way: u32,
+    slow: u32,
+    cut: u32,
+    crowds: u32,
+    reinstalled: u32,
     crashes: u32,
 }
 
@@ -134,8 +151,19 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} workers killed, {} told to stop, {} frozen past their leases; {} times all connections cut, {} crashes of the server",
-            self.killed, self.terminated, self.frozen, self.backends, self.crashes
+            "{} workers killed, {} told to stop, {} frozen past their leases; {} times all backends terminated; the network of workers \
+             cut {} times, answers lost {} times, slow {} times; {} times no connection left for anybody; {} times all functions installed \
+             anew; {} crashes of the server",
+            self.killed,
+            self.terminated,
+            self.frozen,
+            self.backends,
+            self.cut,
+            self.one_way,
+            self.slow,
+            self.crowds,
+            self.reinstalled,
+            self.crashes
         )
     }
 }
@@ -143,6 +171,7 @@ impl fmt::Display for Faults {
 /// Injects faults until the time is over.
 pub async fn rage(
     fleet: &mut Fleet,
+    network: &Network,
     cluster: &mut Cluster,
     random: &mut StdRng,
     until: Instant,
@@ -153,7 +182,7 @@ pub async fn rage(
         tokio::time::sleep(Duration::from_millis(random.random_range(100..700))).await;
         fleet.thaw(Instant::now());
         let worker = random.random_range(0..fleet.workers.len());
-        match random.random_range(0..20) {
+        match random.random_range(0..30) {
             0..6 => {
                 faults.killed += 1;
                 fleet.kill(worker)?;
@@ -166,9 +195,37 @@ pub async fn rage(
                 faults.frozen += 1;
                 fleet.freeze(worker, LEASE + Duration::from_millis(random.random_range(200..1500)));
             }
-            15..19 => {
+            15..18 => {
                 faults.backends += 1;
                 cut_connections(&config).await;
+            }
+            18..21 => {
+                faults.cut += 1;
+                network.cut();
+            }
+            21..24 => {
+                // Calls arrive and are carried out; their answers are lost, and then the connections.
+                faults.one_way += 1;
+                network.lose_answers(true);
+                tokio::time::sleep(Duration::from_millis(random.random_range(20..300))).await;
+                // In this order: whoever has lost an answer is cut.
+                network.lose_answers(false);
+                network.cut();
+            }
+            24..26 => {
+                faults.slow += 1;
+                network.delay(Duration::from_millis(random.random_range(20..200)));
+                tokio::time::sleep(Duration::from_millis(random.random_range(200..800))).await;
+                network.delay(Duration::ZERO);
+            }
+            26..28 => {
+                faults.crowds += 1;
+                crowd(&config, Duration::from_millis(random.random_range(100..600))).await;
+            }
+            28 => {
+                faults.reinstalled += 1;
+                // It may meet another fault; then nothing is installed.
+                let _ = install_anew(&config).await;
             }
             _ => {
                 faults.crashes += 1;
@@ -178,6 +235,40 @@ pub async fn rage(
         }
     }
     Ok(faults)
+}
+
+/// The gentle half: workers that are killed, told to stop, and frozen.
+pub async fn unsettle(fleet: &mut Fleet, random: &mut StdRng, until: Instant) -> std::io::Result<()> {
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(random.random_range(300..900))).await;
+        fleet.thaw(Instant::now());
+        let worker = random.random_range(0..fleet.workers.len());
+        match random.random_range(0..3) {
+            0 => fleet.kill(worker)?,
+            1 => fleet.replace(worker)?,
+            _ => fleet.freeze(worker, LEASE + Duration::from_millis(random.random_range(200..1000))),
+        }
+    }
+    Ok(())
+}
+
+/// Takes all connections that the server has left, for some time.
+async fn crowd(config: &Config, time: Duration) {
+    let mut taken = Vec::new();
+    while taken.len() < 200 {
+        let Ok((client, connection)) = config.connection.postgres.connect(tokio_postgres::NoTls).await else { break };
+        tokio::spawn(connection);
+        taken.push(client);
+    }
+    tokio::time::sleep(time).await;
+}
+
+/// Installs all functions again under the load, as an upgrade does.
+async fn install_anew(config: &Config) -> Result<(), longhaul::Error> {
+    let database = longhaul::Database::new(config)?;
+    database.connection().await?.batch_execute("drop function if exists longhaul.installed_functions()").await?;
+    longhaul::migrate::migrate(&database).await?;
+    Ok(())
 }
 
 /// Terminates all backends of the database but its own. When even that fails, that is a fault as well.

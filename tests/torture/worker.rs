@@ -11,7 +11,7 @@ use crate::record::{Recorder, What};
 pub const LEASE: Duration = Duration::from_millis(1500);
 
 /// A run's input: how its steps behave.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Behaviour {
     /// How long a handler takes.
     pub ms: u64,
@@ -21,6 +21,10 @@ pub struct Behaviour {
     pub snoozes: u32,
     /// One in so many first attempts never returns; 0: none.
     pub hangs: u32,
+    /// The key of its steps, and of the signal that its run waits for.
+    pub key: u32,
+    /// What its fan-out works on.
+    pub items: Vec<Behaviour>,
 }
 
 /// A step's output: which attempt made it.
@@ -29,15 +33,25 @@ pub struct Made {
     pub token: i32,
 }
 
-pub async fn run(record: &Path) {
+pub async fn run(record: &Path, tenant: &str) {
+    // RUST_LOG=longhaul=debug tells what workers think.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "off".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    let mut config = Config::from_env().and_then(|config| config.tenant(tenant)).expect("DATABASE_URL");
     let recorder = Arc::new(Recorder::open(record).expect("the record"));
     let handler = move |ctx: StepContext, behaviour: Behaviour| {
         let recorder = recorder.clone();
         async move { work(&ctx, behaviour, &recorder).await }
     };
-    let worker = Worker::builder(&Config::from_env().expect("DATABASE_URL"))
+    // An answer that is lost is given up soon: much is to happen in a run.
+    config.call_timeout = Duration::from_secs(3);
+    config.pool_wait = Duration::from_secs(3);
+    let worker = Worker::builder(&config)
         .handler("work", handler)
         .and_then(|builder| builder.queue("default", 20))
+        .and_then(|builder| builder.queue("narrow", 20))
         .and_then(|builder| {
             builder
                 .heartbeat(LEASE / 5)

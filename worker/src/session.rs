@@ -159,14 +159,8 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
 
 /// Stores what handlers reported last and the last figures; patient, but not for ever.
 async fn flush(database: &Database, worker: i64, progress: &ProgressWriter, settings: &Settings) {
-    let figures: Vec<_> = settings
-        .observed
-        .status
-        .borrow()
-        .queues
-        .iter()
-        .map(|(name, figure)| (name.to_string(), figure.clone()))
-        .collect();
+    let figures: Vec<_> =
+        settings.observed.status.borrow().queues.iter().map(|(name, figure)| (name.to_string(), *figure)).collect();
     let flush = async {
         progress.flush().await;
         database.calls().await?.save_figures(worker, &figures).await

@@ -94,7 +94,10 @@ impl Database {
 
     /// Opens a connection of its own that receives the notifications of a channel.
     pub async fn listen(&self, channel: &str) -> Result<Listener> {
-        Listener::open(&self.inner.config.connection, channel).await
+        let wait = self.inner.config.pool_wait;
+        tokio::time::timeout(wait, Listener::open(&self.inner.config.connection, channel))
+            .await
+            .map_err(|_| Error::Unavailable(format!("no connection for notifications within {wait:?}")))?
     }
 
     /// Connections of the pool: open, and of these idle.

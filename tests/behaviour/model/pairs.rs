@@ -50,7 +50,7 @@ impl Case {
         let id = Uuid::new_v4().simple().to_string();
         let queue = format!("q{id}");
         let step = |name: &str| Step::new(name, "h").queue(&queue).retry(Retry::fixed(3, Duration::from_secs(3600)));
-        let flow = Flow::new(&format!("f{id}"), 1)
+        let flow = Flow::new(format!("f{id}"), 1)
             .step(step("a"))
             .step(step("b").after("a"))
             .step(Step::wait_signal("s", longhaul::WaitSignal::new("pairs").key("$.run.id")))

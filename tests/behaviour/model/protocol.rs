@@ -541,7 +541,7 @@ impl Model for Protocol {
             Action::Expire { worker } => {
                 let w = &mut state.workers[worker];
                 w.lost = true;
-                state.seen.taken_from_the_living |= !(w.crashed || w.frozen) && !w.working.is_empty();
+                state.seen.taken_from_the_living |= !(w.crashed || w.frozen || w.working.is_empty());
                 self.free_leases(&mut state, worker, true);
             }
             Action::Shutdown { worker } => {

@@ -16,8 +16,11 @@ use crate::harness::TestDb;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     pub run: RunState,
-    pub steps: Vec<(String, Option<(usize, u8)>, Option<(Outcome, u8)>)>,
+    pub steps: Vec<ShownStep>,
 }
+
+/// The rooms of a step, owner and attempt of its lease, and how it ended by which attempt.
+pub type ShownStep = (String, Option<(usize, u8)>, Option<(Outcome, u8)>);
 
 impl From<&State> for Shown {
     fn from(state: &State) -> Self {

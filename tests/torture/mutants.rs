@@ -1,0 +1,150 @@
+//! Deliberate faults: each changes one function of the installation, so that the checker must find something.
+
+use longhaul::{Client, Error};
+
+/// A fault, and the check that must see it.
+pub struct Mutant {
+    pub name: &'static str,
+    /// Function, what stands there, and what is put there instead.
+    function: &'static str,
+    from: &'static str,
+    to: &'static str,
+    /// The check that is there to see it.
+    pub seen_by: &'static str,
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "no-fencing",
+        function: "complete",
+        from: "l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker",
+        to: "l.seq = i.seq",
+        seen_by: "the stored output is the completing attempt's",
+    },
+    Mutant {
+        name: "claim-leaves-the-task",
+        function: "claim_lane",
+        from: "delete from task t\n    where t.ctid",
+        to: "update task t set attempt = t.attempt\n    where not exists (select from lease x where (x.run_id, x.seq) = (t.run_id, t.seq)) and t.ctid",
+        seen_by: "a completed step is not begun again",
+    },
+    Mutant {
+        name: "forgets-successors",
+        function: "unblock_successors",
+        from: "set blockers = s.blockers - w.ended",
+        to: "set blockers = s.blockers - case when random() < 0.02 then 0 else w.ended end",
+        seen_by: "every run ended in time",
+    },
+    Mutant {
+        name: "successors-too-early",
+        function: "unblock_successors",
+        from: "from counted c where c.blockers = 0",
+        to: "from counted c where c.blockers <= 1",
+        seen_by: "a step begins after its predecessors have ended",
+    },
+    Mutant {
+        name: "same-attempt-again",
+        function: "claim_lane",
+        from: "t.attempt + 1",
+        to: "greatest(t.attempt, 1)",
+        seen_by: "each attempt was begun at most once, and was claimed",
+    },
+    Mutant {
+        name: "leases-expire-early",
+        function: "expire_leases",
+        from: "x.expires_at <= v_now",
+        to: "x.heartbeat_at <= v_now - interval '150 milliseconds'",
+        seen_by: "only leases whose heartbeat was overdue expired",
+    },
+    Mutant {
+        name: "pause-forgets-ready-steps",
+        function: "hold_steps",
+        from: "delete from task t where t.run_id = p_id returning t",
+        to: "delete from task t where t.run_id = p_id and false returning t",
+        seen_by: "nothing of a paused run is claimed",
+    },
+    Mutant {
+        name: "stop-forgets-running-steps",
+        function: "cancel_steps",
+        from: "delete from lease l where l.run_id = any (p_run_ids) returning l",
+        to: "delete from lease l where l.run_id = any (p_run_ids) and false returning l",
+        seen_by: "a live step is in exactly one room, and at the end none is",
+    },
+    Mutant {
+        name: "keys-let-everybody-in",
+        function: "admit",
+        from: "m.rank <= g.most - g.used and not exists (select from queued q where q.gate_id = g.id)",
+        to: "true",
+        seen_by: "limits of keys and queues held",
+    },
+    Mutant {
+        name: "queue-limit-ignored",
+        function: "claimable",
+        from: "v_left := least(v_left, v_queue.max_running - v_queue.running);",
+        to: "v_left := least(v_left, 100);",
+        seen_by: "limits of keys and queues held",
+    },
+    Mutant {
+        name: "signals-stay",
+        function: "consume",
+        from: "set consumed_at = clock(), consumed_by",
+        to: "set consumed_by",
+        seen_by: "a signal was consumed at most once, and none was lost",
+    },
+    Mutant {
+        name: "ticks-without-a-key",
+        function: "fire_tick",
+        from: "if not found or v_outcome in ('missed', 'skipped') then",
+        to: "perform start_runs(v_schedule.tenant, v_schedule.flow, v_schedule.version, array[new_run_id()], array[v_schedule.input], p_metadata => array[jsonb_build_object('schedule', v_schedule.name, 'tick', p_tick)]);\n  if not found or v_outcome in ('missed', 'skipped') then",
+        seen_by: "a tick started one run",
+    },
+    Mutant {
+        name: "tenants-share-queues",
+        function: "claim",
+        from: "where q.tenant = v_worker.tenant and q.name = p_queues[i]",
+        to: "where q.name = p_queues[i] order by random() limit 1",
+        seen_by: "workers do their own tenant's steps only",
+    },
+    Mutant {
+        name: "floor-without-horizon",
+        function: "horizon",
+        from: "return (select m.at from horizon_mark m where v_oldest is null or m.xid < v_oldest order by m.at desc limit 1);",
+        to: "return clock() + interval '2 seconds';",
+        seen_by: "every run ended in time",
+    },
+    Mutant {
+        name: "released-steps-vanish",
+        function: "settle_attempts",
+        from: "where n.fire_at <= v_now\n      order by n.run_id, n.seq",
+        to: "where n.fire_at <= v_now and random() < 0.8\n      order by n.run_id, n.seq",
+        seen_by: "a live step is in exactly one room, and at the end none is",
+    },
+];
+
+impl Mutant {
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        MUTANTS.iter().find(|mutant| mutant.name == name)
+    }
+
+    /// Breaks the installation.
+    pub async fn apply(&self, client: &Client) -> Result<(), Error> {
+        let connection = client.database().connection().await?;
+        let definitions = connection
+            .query(
+                "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = $1",
+                &[&self.function],
+            )
+            .await?;
+        let mut applied = 0;
+        for row in definitions {
+            let definition: String = row.get(0);
+            if definition.contains(self.from) {
+                connection.batch_execute(&definition.replace(self.from, self.to)).await?;
+                applied += 1;
+            }
+        }
+        assert_eq!(applied, 1, "the mutant {} changes one function named {}", self.name, self.function);
+        Ok(())
+    }
+}

@@ -1,0 +1,82 @@
+//! What can only be seen while it happens: limits and pauses, looked at again and again, each time in one snapshot.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use longhaul::{Client, Error};
+use uuid::Uuid;
+
+use crate::load::NARROW;
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub looks: usize,
+    pub over_limits: BTreeSet<String>,
+    pub claimed_while_paused: BTreeSet<String>,
+    /// Since when each run is known to be paused, and its revision then.
+    paused: HashMap<Uuid, (i32, DateTime<Utc>)>,
+}
+
+/// Looks until it is aborted.
+pub async fn watch(client: Client, seen: Arc<Mutex<Seen>>) {
+    loop {
+        // Connections are cut all the time.
+        let _ = look(&client, &seen).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
+    let connection = client.database().connection().await?;
+    let keys = connection
+        .query(
+            "select g.name || ' ' || g.key, g.most, count(*) from longhaul.gate g join longhaul.step s on s.gate_id = g.id and s.outcome is null
+             where exists (select from longhaul.task t where (t.run_id, t.seq) = (s.run_id, s.seq))
+                or exists (select from longhaul.lease l where (l.run_id, l.seq) = (s.run_id, s.seq))
+             group by g.id having count(*) > g.most",
+            &[],
+        )
+        .await?;
+    let narrow: i64 = connection
+        .query_one(
+            "select count(*) from longhaul.lease l join longhaul.lane n on n.id = l.lane_id join longhaul.queue q on q.id = n.queue_id
+             where q.name = 'narrow' and q.tenant = 'default'",
+            &[],
+        )
+        .await?
+        .get(0);
+    let paused = connection
+        .query(
+            "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
+             from longhaul.run r left join longhaul.lease l on l.run_id = r.id where r.state = 'paused' and r.open_steps > 0 group by r.id, r.revision",
+            &[],
+        )
+        .await?;
+    let mut seen = seen.lock().expect("no panics here");
+    seen.looks += 1;
+    for row in keys {
+        let (key, most, steps): (String, i32, i64) = (row.get(0), row.get(1), row.get(2));
+        seen.over_limits
+            .insert(format!("{steps} steps of the key {key}, which allows {most}, were ready or running at once"));
+    }
+    if narrow > i64::from(NARROW) {
+        seen.over_limits.insert(format!("{narrow} steps of the queue narrow, which allows {NARROW}, ran at once"));
+    }
+    let known = std::mem::take(&mut seen.paused);
+    for row in paused {
+        let (run, revision, now): (Uuid, i32, DateTime<Utc>) = (row.get(0), row.get(1), row.get(2));
+        let since = known.get(&run).filter(|(before, _)| *before == revision).map_or(now, |(_, since)| *since);
+        let claims: Vec<DateTime<Utc>> = row.get::<_, Option<_>>(3).unwrap_or_default();
+        if claims.iter().any(|claimed| *claimed > since) {
+            seen.claimed_while_paused
+                .insert(format!("run {run}: a step was claimed after it was seen paused at {since}"));
+        }
+        seen.paused.insert(run, (revision, since));
+    }
+    Ok(())
+}
