@@ -7,9 +7,9 @@ const logger = new Logger(() => () => {});
 const preset = {
   worker: {
     connectionString,
-    concurrentJobs: 24,
-    maxPoolSize: 4,
-    localQueue: { size: 500 },
+    concurrentJobs: 500,
+    maxPoolSize: 8,
+    localQueue: { size: 2000 },
     completeJobBatchDelay: 0,
     failJobBatchDelay: 0,
     logger,

@@ -5,6 +5,7 @@
 
 mod backlog;
 mod bench;
+mod compare;
 mod drain;
 mod idle;
 mod latency;
@@ -88,7 +89,9 @@ enum Measure {
     Status,
     /// Slots between a floor and a ceiling under a load that comes in waves, plotted.
     Waves,
-    /// All of them; the steady load for one minute.
+    /// P1, P2, P5: side by side with graphile-worker, Awa and DBOS, which are installed first (npm and crates.io).
+    Compare,
+    /// All of them but the comparison; the steady load for one minute.
     All,
     /// A worker process, for measures that need several.
     #[command(hide = true)]
@@ -162,6 +165,7 @@ async fn run(measure: &Measure, bench: &Bench) -> Outcome<Vec<Row>> {
         Measure::Retention => retention::retention(bench).await,
         Measure::Operators => observe::operators(bench).await,
         Measure::Status => observe::status(bench).await,
+        Measure::Compare => compare::compare(bench).await,
         Measure::Waves => observe::waves(bench).await,
         Measure::All | Measure::Worker { .. } => unreachable!("handled before"),
     }

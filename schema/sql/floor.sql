@@ -6,7 +6,7 @@
 -- got its number (ready_position()). A chore writes down marks: a time, and a transaction number that was given out after it.
 -- So every transaction with a higher number than a mark's puts steps behind the mark's time, and once all lower numbers have
 -- ended, what they put there can be seen. That time is the horizon; no floor is above it, nor above what can be seen.
--- A step that takes an older place in line (a timer that fired, a resumed run, the next one of its key) lowers the floor in
+-- A step that takes an older place in line (a timer that fired, a resumed run, a fair turn) lowers the floor in
 -- its own transaction, under a lock that keeps the floor from being raised meanwhile.
 
 create or replace function mark_horizon() returns bigint

@@ -62,8 +62,9 @@ create or replace function leave_gates(p_gates bigint[]) returns void
 language plpgsql as $$
 -- One entry for each step that left task or lease.
 declare
-  v_next  queued[];
-  v_lanes integer[];
+  v_next     queued[];
+  v_lanes    integer[];
+  v_position bigint;
 begin
   if p_gates is null then
     return;
@@ -88,11 +89,12 @@ begin
   update gate g set used = g.used + n.steps
   from (select x.gate_id, count(*)::int as steps from unnest(v_next) x group by x.gate_id) n
   where g.id = n.gate_id;
-  perform lower_floors(array(select (n.run_id, n.position, n.lane_id, n.seq, n.attempt, n.priority, n.failures)::task from unnest(v_next) n));
+  -- They stand in line from now on: an older place would keep the floor of the lane down (floor.sql).
+  v_position := ready_position();
   -- Whoever pauses the run of one of these waits for its row in queued, which is ours, and finds it in task then.
   with ready as (
     insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
-    select n.run_id, n.position, n.lane_id, n.seq, n.attempt, n.priority, n.failures from unnest(v_next) n
+    select n.run_id, greatest(n.position, v_position), n.lane_id, n.seq, n.attempt, n.priority, n.failures from unnest(v_next) n
     returning lane_id
   )
   select array_agg(r.lane_id) into v_lanes from ready r;

@@ -29,7 +29,7 @@ use std::{
 };
 
 use clap::Parser;
-use longhaul::{Client, Database, Flow, Retry, Scheduler, Step, migrate};
+use longhaul::{Client, Database, Scheduler, migrate};
 use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -167,8 +167,7 @@ async fn torture(
     let client = Client::connect(&config).await?;
     load::deploy(&client).await?;
     let other = Client::connect(&config.clone().tenant(nemesis::OTHER_TENANT)?).await?;
-    let step = Step::new("a", "work").retry(Retry::fixed(load::ATTEMPTS, Duration::from_millis(20)));
-    other.deploy(&Flow::new("single", 1).step(step)).await?;
+    load::deploy_for_other(&other).await?;
     if let Some(mutant) = mutant {
         mutant.apply(&client).await?;
     }

@@ -26,7 +26,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "claim_lane",
         from: "delete from task t\n    where t.ctid",
         to: "update task t set attempt = t.attempt\n    where not exists (select from lease x where (x.run_id, x.seq) = (t.run_id, t.seq)) and t.ctid",
-        seen_by: "a completed step is not begun again",
+        seen_by: "each attempt was begun at most once, and was claimed",
     },
     Mutant {
         name: "forgets-successors",

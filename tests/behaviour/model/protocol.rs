@@ -280,6 +280,8 @@ impl Protocol {
         {
             state.steps[next].queued = false;
             state.steps[next].task = true;
+            state.line.retain(|s| *s != next);
+            state.line.push(next);
         }
     }
 
