@@ -3,7 +3,7 @@
 use longhaul::{StepContext, StepError, migrate};
 use serde_json::Value;
 
-use crate::harness::{TestDb, eventually, within};
+use crate::harness::{TestDb, eventually, with_database, within};
 
 /// Rows as the first version left them: a flow of two steps, and a worker that is gone.
 const FIRST_VERSION: &str = r#"
@@ -99,4 +99,74 @@ async fn live_runs_of_the_first_version_go_on_in_the_present_one() {
     db.assert_rooms_are_sound().await;
     worker.stop().await;
     db.drop_database().await;
+}
+
+/// The statements that workers of the release before send, as they stand in its source, with the types that the server gave their
+/// parameters and columns then. They are sent unchanged to the schema of this release for as long as such workers run.
+const OF_THE_RELEASE_BEFORE: &[(&str, &str, &str)] = &[
+    (
+        "select worker_id, channel from longhaul.register_worker($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "text text text int4 text _text _text int4 int8",
+        "int8 text",
+    ),
+    ("select longhaul.listen_for($1, $2)", "int8 _text", "void"),
+    ("select longhaul.stop_listening($1, $2)", "int8 _text", "void"),
+    ("select * from longhaul.claim($1, $2, $3)", "int8 _text _int4", "uuid int4 int4 int2 int4 text jsonb int4"),
+    (
+        "select * from longhaul.forgotten_leases($1, $2, $3)",
+        "int8 _uuid _int4",
+        "uuid int4 int4 int2 int4 text jsonb int4",
+    ),
+    ("select * from longhaul.heartbeat($1, $2, $3, $4)", "int8 _uuid _int4 _int4", "uuid int4 int4"),
+    ("select * from longhaul.complete($1, $2, $3, $4, $5)", "int8 _uuid _int4 _int4 _jsonb", "uuid int4 int4 text"),
+    (
+        "select * from longhaul.end_attempts($1, $2, $3, $4, $5::text[]::longhaul.attempt_outcome[], $6, $7, $8)",
+        "int8 _uuid _int4 _int4 _text _jsonb _bool _int8",
+        "uuid int4 int4 text",
+    ),
+    ("select * from longhaul.suspend($1, $2, $3, $4, $5)", "int8 _uuid _int4 _int4 _jsonb", "uuid int4 int4 text"),
+    (
+        "select path, kind, name, answer::text, value from longhaul.history($1, $2)",
+        "uuid int4",
+        "text text text text jsonb",
+    ),
+    ("select longhaul.drain_worker($1)", "int8", "void"),
+    ("select longhaul.deregister_worker($1)", "int8", "int8"),
+    (
+        "select id, refusal from longhaul.start_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, p_deadlines_ms => $11)",
+        "text text int4 _uuid _jsonb _text _int4 _timestamptz _int8 _jsonb _int8",
+        "uuid text",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_the_release_before_find_their_functions() {
+    with_database(|db| async move {
+        let connection = db.database.connection().await.unwrap();
+        let mut statements = Vec::new();
+        for (sql, parameters, columns) in OF_THE_RELEASE_BEFORE {
+            let statement = connection.prepare(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            let names = |types: Vec<&str>| types.join(" ");
+            assert_eq!(names(statement.params().iter().map(|t| t.name()).collect()), *parameters, "{sql}");
+            assert_eq!(names(statement.columns().iter().map(|c| c.type_().name()).collect()), *columns, "{sql}");
+            statements.push(statement);
+        }
+        // And they do what they did: a step by nothing but these.
+        db.deploy_single("one", longhaul::Step::new("a", "h")).await;
+        let run = db.client().await.start("one", &1).await.unwrap();
+        let queues = vec!["default"];
+        let worker: i64 = connection
+            .query_one(&statements[0], &[&"default", &"old", &"host", &1, &"0.0", &queues, &vec!["h"], &1, &60_000_i64])
+            .await
+            .unwrap()
+            .get(0);
+        let claimed = connection.query(&statements[3], &[&worker, &queues, &vec![1]]).await.unwrap();
+        let (runs, seqs, attempts) = (vec![claimed[0].get::<_, uuid::Uuid>(0)], vec![0], vec![1]);
+        assert!(connection.query(&statements[5], &[&worker, &runs, &seqs, &attempts]).await.unwrap().is_empty());
+        let outputs = vec![serde_json::json!("done")];
+        let refused = connection.query(&statements[6], &[&worker, &runs, &seqs, &attempts, &outputs]).await.unwrap();
+        assert!(refused.is_empty());
+        assert_eq!(run.output::<String>().await.unwrap(), "done");
+    })
+    .await;
 }

@@ -95,7 +95,10 @@ pub const MUTANTS: &[Mutant] = &[
         name: "ticks-without-a-key",
         function: "fire_tick",
         from: "if not found or v_outcome in ('missed', 'skipped') then",
-        to: "perform start_runs(v_schedule.tenant, v_schedule.flow, v_schedule.version, array[new_run_id()], array[v_schedule.input], p_metadata => array[jsonb_build_object('schedule', v_schedule.name, 'tick', p_tick)]);\n  if not found or v_outcome in ('missed', 'skipped') then",
+        to: "if v_outcome not in ('missed', 'skipped') then
+    perform start_runs(v_schedule.tenant, v_schedule.flow, v_schedule.version, array[new_run_id()], array[v_schedule.input],
+      p_metadata => array[jsonb_build_object('schedule', v_schedule.name, 'tick', p_tick)]);
+  else",
         seen_by: "a tick started one run",
     },
     Mutant {

@@ -39,7 +39,7 @@ const AHEAD: Duration = Duration::from_millis(10);
 /// Most steps that are claimed ahead.
 const MOST_AHEAD: usize = 1000;
 
-/// How long a step may wait for a slot after it was claimed. Then it goes back: the handlers have become slow.
+/// How long a step may wait for a slot while no handler ends. Then it goes back: the handlers have become slow.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A claimed step, and its definition.
@@ -91,6 +91,7 @@ pub(crate) struct Queue {
     /// Claimed, and waiting for a slot, since when.
     waiting: VecDeque<(Instant, Ready)>,
     pace: Pace,
+    last_ended: Instant,
     /// Whether a claim could find something.
     pub(crate) look: bool,
     /// Whether the worker is notified of new work.
@@ -112,6 +113,7 @@ impl Queue {
             running: 0,
             waiting: VecDeque::new(),
             pace: Pace::new(Instant::now()),
+            last_ended: Instant::now(),
             look: true,
             listening: false,
             full_claims: None,
@@ -160,7 +162,7 @@ impl Queue {
     /// Takes out the steps that have waited for a slot for too long, or all of them.
     pub(crate) fn give_up_waiting(&mut self, all: bool) -> Vec<Ready> {
         let now = Instant::now();
-        let late = self.waiting.iter().take_while(|(since, _)| all || now.duration_since(*since) >= PATIENCE).count();
+        let late = self.waiting.iter().take_while(|(since, _)| all || self.patience_for(*since) <= now).count();
         if late > 0 {
             self.pace = Pace::new(now);
         }
@@ -169,13 +171,19 @@ impl Queue {
 
     /// When the step that has waited for a slot for longest is given up.
     pub(crate) fn patience_ends(&self) -> Option<Instant> {
-        self.waiting.front().map(|(since, _)| *since + PATIENCE)
+        self.waiting.front().map(|(since, _)| self.patience_for(*since))
+    }
+
+    /// As long as handlers end, it is only a matter of time.
+    fn patience_for(&self, since: Instant) -> Instant {
+        since.max(self.last_ended) + PATIENCE
     }
 
     /// A handler has ended.
     pub(crate) fn ended(&mut self) {
         self.running -= 1;
         self.pace.ended += 1;
+        self.last_ended = Instant::now();
     }
 
     /// What the next call shall ask for, if there is anything to ask.
