@@ -12,7 +12,8 @@
 create or replace function mark_horizon() returns bigint
 language plpgsql as $$
 declare
-  v_at timestamptz := clock();
+  -- When the transaction began: it may have got its number before this function was called.
+  v_at timestamptz := clock() - (clock_timestamp() - now());
 begin
   insert into horizon_mark (at, xid) values (v_at, pg_current_xact_id());
   -- A window, not all that is older: the entries of what was deleted before are not walked over.
