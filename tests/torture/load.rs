@@ -173,10 +173,12 @@ fn behaviour(random: &mut StdRng) -> Behaviour {
 }
 
 /// Operators and other systems: pauses, resumptions, stops, names, and signals, some of them twice.
-pub async fn operate(client: Client, seed: u64, until: Instant) -> Asked {
+///
+/// Signals are numbered from `first` on: no two clients send the same one.
+pub async fn operate(client: Client, seed: u64, first: u64, until: Instant) -> Asked {
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
-    let mut number = 0;
+    let mut number = first;
     while Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(random.random_range(1..40))).await;
         if random.random_ratio(1, 2) {

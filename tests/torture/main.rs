@@ -179,9 +179,9 @@ async fn torture(
     let seen = Arc::default();
     let watching = tokio::spawn(watch::watch(client.clone(), Arc::<Mutex<watch::Seen>>::clone(&seen)));
     let mut asking = Vec::new();
-    for _ in 0..arguments.clients {
+    for number in 0..arguments.clients {
         asking.push(tokio::spawn(load::start_runs(client.clone(), random.random(), until)));
-        asking.push(tokio::spawn(load::operate(client.clone(), random.random(), until)));
+        asking.push(tokio::spawn(load::operate(client.clone(), random.random(), number * 1_000_000, until)));
     }
     asking.push(tokio::spawn(load::start_for_other(other, random.random(), until)));
     let network = network::Network::start(&config).await?;
@@ -198,7 +198,7 @@ async fn torture(
     for task in asking {
         asked.merge(task.await?);
     }
-    let patience = Duration::from_secs(if mutant.is_some() { 10 } else { 120 });
+    let patience = Duration::from_secs(if mutant.is_some() { 10 } else { 120 * arguments.clients });
     let in_time = load::let_end(&client, &mut asked, patience).await?;
     watching.abort();
     if in_time {
