@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     path::PathBuf,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -127,12 +128,24 @@ impl Bench {
     /// Starts runs, drains them with one worker of 1,000 slots, and gives runs/s of the draining.
     pub async fn drain(&self, flow: &str, queue: &str, runs: usize) -> Outcome<f64> {
         self.start_runs(flow, runs).await?;
+        self.serve_steps(queue, 1000, runs).await
+    }
+
+    /// Steps/s of one worker, until it has completed so many.
+    pub async fn serve_steps(&self, queue: &str, slots: usize, steps: usize) -> Outcome<f64> {
         let begun = Instant::now();
-        let serving = self.serve(queue, 1000)?;
-        serving.until_completed(runs).await;
-        let rate = runs as f64 / begun.elapsed().as_secs_f64();
+        let serving = self.serve(queue, slots)?;
+        serving.until_completed(steps).await;
+        let rate = steps as f64 / begun.elapsed().as_secs_f64();
         serving.stop().await?;
         Ok(rate)
+    }
+
+    /// A worker process of this program.
+    pub fn spawn_worker(&self, queue: &str, slots: usize) -> Outcome<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["worker", queue, &slots.to_string()]).env("DATABASE_URL", self.config.connection.to_url());
+        Ok(command.stdout(Stdio::null()).spawn()?)
     }
 
     /// Variants in turn, in both orders; gives the medians.

@@ -69,9 +69,9 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
                 }
                 None => {
                     started.push(bench.start_runs("one", jobs).await?);
-                    single.push(rate(bench, jobs).await?);
+                    single.push(bench.serve_steps("compare", 1000, jobs).await?);
                     bench.start_runs("five", jobs / 5).await?;
-                    multi.push(rate(bench, jobs).await?);
+                    multi.push(bench.serve_steps("compare", 1000, jobs).await?);
                 }
             }
             bar.inc(1);
@@ -93,16 +93,6 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
     rows.push(Row::new("P5", "Longhaul beside Awa", single / of(1), "times").at_least(3.0));
     rows.push(Row::new("P2", "Longhaul beside DBOS, five steps", multi / of(2), "times").at_least(10.0));
     Ok(rows)
-}
-
-/// Steps/s of one worker, until so many steps are done.
-async fn rate(bench: &Bench, steps: usize) -> Outcome<f64> {
-    let begun = std::time::Instant::now();
-    let serving = bench.serve("compare", 1000)?;
-    serving.until_completed(steps).await;
-    let rate = steps as f64 / begun.elapsed().as_secs_f64();
-    serving.stop().await?;
-    Ok(rate)
 }
 
 /// Installs and builds the other systems.

@@ -1,9 +1,6 @@
 //! P1, P2, P3, P9, P13: starting and draining.
 
-use std::{
-    process::{Child, Command, Stdio},
-    time::Instant,
-};
+use std::{process::Child, time::Instant};
 
 use longhaul::{Flow, Step};
 
@@ -22,21 +19,13 @@ pub async fn drain(bench: &Bench) -> Outcome<Vec<Row>> {
         bench.connection().await?.batch_execute("checkpoint").await?;
         let before = cost(bench).await?;
         starts.push(bench.start_runs("single", runs).await?);
-        let begun = Instant::now();
-        let serving = bench.serve("drain", 1000)?;
-        serving.until_completed(runs).await;
-        drains.push(runs as f64 / begun.elapsed().as_secs_f64());
-        serving.stop().await?;
+        drains.push(bench.serve_steps("drain", 1000, runs).await?);
         let after = cost(bench).await?;
         wal.push((after.0 - before.0) / runs as f64);
         transactions.push((after.1 - before.1) / runs as f64);
 
         bench.start_runs("single", runs / 2).await?;
-        let begun = Instant::now();
-        let serving = bench.serve("drain", 64)?;
-        serving.until_completed(runs / 2).await;
-        few.push((runs / 2) as f64 / begun.elapsed().as_secs_f64());
-        serving.stop().await?;
+        few.push(bench.serve_steps("drain", 64, runs / 2).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -75,12 +64,7 @@ pub async fn flows(bench: &Bench) -> Outcome<Vec<Row>> {
     let [rate] = bench
         .compare("five steps", async |_| {
             bench.start_runs("five", runs).await?;
-            let begun = Instant::now();
-            let serving = bench.serve("flows", 1000)?;
-            serving.until_completed(runs * 5).await;
-            let rate = runs as f64 * 5.0 / begun.elapsed().as_secs_f64();
-            serving.stop().await?;
-            Ok(rate)
+            bench.serve_steps("flows", 1000, runs * 5).await
         })
         .await?;
     Ok(vec![Row::new("P2", "steps of five-step flows drained", rate, "steps/s").at_least(50_000.0)])
@@ -198,14 +182,7 @@ struct Processes(Vec<Child>);
 
 impl Processes {
     fn start(bench: &Bench, queue: &str, processes: usize, slots: usize) -> Outcome<Self> {
-        let start = |_| {
-            Command::new(std::env::current_exe()?)
-                .args(["worker", queue, &slots.to_string()])
-                .env("DATABASE_URL", bench.config.connection.to_url())
-                .stdout(Stdio::null())
-                .spawn()
-        };
-        Ok(Self((0..processes).map(start).collect::<Result<_, _>>()?))
+        Ok(Self((0..processes).map(|_| bench.spawn_worker(queue, slots)).collect::<Outcome<_>>()?))
     }
 }
 

@@ -1,9 +1,6 @@
 //! P10: what idle workers cost.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crate::{
     bench::{Bench, Outcome, progress},
@@ -20,11 +17,7 @@ pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
     let base = transactions(bench, seconds).await?;
     bar.inc(1);
 
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["worker", "idle", "10"])
-        .env("DATABASE_URL", bench.config.connection.to_url())
-        .stdout(Stdio::null())
-        .spawn()?;
+    let mut child = bench.spawn_worker("idle", 10)?;
     tokio::time::sleep(Duration::from_secs(10)).await;
     let one = transactions(bench, seconds).await? - base;
     let resident = resident_mib(child.id())?;
