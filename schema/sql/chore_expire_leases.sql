@@ -12,7 +12,7 @@ begin
   update worker w set state = 'lost', stopped_at = v_now
   where w.id = any (array(
     select x.id from worker x where x.state in ('active', 'draining') and x.expires_at <= v_now order by x.id for update skip locked))
-    and pg_try_advisory_xact_lock(worker_key(), (w.id & 2147483647)::integer);
+    and pg_try_advisory_xact_lock(lock_class('worker'), (w.id & 2147483647)::integer);
 
   v_dead := array(select w.id from worker w where w.state = 'lost' and not w.swept order by w.id);
   if cardinality(v_dead) = 0 then

@@ -1,10 +1,5 @@
 -- Claiming. Room: task -> lease. Locks: task rows, those that others hold are skipped. No run or step row is touched.
 
-create or replace function worker_key() returns integer
-language sql stable as $$ select 'worker'::regclass::oid::bigint::bit(32)::integer $$;
-comment on function worker_key() is
-  'Class of the advisory locks on workers: shared while one claims, exclusive while it is given up, so that nothing is claimed for it after that.';
-
 create or replace function living_worker(p_worker bigint) returns worker
 language plpgsql stable as $$
 declare
@@ -79,7 +74,7 @@ begin
 end $$;
 comment on function claimed_steps(lease[], text[], boolean[]) is 'What a worker needs to know of the steps that it holds.';
 
-create or replace function claim(p_worker bigint, p_queues text[], p_limits integer[])
+create or replace function claim(p_worker bigint, p_queues text[], p_limits integer[], p_number bigint default null)
 returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
 language plpgsql as $$
 -- Strictly by priority over all lanes of a queue; within a priority the lane whose head waited longest goes first,
@@ -102,12 +97,16 @@ declare
   v_own      boolean[] := '{}';
   v_owns     integer[];
 begin
-  perform pg_advisory_xact_lock_shared(worker_key(), (p_worker & 2147483647)::integer);
+  -- Shared while it claims, exclusive while it is given up: after that nothing is claimed for it.
+  perform pg_advisory_xact_lock_shared(lock_class('worker'), (p_worker & 2147483647)::integer);
   v_worker := living_worker(p_worker);
   if v_worker.state <> 'active' or v_worker.expires_at <= v_now then
     raise exception using errcode = 'LH003',
       message = format('worker %s may not claim: it is %s', p_worker,
                        case when v_worker.state = 'active' then 'overdue with its heartbeat' else v_worker.state::text end);
+  end if;
+  if p_number <= v_worker.claims_refused then
+    raise exception using errcode = 'LH003', message = format('claim %s of worker %s comes too late: it has asked what its claims took', p_number, p_worker);
   end if;
   if cardinality(p_queues) is distinct from cardinality(p_limits) then
     raise exception using errcode = 'LH001', message = 'as many queues as limits are needed';
@@ -150,17 +149,20 @@ begin
     perform raise_floors(v_long);
   end if;
 end $$;
-comment on function claim(bigint, text[], integer[]) is
-  'Gives a worker up to so many ready steps of each queue (at most 10000 each), with their attempt numbers (fencing tokens), inputs, and the numbers of their definitions.';
+comment on function claim(bigint, text[], integer[], bigint) is
+  'Gives a worker up to so many ready steps of each queue (at most 10000 each), with their attempt numbers (fencing tokens), inputs, and the numbers of their definitions. A worker that numbers its claims can have late ones refused: see forgotten_leases().';
 
-create or replace function forgotten_leases(p_worker bigint, p_run_ids uuid[], p_seqs integer[])
+create or replace function forgotten_leases(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_number bigint default null)
 returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
-language plpgsql stable as $$
+language plpgsql as $$
 declare
   v_leases lease[];
   v_queues text[];
   v_own    boolean[];
 begin
+  -- Claims that are being carried out are waited for, and those that are still on their way come too late.
+  perform pg_advisory_xact_lock(lock_class('worker'), (p_worker & 2147483647)::integer);
+  update worker w set claims_refused = p_number where w.id = p_worker and w.claims_refused < p_number;
   select array_agg(l), array_agg(q.name), array_agg(n.own_input) into v_leases, v_queues, v_own
   from lease l
   join step s on s.run_id = l.run_id and s.seq = l.seq
@@ -172,5 +174,5 @@ begin
     return query select * from claimed_steps(v_leases, v_queues, v_own);
   end if;
 end $$;
-comment on function forgotten_leases(bigint, uuid[], integer[]) is
-  'The steps that a worker holds beside those that it names: how it learns, after a claim whose answer was lost, what that claim took.';
+comment on function forgotten_leases(bigint, uuid[], integer[], bigint) is
+  'The steps that a worker holds beside those that it names: how it learns, after a claim whose answer was lost, what that claim took. Claims up to this number take nothing after this.';

@@ -63,6 +63,12 @@ language sql volatile as $$
 $$;
 comment on function new_run_id() is 'A new UUIDv7 for a run.';
 
+create or replace function lock_class(p_table regclass) returns integer
+language sql stable as $$
+  select p_table::oid::bigint::bit(32)::integer
+$$;
+comment on function lock_class(regclass) is 'Class of the advisory locks that belong to a table: each installation has its own.';
+
 create or replace function task_position(p_time timestamptz) returns bigint
 language sql immutable as $$
   select (extract(epoch from p_time) * 1000000)::bigint
@@ -78,9 +84,10 @@ comment on function time_of(bigint) is 'The time that a place in line stands for
 create or replace function ready_position() returns bigint
 language plpgsql volatile as $$
 begin
-  -- First the transaction's number, then the clock: whoever knows when a number was given out knows that no step of its
-  -- transaction stands further ahead (floor.sql).
+  -- First the transaction's number and its lock, then the clock: whoever knows when a number was given out, or sees that
+  -- there is no lock, knows that no step of its transaction stands further ahead (floor.sql).
   perform pg_current_xact_id();
+  lock table task in row exclusive mode;
   return task_position(clock());
 end $$;
 comment on function ready_position() is 'The place in line of a step that becomes ready now.';

@@ -35,7 +35,6 @@ comment on function next_dynamic_seq(uuid) is 'The first number that is free for
 create or replace function open_items(p_run_id uuid, p_seq integer, p_count integer) returns step_key[]
 language plpgsql as $$
 declare
-  v_now   timestamptz := clock();
   v_run   run;
   v_step  step;
   v_def   flow_step;

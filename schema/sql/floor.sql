@@ -22,26 +22,33 @@ begin
 end $$;
 comment on function mark_horizon() is 'Chore: writes down the time and a transaction number, for horizon().';
 
+create or replace function oldest_of(p_snapshot pg_snapshot, p_above xid8 default '0', p_and xid[] default '{}') returns xid8
+language sql immutable as $$
+  select coalesce((select x from pg_snapshot_xip(p_snapshot) x where x > p_above or x::xid = any (p_and) order by x limit 1), pg_snapshot_xmax(p_snapshot))
+$$;
+comment on function oldest_of(pg_snapshot, xid8, xid[]) is
+  'The oldest transaction in progress in a snapshot, of those above a number and some others; where there is none, the first that the snapshot does not know.';
+
 create or replace function horizon() returns timestamptz
 language plpgsql as $$
 declare
-  v_oldest xid8;
-  v_old    xid8;
+  -- One snapshot for all that follows: each statement has a newer one. It lists what is in progress below its end, and all
+  -- numbers from its end on may be.
+  v_snapshot pg_snapshot := pg_current_snapshot();
+  v_oldest   xid8 := oldest_of(v_snapshot);
+  v_old      xid8;
 begin
-  select x into v_oldest from pg_snapshot_xip(pg_current_snapshot()) x order by x limit 1;
   select m.xid into v_old from horizon_mark m where m.at <= clock() - interval '10 seconds' order by m.at desc limit 1;
   if v_oldest <= v_old then
-    -- A transaction that is ten seconds old and has not written to task has no position yet, or has just read one.
-    select x into v_oldest from pg_snapshot_xip(pg_current_snapshot()) x
-    where x > v_old or x::xid in (
+    -- A transaction that is ten seconds old and has no lock on these tables will read its position later than this.
+    v_oldest := oldest_of(v_snapshot, v_old, array(
       select own.transactionid
       from pg_locks own join pg_locks t on t.virtualtransaction = own.virtualtransaction
       where t.database = (select d.oid from pg_database d where d.datname = current_database())
         and own.locktype = 'transactionid' and own.mode = 'ExclusiveLock' and own.granted
-        and t.locktype = 'relation' and t.relation in ('task'::regclass, 'timer'::regclass, 'wait'::regclass) and t.mode = 'RowExclusiveLock')
-    order by x limit 1;
+        and t.locktype = 'relation' and t.relation in ('task'::regclass, 'timer'::regclass, 'wait'::regclass) and t.mode = 'RowExclusiveLock'));
   end if;
-  return (select m.at from horizon_mark m where v_oldest is null or m.xid < v_oldest order by m.at desc limit 1);
+  return (select m.at from horizon_mark m where m.xid < v_oldest order by m.at desc limit 1);
 end $$;
 comment on function horizon() is
   'The latest known time such that no transaction in progress puts a step before it. Null while there is none, as when a transaction that has started runs stays open for ten minutes.';
@@ -97,14 +104,10 @@ begin
 end $$;
 comment on function heads(integer[], smallint) is 'The first ready step of each lane, of those with a priority above one.';
 
-create or replace function floor_key() returns integer
-language sql stable as $$ select 'floor'::regclass::oid::bigint::bit(32)::integer $$;
-comment on function floor_key() is 'Class of the advisory locks on floors: this installation''s own.';
-
 create or replace function lower_floor(p_line integer, p_priority smallint, p_position bigint) returns void
 language plpgsql as $$
 begin
-  perform pg_advisory_xact_lock_shared(floor_key(), p_line);
+  perform pg_advisory_xact_lock_shared(lock_class('floor'), p_line);
   if p_position < floor_of(p_line, p_priority) then
     insert into lowered (line, priority, position) values (p_line, p_priority, p_position);
   end if;
@@ -124,7 +127,6 @@ language plpgsql as $$
 declare
   v_floor      floor;
   v_folded     bigint;
-  v_found      smallint[];
   v_priorities smallint[] := '{}';
   v_positions  bigint[] := '{}';
   v_range      record;
@@ -132,7 +134,7 @@ declare
   v_head       record;
 begin
   select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
-  if v_floor.horizon >= p_horizon or not pg_try_advisory_xact_lock(floor_key(), p_line) then
+  if v_floor.horizon >= p_horizon or not pg_try_advisory_xact_lock(lock_class('floor'), p_line) then
     return false;
   end if;
   select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;

@@ -67,7 +67,7 @@ declare
   v_seqs     integer[];
   v_attempts integer[];
 begin
-  perform pg_advisory_xact_lock(worker_key(), (p_worker & 2147483647)::integer);
+  perform pg_advisory_xact_lock(lock_class('worker'), (p_worker & 2147483647)::integer);
   perform from worker w where w.id = p_worker for update;
   select array_agg(l.run_id), array_agg(l.seq), array_agg(l.attempt) into v_run_ids, v_seqs, v_attempts
   from lease l where l.worker_id = p_worker;

@@ -7,7 +7,10 @@ use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Proxy, TestDb, eventually, with_database, within};
+use crate::{
+    harness::{TestDb, eventually, with_database, within},
+    network::Network,
+};
 
 async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
     Ok(())
@@ -85,16 +88,16 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
 async fn a_start_whose_answer_was_lost_is_asked_for_again_and_happens_once() {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "nothing")).await;
-        let proxy = Proxy::start(&db).await;
-        let client = Client::connect(&proxy.config(&db)).await.unwrap();
+        let network = Network::start(&db.config).await.unwrap();
+        let client = Client::connect(&network.config(&db.config)).await.unwrap();
         client.start("one", &0).await.unwrap();
 
-        proxy.swallow_answers(true);
+        network.lose_answers(true);
         let starting = tokio::spawn(async move { client.start("one", &1).await.map(|run| run.id()) });
         eventually("it is committed", || async { db.value::<i64>("select count(*) from longhaul.run").await == 2 })
             .await;
-        proxy.swallow_answers(false);
-        proxy.cut();
+        network.lose_answers(false);
+        network.cut();
 
         within("the second answer", starting).await.unwrap().unwrap();
         assert_eq!(db.value::<i64>("select count(*) from longhaul.run").await, 2);
@@ -111,9 +114,9 @@ enum Then {
     Silent,
 }
 
-/// A worker behind the proxy, which gives silent connections up soon and looks for work only when it is told to.
-fn remote_worker(db: &TestDb, proxy: &Proxy) -> crate::harness::Running {
-    let mut config = proxy.config(db);
+/// A worker behind a network, which gives silent connections up soon and looks for work only when it is told to.
+fn remote_worker(db: &TestDb, network: &Network) -> crate::harness::Running {
+    let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
     let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).handler("nothing", nothing).unwrap();
@@ -121,13 +124,19 @@ fn remote_worker(db: &TestDb, proxy: &Proxy) -> crate::harness::Running {
 }
 
 /// Loses the answer of a call that is blocked by this transaction.
-async fn lose_answer(db: &TestDb, proxy: &Proxy, barrier: deadpool_postgres::Transaction<'_>, done: &str, then: Then) {
-    proxy.swallow_answers(true);
+async fn lose_answer(
+    db: &TestDb,
+    network: &Network,
+    barrier: deadpool_postgres::Transaction<'_>,
+    done: &str,
+    then: Then,
+) {
+    network.lose_answers(true);
     barrier.rollback().await.unwrap();
     eventually("the call is committed", || async { db.value::<bool>(done).await }).await;
-    proxy.swallow_answers(false);
+    network.lose_answers(false);
     if then == Then::Cut {
-        proxy.cut();
+        network.cut();
     }
 }
 
@@ -135,8 +144,8 @@ async fn claim_with_a_lost_answer(then: Then) {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
-        let proxy = Proxy::start(&db).await;
-        let worker = remote_worker(&db, &proxy);
+        let network = Network::start(&db.config).await.unwrap();
+        let worker = remote_worker(&db, &network);
         within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
 
         let mut connection = db.database.connection().await.unwrap();
@@ -144,7 +153,7 @@ async fn claim_with_a_lost_answer(then: Then) {
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
         client.start_many("one", 0..10).await.unwrap();
         wait_until_blocked(&db, "claim").await;
-        lose_answer(&db, &proxy, barrier, "select count(*) = 10 from longhaul.lease", then).await;
+        lose_answer(&db, &network, barrier, "select count(*) = 10 from longhaul.lease", then).await;
 
         // Its lease lives for 90 s: the steps come back because the worker asks for them.
         db.until_all_completed().await;
@@ -164,12 +173,52 @@ async fn a_claim_on_a_connection_that_went_silent_is_found_out_and_done_once() {
     claim_with_a_lost_answer(Then::Silent).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_outlasts_its_workers_patience_is_found_out_and_done_once() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let client = db.client().await;
+        let network = Network::start(&db.config).await.unwrap();
+        let worker = remote_worker(&db, &network);
+        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
+
+        let mut connection = db.database.connection().await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
+        client.start_many("one", 0..10).await.unwrap();
+        wait_until_blocked(&db, "claim").await;
+        // The worker gives the claim up and asks what it took, while it is still being carried out.
+        wait_until_blocked(&db, "forgotten_leases").await;
+        barrier.rollback().await.unwrap();
+        db.until_all_completed().await;
+        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_network_loses_no_lease() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let network = Network::start(&db.config).await.unwrap();
+        network.delay(Duration::from_millis(60));
+        let worker = Worker::builder(&network.config(&db.config)).handler("nothing", nothing).unwrap();
+        let worker = db.spawn(worker.heartbeat(Duration::from_millis(200)).lease(Duration::from_secs(1)));
+        db.client().await.start_many("one", 0..200).await.unwrap();
+        db.until_all_completed().await;
+        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
+        assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
 async fn completion_with_a_lost_answer(then: Then) {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
-        let proxy = Proxy::start(&db).await;
-        let worker = remote_worker(&db, &proxy);
+        let network = Network::start(&db.config).await.unwrap();
+        let worker = remote_worker(&db, &network);
         within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
 
         let run = {
@@ -184,7 +233,7 @@ async fn completion_with_a_lost_answer(then: Then) {
             steps.batch_execute("select from longhaul.step for update").await.unwrap();
             barrier.rollback().await.unwrap();
             wait_until_blocked(&db, "complete").await;
-            lose_answer(&db, &proxy, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)
+            lose_answer(&db, &network, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)
                 .await;
             run
         };
@@ -280,9 +329,9 @@ async fn the_first_host_that_can_write_is_used() {
     with_database(|db| async move {
         let mut config: Config = db.config.clone();
         let old = db.config.connection.postgres.clone();
-        let proxy = Proxy::start(&db).await;
-        // Nobody listens on port 1; the proxy leads to the server.
-        let good = proxy.config(&db).connection.postgres;
+        let network = Network::start(&db.config).await.unwrap();
+        // Nobody listens on port 1; the network leads to the server.
+        let good = network.config(&db.config).connection.postgres;
         let mut postgres = tokio_postgres::Config::new();
         postgres.host("127.0.0.1").port(1).host("127.0.0.1").port(good.get_ports()[0]);
         postgres.user(old.get_user().unwrap_or("postgres")).dbname(&db.name).ssl_mode(old.get_ssl_mode());

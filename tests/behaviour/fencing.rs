@@ -8,7 +8,7 @@ use longhaul::{
 };
 
 use crate::{
-    harness::{TestDb, with_database},
+    harness::{TestDb, eventually, with_database},
     starting::play_worker,
 };
 
@@ -20,6 +20,48 @@ pub async fn claim_one(db: &TestDb, worker: i64) -> Claimed {
 
 pub fn ok() -> Payload {
     Payload::new(&"done").unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_arrives_after_its_worker_has_asked_what_it_took_takes_nothing() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "h")).await;
+        let worker = play_worker(&db, &["h"]).await;
+        db.client().await.start_many("one", 0..3).await.unwrap();
+        let calls = db.calls().await;
+        let nothing = std::iter::empty::<AttemptKey>;
+
+        // One that is being carried out is waited for, and what it took is told.
+        let slow = db.database.connection().await.unwrap();
+        slow.batch_execute(&format!("begin; select * from longhaul.claim({worker}, '{{default}}', '{{1}}', 1)"))
+            .await
+            .unwrap();
+        let asking = calls.forgotten_leases(worker, nothing(), Some(1));
+        let commit = async {
+            let waits = "select count(*) = 1 from pg_locks where locktype = 'advisory' and not granted
+                         and database = (select oid from pg_database where datname = current_database())";
+            eventually("somebody waits", || async { db.value::<bool>(waits).await }).await;
+            slow.batch_execute("commit").await.unwrap();
+        };
+        let (forgotten, ()) = tokio::join!(asking, commit);
+        let forgotten = forgotten.unwrap();
+        assert_eq!(forgotten.len(), 1);
+
+        // One that was still on its way is refused, and the next is not.
+        let late = calls.claim_numbered(worker, &["default"], &[1], Some(1)).await.unwrap_err();
+        assert!(matches!(&late, Error::Refused(reason) if reason.contains("comes too late")), "{late}");
+        assert_eq!(calls.claim_numbered(worker, &["default"], &[1], Some(2)).await.unwrap().len(), 1);
+        // Asking once more, about an older claim, takes nothing back.
+        let known = [forgotten[0].key].into_iter();
+        assert_eq!(calls.forgotten_leases(worker, known, Some(0)).await.unwrap().len(), 1);
+        assert!(calls.claim_numbered(worker, &["default"], &[1], Some(1)).await.is_err());
+        assert_eq!(
+            calls.claim(worker, &["default"], &[1]).await.unwrap().len(),
+            1,
+            "those without a number are not refused"
+        );
+    })
+    .await;
 }
 
 fn ended(key: AttemptKey, outcome: AttemptOutcome) -> Ended {

@@ -232,12 +232,39 @@ async fn a_step_below_its_floor_is_found_by_the_chore() {
     .await;
 }
 
+/// A snapshot lists the transactions in progress below its end; those from its end on it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_beyond_the_snapshots_end_holds_the_horizon_back() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "h")).await;
+        for _ in 0..20 {
+            let late = db.database.connection().await.unwrap();
+            late.batch_execute("begin").await.unwrap();
+            let position: i64 = late.query_one("select longhaul.ready_position()", &[]).await.unwrap().get(0);
+            // The mark is this transaction's own: nobody may have completed after the one that is late.
+            let raising = db.database.connection().await.unwrap();
+            raising.batch_execute("begin; select longhaul.mark_horizon()").await.unwrap();
+            let sql = "select longhaul.task_position(longhaul.horizon())";
+            let horizon: Option<i64> = raising.query_one(sql, &[]).await.unwrap().get(0);
+            assert!(horizon.is_none_or(|horizon| horizon < position), "{horizon:?} is not before {position}");
+            raising.batch_execute("commit").await.unwrap();
+            late.batch_execute("rollback").await.unwrap();
+        }
+    })
+    .await;
+}
+
+/// A step that chance cannot fail for good.
+fn flaky_step(name: &str) -> Step {
+    Step::new(name, "flaky").retry(Retry::exponential(50))
+}
+
 /// Starters that commit late, handlers that fail and snooze, and floors that are raised as often as can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_missed_while_floors_are_raised_all_the_time() {
     with_database(|db| async move {
         let client = db.client().await;
-        client.deploy(&Flow::new("one", 1).step(Step::new("a", "flaky").retry(Retry::exponential(50))).step(Step::new("b", "flaky").after("a"))).await.unwrap();
+        client.deploy(&Flow::new("one", 1).step(flaky_step("a")).step(flaky_step("b").after("a"))).await.unwrap();
         db.spawn_scheduler();
         let calls = Arc::new(AtomicU32::new(0));
         let flaky = move |_: longhaul::StepContext, _: Value| {

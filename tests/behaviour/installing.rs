@@ -57,7 +57,7 @@ async fn changed_functions_are_installed_and_forgotten_ones_are_removed() {
         let done = migrate::migrate(&db.database).await.unwrap();
         assert!(done.applied.is_empty() && done.functions);
         assert!(!db.value::<bool>("select to_regprocedure('longhaul.of_another_release()') is not null").await);
-        assert!(db.value::<bool>("select to_regprocedure('longhaul.claim(bigint, text[], integer[])') is not null").await);
+        assert!(db.value::<bool>("select to_regprocedure('longhaul.claim(bigint, text[], integer[], bigint)') is not null").await);
     })
     .await;
 }

@@ -2,6 +2,8 @@
 //! names. Each test has a database of its own and they run in parallel.
 
 mod harness;
+#[path = "../network/mod.rs"]
+mod network;
 
 mod blocking;
 mod chores;

@@ -1,4 +1,4 @@
-//! The load: flows that use everything, started one by one and in bulk, signalled, paused, resumed and stopped, while the faults
+//! The load: runs that are started one by one and in bulk, signalled, answered, paused, resumed and stopped, while the faults
 //! happen. What was asked for and what was answered is kept for the checker.
 
 use std::{
@@ -7,25 +7,17 @@ use std::{
 };
 
 use longhaul::{
-    Client, Concurrency, Error, Flow, Missed, Overlap, Payload, Retry, Schedule, Start, Step, WaitSignal,
-    calls::{NewSignal, QueueLimits, RetentionPolicy},
+    Client, Error, Payload, Start,
+    calls::{Answer, NewSignal},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::worker::Behaviour;
-
-/// Attempts of each step: enough that faults do not use them up.
-pub const ATTEMPTS: u16 = 50;
-
-/// Steps of the queue `narrow` that may run at once.
-pub const NARROW: i32 = 3;
+use crate::{flows::STARTED, handlers::Behaviour};
 
 /// Keys that steps and signals share.
 const KEYS: u32 = 5;
-
-const FLOWS: [&str; 8] = ["single", "chain", "diamond", "signalled", "family", "spread", "keyed", "narrow"];
 
 /// What clients asked for, and what they were told.
 #[derive(Debug, Default)]
@@ -55,64 +47,12 @@ impl Asked {
     }
 }
 
-/// A step that survives what is done to it.
-fn step(name: &str) -> Step {
-    Step::new(name, "work").retry(Retry::fixed(ATTEMPTS, Duration::from_millis(20))).timeout(Duration::from_millis(800))
-}
-
-/// The other tenant's flow.
-pub async fn deploy_for_other(client: &Client) -> Result<(), Error> {
-    client.deploy(&Flow::new("single", 1).step(step("a"))).await?;
-    Ok(())
-}
-
-pub async fn deploy(client: &Client) -> Result<(), Error> {
-    client.deploy(&Flow::new("single", 1).step(step("a"))).await?;
-    let chain = Flow::new("chain", 1).step(step("a")).step(step("b").after("a")).step(step("c").after("b"));
-    client.deploy(&chain).await?;
-    let diamond = Flow::new("diamond", 1)
-        .step(step("top"))
-        .step(step("left").after("top"))
-        .step(step("right").after("top").priority(-5))
-        .step(step("bottom").after("left").after("right"));
-    client.deploy(&diamond).await?;
-    let go = Step::wait_signal("go", WaitSignal::new("go").key("$.input.key")).after("a");
-    client.deploy(&Flow::new("signalled", 1).step(step("a")).step(go).step(step("b").after("go"))).await?;
-    let family = Flow::new("family", 1).step(Step::child("child", "chain")).step(step("after").after("child"));
-    client.deploy(&family).await?;
-    let spread = Flow::new("spread", 1)
-        .step(step("items").for_each("$.input.items").window(3))
-        .step(step("join").after("items"));
-    client.deploy(&spread).await?;
-    client.deploy(&Flow::new("keyed", 1).step(step("a").concurrency(Concurrency::per_key("$.input.key", 2)))).await?;
-    client.deploy(&Flow::new("narrow", 1).step(step("a").queue("narrow"))).await?;
-    client.limit_queue("narrow", &QueueLimits { max_running: Some(NARROW), ..QueueLimits::default() }).await?;
-
-    client.deploy(&Flow::new("tick", 1).step(step("a"))).await?;
-    let schedule = Schedule::new("ticks", "* * * * * *", "tick")
-        .input(&Behaviour::default())?
-        .missed(Missed::All)
-        .overlap(Overlap::Allow);
-    client.schedule(&schedule).await?;
-    // Kept short, so that retention deletes runs all the time; what it deletes the checker does not ask for.
-    client.deploy(&Flow::new("brief", 1).step(step("a"))).await?;
-    let brief = RetentionPolicy {
-        name: "brief".into(),
-        state: None,
-        flow: Some("brief".into()),
-        age: Duration::from_secs(1),
-        keep_last: 0,
-    };
-    client.database().calls().await?.put_retention_policy("default", &brief).await?;
-    Ok(())
-}
-
 /// Starts runs until the time is over.
 pub async fn start_runs(client: Client, seed: u64, until: Instant) -> Asked {
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
     while Instant::now() < until {
-        let flow = FLOWS[random.random_range(0..FLOWS.len())];
+        let flow = STARTED[random.random_range(0..STARTED.len())];
         // A start that fails in the end is neither accepted nor lost: nobody was told that it would run.
         match random.random_range(0..13) {
             0 => {
@@ -172,7 +112,7 @@ fn behaviour(random: &mut StdRng) -> Behaviour {
     Behaviour { items, ..one(random) }
 }
 
-/// Operators and other systems: pauses, resumptions, stops, names, and signals, some of them twice.
+/// Operators and other systems: pauses, resumptions, stops, names, answers, and signals, some of them twice.
 ///
 /// Signals are numbered from `first` on: no two clients send the same one.
 pub async fn operate(client: Client, seed: u64, first: u64, until: Instant) -> Asked {
@@ -187,6 +127,12 @@ pub async fn operate(client: Client, seed: u64, first: u64, until: Instant) -> A
                 asked.signals.insert(number);
             }
             asked.count("signals");
+            continue;
+        }
+        if random.random_ratio(1, 4) {
+            asked.count("answers");
+            // Refused when it has been answered meanwhile.
+            let _ = answer(&client, &mut random).await;
             continue;
         }
         let Ok(run) = any_live_run(&client).await else { continue };
@@ -230,6 +176,16 @@ async fn send(client: &Client, key: u32, number: u64, twice: bool) -> bool {
     accepted
 }
 
+/// Answers the question that has been open longest: mostly as its asker hopes.
+async fn answer(client: &Client, random: &mut StdRng) -> Result<(), Error> {
+    let Some(question) = client.questions(None).await?.into_iter().find(|question| !question.interrupt) else {
+        return Ok(());
+    };
+    let hoped = usize::from(random.random_ratio(1, 5)).min(question.choices.len() - 1);
+    let answer = Answer { step: question.step, choice: question.choices[hoped].clone(), data: None };
+    client.run(question.run_id).decide(answer, Some("operator")).await.map(|_| ())
+}
+
 /// A run of the default tenant that is live, of those that began last; no child, whose end would be its parent's.
 async fn any_live_run(client: &Client) -> Result<Uuid, Error> {
     let connection = client.database().connection().await?;
@@ -241,8 +197,9 @@ async fn any_live_run(client: &Client) -> Result<Uuid, Error> {
 pub async fn let_end(client: &Client, asked: &mut Asked, limit: Duration) -> Result<bool, Error> {
     let started = Instant::now();
     let mut number = 1_000_000_000;
+    // The last fault may have hit our own connection.
+    while client.pause_schedule("ticks").await.is_err() && started.elapsed() < limit {}
     while started.elapsed() < limit {
-        // The last fault may have hit our own connection.
         if let Ok(live) = end_once(client, asked, &mut number).await
             && live == 0
         {
@@ -254,7 +211,6 @@ pub async fn let_end(client: &Client, asked: &mut Asked, limit: Duration) -> Res
 }
 
 async fn end_once(client: &Client, asked: &mut Asked, number: &mut u64) -> Result<i64, Error> {
-    let _ = client.pause_schedule("ticks").await;
     let connection = client.database().connection().await?;
     for row in connection.query("select id from longhaul.run where state = 'paused'", &[]).await? {
         let _ = client.run(row.get(0)).resume().await;

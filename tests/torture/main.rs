@@ -5,18 +5,24 @@
 //! ./ops/torture --mutants
 //! ```
 //!
-//! The load uses chains, diamonds, children, fan-outs, signals, keys, limited queues, schedules, delays, priorities, retries, snoozes,
-//! timeouts, retention and two tenants, while operators pause, resume, stop and rename. The nemesis kills and freezes workers, cuts
-//! and slows the network, takes all connections, installs the functions anew, and crashes the server. Then all is left in peace, and
-//! the checker asks whether each guarantee held. The same seed gives the same load and the same faults; when they meet depends on the
+//! The load uses chains, diamonds, children, fan-outs, signals, durable functions, locks, sagas, approvals, budgets, keys, limited
+//! queues, schedules, delays, priorities, retries, snoozes, timeouts, retention and two tenants, while operators pause, resume,
+//! stop, decide and rename. The nemesis kills and freezes workers, whose clocks are off by an hour, cuts and slows the network, takes
+//! all connections, fills the disk, installs the functions anew, and crashes the server. Then all is left in peace, and the checker
+//! asks whether each guarantee held. The same seed gives the same load and the same faults; when they meet depends on the
 //! machine. Mutants are deliberate faults in the installation: for each, the checker must see what it is there to see.
 
 mod checker;
+mod clock;
+mod flows;
+mod handlers;
 mod load;
 mod mutants;
 mod nemesis;
+#[path = "../network/mod.rs"]
 mod network;
 mod record;
+mod volume;
 mod watch;
 mod worker;
 
@@ -33,7 +39,7 @@ use longhaul::{Client, Database, Scheduler, migrate};
 use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::{checker::Verdict, mutants::Mutant};
+use crate::{checker::Verdict, mutants::Mutant, volume::Volume};
 
 /// A fleet under a nemesis, and a checker.
 #[derive(Clone, Debug, Parser)]
@@ -157,17 +163,23 @@ async fn torture(
     mutant: Option<&Mutant>,
 ) -> Result<Verdict, Box<dyn Error>> {
     let folder = temporary_folder()?;
+    let server = folder.path().join("server");
+    // Mutants are hunted without faults.
+    let gentle = mutant.is_some() || arguments.calm;
+    let volume = if gentle { None } else { Volume::mount(&server)? };
+    if !gentle && volume.is_none() {
+        println!("the disk will not be full: no small file system can be mounted here");
+    }
     let records = folder.path().join("records");
     std::fs::create_dir(&records)?;
-    let mut cluster =
-        ClusterOptions::new(folder.path()).set("fsync", "off").set("max_connections", "120").start().await?;
+    let mut cluster = ClusterOptions::new(&server).set("fsync", "off").set("max_connections", "120").start().await?;
     let mut config = cluster.config()?;
     config.retry_for = Duration::from_secs(120);
     migrate::migrate(&Database::new(&config)?).await?;
     let client = Client::connect(&config).await?;
-    load::deploy(&client).await?;
+    flows::deploy(&client).await?;
     let other = Client::connect(&config.clone().tenant(nemesis::OTHER_TENANT)?).await?;
-    load::deploy_for_other(&other).await?;
+    flows::deploy_for_other(&other).await?;
     if let Some(mutant) = mutant {
         mutant.apply(&client).await?;
     }
@@ -185,12 +197,12 @@ async fn torture(
     }
     asking.push(tokio::spawn(load::start_for_other(other, random.random(), until)));
     let network = network::Network::start(&config).await?;
-    let mut fleet = nemesis::Fleet::start(arguments.workers, &network.url(&config), &records)?;
+    let mut fleet = nemesis::Fleet::start(arguments.workers, &network.config(&config).connection.to_url(), &records)?;
     // A mutant is all there is to see: crashes and upgrades would hide it, or mend it.
-    if mutant.is_some() || arguments.calm {
+    if gentle {
         nemesis::unsettle(&mut fleet, &mut random, until).await?;
     } else {
-        let faults = nemesis::rage(&mut fleet, &network, &mut cluster, &mut random, until).await?;
+        let faults = nemesis::rage(&mut fleet, &network, &mut cluster, volume.as_ref(), &mut random, until).await?;
         println!("faults: {faults}");
     }
     fleet.heal()?;

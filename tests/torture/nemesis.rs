@@ -8,10 +8,10 @@ use std::{
 };
 
 use longhaul::Config;
-use longhaul_ops::embedded::Cluster;
+use longhaul_ops::embedded::{Cluster, EmbeddedError};
 use rand::{Rng, rngs::StdRng};
 
-use crate::{network::Network, worker::LEASE};
+use crate::{clock, network::Network, volume::Volume, worker::LEASE};
 
 /// The tenant of the first worker; the others work for `default`.
 pub const OTHER_TENANT: &str = "other";
@@ -55,6 +55,7 @@ impl Fleet {
             .arg("--tenant")
             .arg(tenant)
             .env("DATABASE_URL", &self.url)
+            .env(clock::OFFSET, clock::OFFSETS[self.started % clock::OFFSETS.len()].to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         command.spawn()
@@ -144,6 +145,7 @@ pub struct Faults {
     cut: u32,
     crowds: u32,
     reinstalled: u32,
+    full_disks: u32,
     crashes: u32,
 }
 
@@ -153,7 +155,7 @@ impl fmt::Display for Faults {
             f,
             "{} workers killed, {} told to stop, {} frozen past their leases; {} times all backends terminated; the network of workers \
              cut {} times, answers lost {} times, slow {} times; {} times no connection left for anybody; {} times all functions installed \
-             anew; {} crashes of the server",
+             anew; {} times the disk full; {} crashes of the server",
             self.killed,
             self.terminated,
             self.frozen,
@@ -163,6 +165,7 @@ impl fmt::Display for Faults {
             self.slow,
             self.crowds,
             self.reinstalled,
+            self.full_disks,
             self.crashes
         )
     }
@@ -173,6 +176,7 @@ pub async fn rage(
     fleet: &mut Fleet,
     network: &Network,
     cluster: &mut Cluster,
+    volume: Option<&Volume>,
     random: &mut StdRng,
     until: Instant,
 ) -> Result<Faults, Box<dyn std::error::Error>> {
@@ -181,8 +185,9 @@ pub async fn rage(
     while Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(random.random_range(100..700))).await;
         fleet.thaw(Instant::now());
+        revive(cluster).await?;
         let worker = random.random_range(0..fleet.workers.len());
-        match random.random_range(0..30) {
+        match random.random_range(0..32) {
             0..6 => {
                 faults.killed += 1;
                 fleet.kill(worker)?;
@@ -227,6 +232,16 @@ pub async fn rage(
                 // It may meet another fault; then nothing is installed.
                 let _ = install_anew(&config).await;
             }
+            29..31 => {
+                // The same numbers are drawn where no volume can be had, so that the other faults stay the same.
+                let time = Duration::from_millis(random.random_range(200..1500));
+                if let Some(volume) = volume {
+                    faults.full_disks += 1;
+                    volume.fill()?;
+                    tokio::time::sleep(time).await;
+                    volume.widen()?;
+                }
+            }
             _ => {
                 faults.crashes += 1;
                 cluster.kill().await;
@@ -234,7 +249,13 @@ pub async fn rage(
             }
         }
     }
+    revive(cluster).await?;
     Ok(faults)
+}
+
+/// Starts the server when it has given up, as it does when recovery meets a full disk.
+async fn revive(cluster: &mut Cluster) -> Result<(), EmbeddedError> {
+    if cluster.is_running() { Ok(()) } else { cluster.start().await }
 }
 
 /// The gentle half: workers that are killed, told to stop, and frozen.

@@ -1,31 +1,41 @@
-//! What handlers did, in files outside the database: one line each, appended by one write, so that no crash loses it.
+//! What handlers did, in files outside the database: one line of JSON each, appended by one write, so that no crash loses it.
 
-use std::{
-    fs::File,
-    io::Write,
-    path::Path,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs::File, io::Write, path::Path};
 
+use longhaul::StepContext;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// What a line says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// A handler began an attempt.
+use crate::clock;
+
+/// What a handler did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    /// It began an attempt.
     Begin,
     /// It is about to return its output.
     End,
+    /// It computes what is to be saved in this place.
+    Compute { place: String },
+    /// It goes on with this value of a place.
+    Goes { place: String, value: String },
+    /// It was given a lock that it had asked for at this time.
+    Acquired { lock: String, token: i64, asked: u128 },
+    /// It is about to give the lock back.
+    Released { lock: String, token: i64 },
+    /// It said how far it is.
+    Progress { done: u64 },
 }
 
 /// A line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Line {
-    pub what: What,
+    pub deed: Deed,
     pub run: Uuid,
     pub seq: i32,
     pub token: i32,
-    /// Nanoseconds since 1970, by the machine's clock, which all processes share.
+    /// By [`clock::machine_nanos`].
     pub at: u128,
 }
 
@@ -38,38 +48,26 @@ impl Recorder {
         Ok(Self(File::options().create(true).append(true).open(file)?))
     }
 
-    pub fn write(&self, what: What, run: Uuid, seq: i32, token: i32) -> std::io::Result<()> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let word = if what == What::Begin { "begin" } else { "end" };
-        (&self.0).write_all(format!("{word} {run} {seq} {token} {at}\n").as_bytes())
+    pub fn write(&self, ctx: &StepContext, deed: Deed) -> std::io::Result<()> {
+        let line =
+            Line { deed, run: ctx.run_id(), seq: seq_of(ctx), token: ctx.fencing_token(), at: clock::machine_nanos() };
+        (&self.0).write_all(format!("{}\n", serde_json::to_string(&line)?).as_bytes())
     }
 }
 
-/// All lines of all files in a folder.
+/// The step's number in its run.
+pub fn seq_of(ctx: &StepContext) -> i32 {
+    ctx.idempotency_key().rsplit('/').next().and_then(|seq| seq.parse().ok()).unwrap_or(-1)
+}
+
+/// All lines of all files in a folder, in the order of their times.
 pub fn read_all(folder: &Path) -> std::io::Result<Vec<Line>> {
-    let mut lines = Vec::new();
+    let mut lines: Vec<Line> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let text = std::fs::read_to_string(entry?.path())?;
         // A process may have been killed within its last line.
-        lines.extend(text.lines().filter_map(parse));
+        lines.extend(text.lines().filter_map(|line| serde_json::from_str(line).ok()));
     }
     lines.sort_by_key(|line| line.at);
     Ok(lines)
-}
-
-fn parse(text: &str) -> Option<Line> {
-    let words: Vec<&str> = text.split(' ').collect();
-    let [what, run, seq, token, at] = words[..] else { return None };
-    let what = match what {
-        "begin" => What::Begin,
-        "end" => What::End,
-        _ => return None,
-    };
-    Some(Line {
-        what,
-        run: run.parse().ok()?,
-        seq: seq.parse().ok()?,
-        token: token.parse().ok()?,
-        at: at.parse().ok()?,
-    })
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use longhaul::{Client, Error};
 use uuid::Uuid;
 
-use crate::load::NARROW;
+use crate::flows::NARROW;
 
 /// What was seen.
 #[derive(Debug, Default)]

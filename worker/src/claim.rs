@@ -61,6 +61,8 @@ pub(crate) struct Wanted {
 #[derive(Debug)]
 pub(crate) struct Claim {
     pub(crate) worker: i64,
+    /// Of this worker's claims, from 1.
+    pub(crate) number: i64,
     pub(crate) wanted: Vec<Wanted>,
     /// After a claim whose answer was lost: what the worker knows it owns. Anything else that it owns was claimed then.
     pub(crate) recover: Option<Vec<AttemptKey>>,
@@ -88,7 +90,7 @@ impl Claim {
     async fn attempt(&mut self, database: &Database) -> Result<Vec<Claimed>, Error> {
         let calls = database.calls().await?;
         let claimed = match &self.recover {
-            Some(known) => calls.forgotten_leases(self.worker, known.iter().copied()).await?,
+            Some(known) => calls.forgotten_leases(self.worker, known.iter().copied(), Some(self.number)).await?,
             None => {
                 let changing = |listening| {
                     self.wanted
@@ -110,7 +112,11 @@ impl Claim {
                     .filter(|w| w.slots > 0)
                     .map(|w| (w.queue.as_str(), i32::try_from(w.slots).unwrap_or(i32::MAX)))
                     .unzip();
-                if names.is_empty() { Vec::new() } else { calls.claim(self.worker, &names, &limits).await? }
+                if names.is_empty() {
+                    Vec::new()
+                } else {
+                    calls.claim_numbered(self.worker, &names, &limits, Some(self.number)).await?
+                }
             }
         };
         drop(calls);

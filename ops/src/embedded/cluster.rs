@@ -274,6 +274,14 @@ impl Cluster {
         let _ = waiting.await;
     }
 
+    /// Whether the server runs; it ends by itself when it cannot go on, as when recovery meets a full disk.
+    pub fn is_running(&mut self) -> bool {
+        if self.server.as_ref().is_some_and(|server| server.ended.try_recv().is_ok()) {
+            self.server = None;
+        }
+        self.server.is_some()
+    }
+
     /// Process id of the server, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.server.as_ref().map(|server| server.pid)

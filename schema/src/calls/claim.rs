@@ -25,17 +25,33 @@ impl<E: Executor> Calls<E> {
     ///
     /// Not to be repeated blindly: after a lost answer, [`Calls::forgotten_leases`] tells what was claimed.
     pub async fn claim(&self, worker: i64, queues: &[&str], limits: &[i32]) -> Result<Vec<Claimed>> {
-        let rows = self.rows("select * from longhaul.claim($1, $2, $3)", &[&worker, &queues, &limits]).await?;
-        rows.iter().map(claimed).collect()
+        self.claim_numbered(worker, queues, limits, None).await
     }
 
-    /// The steps that a worker owns beside those that it knows of: what claims took whose answers were lost.
-    pub async fn forgotten_leases(&self, worker: i64, known: impl Iterator<Item = AttemptKey>) -> Result<Vec<Claimed>> {
+    /// [`Calls::claim`] by a worker that numbers its claims: once it has asked for the forgotten leases of this one, it is
+    /// refused, however late it arrives.
+    pub async fn claim_numbered(
+        &self,
+        worker: i64,
+        queues: &[&str],
+        limits: &[i32],
+        number: Option<i64>,
+    ) -> Result<Vec<Claimed>> {
+        let sql = "select * from longhaul.claim($1, $2, $3, $4)";
+        self.rows(sql, &[&worker, &queues, &limits, &number]).await?.iter().map(claimed).collect()
+    }
+
+    /// The steps that a worker owns beside those that it knows of: what claims took whose answers were lost. Claims up to
+    /// this number take nothing after this.
+    pub async fn forgotten_leases(
+        &self,
+        worker: i64,
+        known: impl Iterator<Item = AttemptKey>,
+        number: Option<i64>,
+    ) -> Result<Vec<Claimed>> {
         let known = Columns::of(known);
-        let rows = self
-            .rows("select * from longhaul.forgotten_leases($1, $2, $3)", &[&worker, &known.run_ids, &known.seqs])
-            .await?;
-        rows.iter().map(claimed).collect()
+        let sql = "select * from longhaul.forgotten_leases($1, $2, $3, $4)";
+        self.rows(sql, &[&worker, &known.run_ids, &known.seqs, &number]).await?.iter().map(claimed).collect()
     }
 }
 

@@ -2,10 +2,8 @@
 
 mod child;
 mod database;
-mod proxy;
 mod wait;
 
 pub use child::{Child, child_main};
 pub use database::{Running, TestDb, with_database};
-pub use proxy::Proxy;
 pub use wait::{eventually, within};

@@ -111,6 +111,7 @@ fn each_broken_rule_is_found() {
         (Fault::SameAttemptAgain, "crashes", "an attempt is begun at most once"),
         (Fault::ExpiryByWorkersClock, "crashes", "a worker that is well keeps what it has"),
         (Fault::NeverRecovers, "crashes", "every running step has somebody who will end it"),
+        (Fault::LateClaimsTaken, "crashes", "every running step has somebody who will end it"),
         (Fault::PauseForgetsReady, "failures", "nothing is claimed while its run is paused"),
         (Fault::ReadyWhilePaused, "failures", "nothing is claimed while its run is paused"),
         (Fault::StopForgetsLeases, "failures", "a live step is in exactly one room, a final one in none"),

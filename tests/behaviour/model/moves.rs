@@ -44,6 +44,10 @@ impl Model for Protocol {
                 actions.push(Action::Thaw { worker });
             }
             let unwell = w.crashed || w.frozen;
+            if w.late && !w.lost && state.claims < b.claims {
+                let ready = (0..self.steps.len()).filter(|&s| state.steps[s].task);
+                actions.extend(ready.map(|step| Action::LateClaim { worker, step }));
+            }
             if !w.lost && (unwell || self.broken(Fault::ExpiryByWorkersClock)) {
                 actions.push(Action::Expire { worker });
             }
@@ -68,6 +72,9 @@ impl Model for Protocol {
             if w.unsure {
                 actions.push(Action::Recover { worker });
             } else if state.claims < b.claims {
+                if b.crashes && !w.late {
+                    actions.push(Action::GiveUpClaim { worker });
+                }
                 for step in (0..self.steps.len()).filter(|&s| state.steps[s].task) {
                     actions.push(Action::Claim { worker, step });
                     if b.crashes {
@@ -108,8 +115,17 @@ impl Model for Protocol {
                 self.take(&mut state, worker, step);
                 state.workers[worker].unsure = !self.broken(Fault::NeverRecovers);
             }
+            Action::GiveUpClaim { worker } => {
+                state.workers[worker].unsure = !self.broken(Fault::NeverRecovers);
+                state.workers[worker].late = true;
+            }
+            Action::LateClaim { worker, step } => {
+                self.take(&mut state, worker, step);
+                state.workers[worker].late = false;
+            }
             Action::Recover { worker } => {
                 state.workers[worker].unsure = false;
+                state.workers[worker].late &= self.broken(Fault::LateClaimsTaken);
                 for step in 0..self.steps.len() {
                     if let Some((owner, attempt)) = state.steps[step].lease
                         && owner == worker
@@ -142,7 +158,7 @@ impl Model for Protocol {
             }
             Action::Crash { worker } => {
                 let w = &mut state.workers[worker];
-                *w = Worker { crashed: true, lost: w.lost, ..Worker::default() };
+                *w = Worker { crashed: true, lost: w.lost, late: w.late, ..Worker::default() };
             }
             Action::Freeze { worker } => state.workers[worker].frozen = true,
             Action::Thaw { worker } => state.workers[worker].frozen = false,

@@ -55,6 +55,8 @@ pub enum Fault {
     ExpiryByWorkersClock,
     /// A claim whose answer was lost is never asked about.
     NeverRecovers,
+    /// A claim that arrives after its worker has asked is carried out.
+    LateClaimsTaken,
     /// Pausing leaves ready steps where they are.
     PauseForgetsReady,
     /// What becomes ready while its run is paused goes to its queue.
@@ -122,6 +124,8 @@ pub struct Worker {
     pub frozen: bool,
     /// An answer to a claim was lost, and it has not asked yet what it owns.
     pub unsure: bool,
+    /// A claim that it has given up is still on its way.
+    pub late: bool,
     /// What it works on: step and attempt.
     pub working: BTreeSet<(usize, u8)>,
 }
@@ -183,6 +187,15 @@ pub enum Action {
     },
     /// A claim whose answer is lost.
     ClaimUnanswered {
+        worker: usize,
+        step: usize,
+    },
+    /// A worker gives a claim up that has not arrived yet.
+    GiveUpClaim {
+        worker: usize,
+    },
+    /// It arrives after all.
+    LateClaim {
         worker: usize,
         step: usize,
     },

@@ -1,6 +1,13 @@
 //! The real thing behind the model: a flow of the same shape in a database, and each action as the call that it stands for.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use longhaul::{
     Concurrency, Flow, Payload, Retry, Start, Step as FlowStep, WaitSignal,
@@ -48,6 +55,10 @@ pub struct World {
     run: Uuid,
     signal: Uuid,
     workers: Vec<i64>,
+    /// Number of the last claim.
+    claims: AtomicI64,
+    /// Numbers of claims that their workers have given up, and that have not arrived.
+    late: Mutex<HashMap<usize, i64>>,
 }
 
 /// One queue for each step, so that a claim can choose among them.
@@ -97,11 +108,25 @@ impl World {
             };
             workers.push(db.calls().await.register_worker(&worker).await.expect("register").worker);
         }
-        Self { db: db.clone(), run, signal: Uuid::new_v4(), workers }
+        Self { db: db.clone(), run, signal: Uuid::new_v4(), workers, claims: AtomicI64::new(0), late: Mutex::default() }
     }
 
     fn key(&self, step: usize, attempt: u8) -> AttemptKey {
         AttemptKey { step: StepKey { run_id: self.run, seq: step as i32 }, attempt: i32::from(attempt) }
+    }
+
+    fn next_claim(&self) -> i64 {
+        self.claims.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn late_claim(&self, worker: usize) -> Option<i64> {
+        self.late.lock().expect("no panics here").remove(&worker)
+    }
+
+    async fn claim(&self, worker: usize, step: usize, number: i64) -> Result<usize, longhaul::Error> {
+        let calls = self.db.calls().await;
+        let claimed = calls.claim_numbered(self.workers[worker], &[queue(step).as_str()], &[1], Some(number)).await?;
+        Ok(claimed.len())
     }
 
     /// Makes the call that an action stands for; what happens in a worker alone is no call.
@@ -109,8 +134,18 @@ impl World {
         let calls = self.db.calls().await;
         match action {
             Action::Claim { worker, step } | Action::ClaimUnanswered { worker, step } => {
-                let claimed = calls.claim(self.workers[worker], &[queue(step).as_str()], &[1]).await.expect("claim");
-                assert_eq!(claimed.len(), 1, "{action:?} finds a step");
+                assert_eq!(
+                    self.claim(worker, step, self.next_claim()).await.expect("claim"),
+                    1,
+                    "{action:?} finds a step"
+                );
+            }
+            Action::GiveUpClaim { worker } => {
+                self.late.lock().expect("no panics here").insert(worker, self.next_claim());
+            }
+            Action::LateClaim { worker, step } => {
+                let number = self.late_claim(worker).expect("one was given up");
+                assert_eq!(self.claim(worker, step, number).await.expect("claim"), 1, "{action:?} finds a step");
             }
             Action::Arrive(call) | Action::Repeat(call) => self.arrive(call).await,
             Action::Expire { worker } => {
@@ -144,7 +179,11 @@ impl World {
                     .await;
             }
             Action::Recover { worker } => {
-                calls.forgotten_leases(self.workers[worker], std::iter::empty()).await.expect("forgotten");
+                let number = Some(self.next_claim());
+                calls.forgotten_leases(self.workers[worker], std::iter::empty(), number).await.expect("forgotten");
+                if let Some(late) = self.late_claim(worker) {
+                    self.claim(worker, 0, late).await.expect_err("it comes too late");
+                }
             }
             Action::Finish { .. }
             | Action::FinishBadly { .. }

@@ -54,13 +54,14 @@ impl Engine {
                 queue.look = false;
             }
         }
+        self.summary.claims += 1;
         let claim = Claim {
             worker: self.worker,
+            number: i64::try_from(self.summary.claims).unwrap_or(i64::MAX),
             wanted,
             recover: self.recover.then(|| self.attempts().collect()),
             flows: std::mem::take(&mut self.flows),
         };
-        self.summary.claims += 1;
         self.claiming = Some(tokio::spawn(claim.make(self.database.clone())));
     }
 

@@ -1,0 +1,117 @@
+//! The flows of the load: together they use everything.
+
+use std::time::Duration;
+
+use longhaul::{
+    Approval, Budget, Client, Concurrency, Error, Exceeded, Flow, Missed, Overlap, Retry, Schedule, Step, WaitSignal,
+    calls::{QueueLimits, RetentionPolicy},
+};
+
+use crate::handlers::Behaviour;
+
+/// Attempts of each step: enough that faults do not use them up.
+pub const ATTEMPTS: u16 = 50;
+
+/// Steps of the queue `narrow` that may run at once.
+pub const NARROW: i32 = 3;
+
+/// What the budget `purse` has for each second.
+pub const PURSE: f64 = 20.0;
+
+/// Those that clients start; `tick` is its schedule's, and `brief` is retention's.
+pub const STARTED: [&str; 13] = [
+    "single",
+    "chain",
+    "diamond",
+    "signalled",
+    "family",
+    "spread",
+    "keyed",
+    "narrow",
+    "journey",
+    "guarded",
+    "saga",
+    "approved",
+    "bought",
+];
+
+/// A step that survives what is done to it.
+fn step(name: &str, handler: &str) -> Step {
+    Step::new(name, handler)
+        .retry(Retry::fixed(ATTEMPTS, Duration::from_millis(20)))
+        .timeout(Duration::from_millis(800))
+}
+
+fn work(name: &str) -> Step {
+    step(name, "work")
+}
+
+/// The other tenant's flow.
+pub async fn deploy_for_other(client: &Client) -> Result<(), Error> {
+    client.deploy(&Flow::new("single", 1).step(work("a"))).await?;
+    Ok(())
+}
+
+pub async fn deploy(client: &Client) -> Result<(), Error> {
+    for flow in flows() {
+        client.deploy(&flow).await?;
+    }
+    client.limit_queue("narrow", &QueueLimits { max_running: Some(NARROW), ..QueueLimits::default() }).await?;
+    let schedule = Schedule::new("ticks", "* * * * * *", "tick")
+        .input(&Behaviour::default())?
+        .missed(Missed::All)
+        .overlap(Overlap::Allow);
+    client.schedule(&schedule).await?;
+    // Kept short, so that retention deletes runs all the time; what it deletes the checker does not ask for.
+    let brief = RetentionPolicy {
+        name: "brief".into(),
+        state: None,
+        flow: Some("brief".into()),
+        age: Duration::from_secs(1),
+        keep_last: 0,
+    };
+    client.database().calls().await?.put_retention_policy("default", &brief).await?;
+    let often = "update longhaul.chore set interval_ms = 500 where name = 'retention'";
+    client.database().connection().await?.execute(often, &[]).await?;
+    Ok(())
+}
+
+fn flows() -> Vec<Flow> {
+    let go = Step::wait_signal("go", WaitSignal::new("go").key("$.input.key")).after("a");
+    let purse = Budget {
+        name: "purse".into(),
+        limit: PURSE,
+        per: Duration::from_secs(1).into(),
+        amount: None,
+        exceeded: Exceeded::Defer,
+    };
+    let mut approval = Approval::ask("Shall it go on?");
+    approval.expires = Some(Duration::from_millis(500).into());
+    approval.default = Some("approve".into());
+    vec![
+        Flow::new("single", 1).step(work("a")),
+        Flow::new("chain", 1).step(work("a")).step(work("b").after("a")).step(work("c").after("b")),
+        Flow::new("diamond", 1)
+            .step(work("top"))
+            .step(work("left").after("top"))
+            .step(work("right").after("top").priority(-5))
+            .step(work("bottom").after("left").after("right")),
+        Flow::new("signalled", 1).step(work("a")).step(go).step(work("b").after("go")),
+        Flow::new("family", 1).step(Step::child("child", "chain")).step(work("after").after("child")),
+        Flow::new("spread", 1)
+            .step(work("items").for_each("$.input.items").window(3))
+            .step(work("join").after("items")),
+        Flow::new("keyed", 1).step(work("a").concurrency(Concurrency::per_key("$.input.key", 2))),
+        Flow::new("narrow", 1).step(work("a").queue("narrow")),
+        Flow::new("journey", 1).step(step("go", "journey")),
+        Flow::new("guarded", 1).step(step("a", "guarded")),
+        Flow::new("saga", 1)
+            .step(work("a").compensate("undo"))
+            .step(work("b").after("a").compensate("undo"))
+            .step(step("c", "doom").after("b")),
+        Flow::new("approved", 1).step(work("a")).step(work("b").after("a").approval(approval)),
+        Flow::new("bought", 1).step(work("a").budget(purse)),
+        Flow::new("tick", 1).step(work("a")),
+        Flow::new("brief", 1).step(work("a")),
+    ]
+}
