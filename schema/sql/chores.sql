@@ -5,12 +5,13 @@ create or replace function run_chore()
 returns table (chore_name text, items bigint, failure text, milliseconds double precision, due_in_ms bigint)
 language plpgsql as $$
 declare
+  v_now     timestamptz := clock();
   v_chore   chore;
   v_started timestamptz;
   v_items   bigint;
   v_failure text;
 begin
-  select c.* into v_chore from chore c where c.next_at <= clock() order by c.next_at limit 1 for update skip locked;
+  select c.* into v_chore from chore c where c.next_at <= v_now order by c.next_at limit 1 for update skip locked;
   if found then
     v_started := clock_timestamp();
     begin

@@ -1,9 +1,10 @@
 -- The one clock, and the settings.
 
 create or replace function setting_value(p_name text) returns bigint
-language sql stable as $$
-  select s.value from setting s where s.name = p_name
-$$;
+language plpgsql stable as $$
+begin
+  return (select s.value from setting s where s.name = p_name);
+end $$;
 comment on function setting_value(text) is 'The value of a setting, or null when there is none of that name.';
 
 create or replace function set_setting(p_name text, p_value bigint) returns void
@@ -23,9 +24,10 @@ end $$;
 comment on function set_setting(text, bigint) is 'Changes a setting; it counts from the next call on.';
 
 create or replace function clock() returns timestamptz
-language sql volatile as $$
-  select clock_timestamp() + s.value * interval '1 millisecond' from setting s where s.name = 'clock_offset_ms'
-$$;
+language plpgsql volatile as $$
+begin
+  return clock_timestamp() + (select s.value from setting s where s.name = 'clock_offset_ms') * interval '1 millisecond';
+end $$;
 comment on function clock() is 'The time by which everything is decided: the server''s clock, plus the offset that a test has set.';
 
 create or replace function advance_clock(p_by interval) returns timestamptz
@@ -41,16 +43,20 @@ end $$;
 comment on function advance_clock(interval) is 'Moves the clock. For tests: a month''s sleep passes at once. Leases of living workers move along.';
 
 create or replace function uuid_at(p_time timestamptz) returns uuid
-language sql immutable as $$
-  select (lpad(to_hex((extract(epoch from p_time) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
-$$;
+language plpgsql immutable as $$
+begin
+  return (lpad(to_hex((extract(epoch from p_time) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid;
+end $$;
 comment on function uuid_at(timestamptz) is 'The lowest UUIDv7 of a time: bounds of partitions and of searches by time.';
 
 create or replace function id_bounds(p_ids uuid[], out lo uuid, out hi uuid)
-language sql immutable as $$
-  with sorted as materialized (select array(select x from unnest(p_ids) x where x is not null order by x) as ids)
-  select s.ids[1], s.ids[cardinality(s.ids)] from sorted s
-$$;
+language plpgsql immutable as $$
+declare
+  v_ids uuid[] := array(select x from unnest(p_ids) x where x is not null order by x);
+begin
+  lo := v_ids[1];
+  hi := v_ids[cardinality(v_ids)];
+end $$;
 comment on function id_bounds(uuid[]) is
   'The lowest and the highest of some run ids. As bounds in a statement they let the executor leave out all other partitions before it starts.';
 
@@ -64,21 +70,23 @@ $$;
 comment on function new_run_id() is 'A new UUIDv7 for a run.';
 
 create or replace function lock_class(p_table regclass) returns integer
-language sql stable as $$
+language sql immutable as $$
   select p_table::oid::bigint::bit(32)::integer
 $$;
 comment on function lock_class(regclass) is 'Class of the advisory locks that belong to a table: each installation has its own.';
 
 create or replace function task_position(p_time timestamptz) returns bigint
-language sql immutable as $$
-  select (extract(epoch from p_time) * 1000000)::bigint
-$$;
+language plpgsql immutable as $$
+begin
+  return (extract(epoch from p_time) * 1000000)::bigint;
+end $$;
 comment on function task_position(timestamptz) is 'The place in line of a step that became ready at a time.';
 
 create or replace function time_of(p_position bigint) returns timestamptz
-language sql immutable as $$
-  select case when p_position < 0 then '-infinity' else timestamptz 'epoch' + p_position * interval '1 microsecond' end
-$$;
+language plpgsql immutable as $$
+begin
+  return case when p_position < 0 then '-infinity' else timestamptz 'epoch' + p_position * interval '1 microsecond' end;
+end $$;
 comment on function time_of(bigint) is 'The time that a place in line stands for.';
 
 create or replace function ready_position() returns bigint

@@ -2,11 +2,12 @@
 -- Locks: run (ascending), lease, step, rooms.
 
 create or replace function backoff_ms(p_step flow_step, p_failures integer) returns bigint
-language sql volatile as $$
+language plpgsql volatile as $$
+begin
   -- The delay before attempt n + 1 is backoff * factor^(n - 1), capped, then moved by up to +- jitter.
-  select (least(p_step.cap_ms, p_step.backoff_ms * power(p_step.factor, least(p_failures - 1, 60)))
-          * (1 + p_step.jitter * (2 * random() - 1)))::bigint
-$$;
+  return (least(p_step.cap_ms, p_step.backoff_ms * power(p_step.factor, least(p_failures - 1, 60)))
+          * (1 + p_step.jitter * (2 * random() - 1)))::bigint;
+end $$;
 comment on function backoff_ms(flow_step, integer) is 'Milliseconds to wait after so many failures, by the step''s retry policy.';
 
 create or replace function settle_attempts(p_ended ended_attempt[]) returns void

@@ -23,9 +23,11 @@ end $$;
 comment on function mark_horizon() is 'Chore: writes down the time and a transaction number, for horizon().';
 
 create or replace function oldest_of(p_snapshot pg_snapshot, p_above xid8 default '0', p_and xid[] default '{}') returns xid8
-language sql immutable as $$
-  select coalesce((select x from pg_snapshot_xip(p_snapshot) x where x > p_above or x::xid = any (p_and) order by x limit 1), pg_snapshot_xmax(p_snapshot))
-$$;
+language plpgsql immutable as $$
+begin
+  return coalesce(
+    (select x from pg_snapshot_xip(p_snapshot) x where x > p_above or x::xid = any (p_and) order by x limit 1), pg_snapshot_xmax(p_snapshot));
+end $$;
 comment on function oldest_of(pg_snapshot, xid8, xid[]) is
   'The oldest transaction in progress in a snapshot, of those above a number and some others; where there is none, the first that the snapshot does not know.';
 
@@ -36,9 +38,11 @@ declare
   -- numbers from its end on may be.
   v_snapshot pg_snapshot := pg_current_snapshot();
   v_oldest   xid8 := oldest_of(v_snapshot);
+  -- Read once: asked in the query, the clock would be asked for each row.
+  v_before   timestamptz := clock() - interval '10 seconds';
   v_old      xid8;
 begin
-  select m.xid into v_old from horizon_mark m where m.at <= clock() - interval '10 seconds' order by m.at desc limit 1;
+  select m.xid into v_old from horizon_mark m where m.at <= v_before order by m.at desc limit 1;
   if v_oldest <= v_old then
     -- A transaction that is ten seconds old and has no lock on these tables will read its position later than this.
     v_oldest := oldest_of(v_snapshot, v_old, array(
@@ -69,19 +73,22 @@ end $$;
 comment on function floors_of(integer) is 'The floors of a line, by priority.';
 
 create or replace function floor_of(p_line integer, p_priority smallint default 0::smallint) returns bigint
-language sql stable as $$
-  select coalesce((select f.position from floors_of(p_line) f where f.priority = p_priority), (-9223372036854775808)::bigint)
-$$;
+language plpgsql stable as $$
+begin
+  return coalesce((select f.position from floors_of(p_line) f where f.priority = p_priority), (-9223372036854775808)::bigint);
+end $$;
 comment on function floor_of(integer, smallint) is 'Below this position nothing stands in a line at this priority.';
 
 create or replace function ranges_of(p_lanes integer[])
 returns table (lane_id integer, from_priority smallint, from_position bigint, to_priority smallint)
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return query
   select l.id, f.priority, f.position, coalesce(lead(f.priority) over (partition by l.id order by f.priority), 32767::smallint)
   from unnest(p_lanes) l(id)
   cross join lateral (
-    select (-32768)::smallint, (-9223372036854775808)::bigint union all select o.priority, o.position from floors_of(l.id) o) f(priority, position)
-$$;
+    select (-32768)::smallint, (-9223372036854775808)::bigint union all select o.priority, o.position from floors_of(l.id) o) f(priority, position);
+end $$;
 comment on function ranges_of(integer[]) is
   'Where to look for ready steps: each range reaches from a priority''s floor to the next priority with one, so that priorities without a floor are found as well.';
 
@@ -116,10 +123,11 @@ comment on function lower_floor(integer, smallint, bigint) is
   'For a step that is put to an older place in line than the present moment''s: until this transaction has ended the floor stays below it.';
 
 create or replace function lower_floors(p_tasks task[]) returns void
-language sql as $$
-  select lower_floor(l.lane_id, l.priority, l.position)
-  from (select t.lane_id, t.priority, min(t.position) as position from unnest(p_tasks) t group by t.lane_id, t.priority order by t.lane_id, t.priority) l
-$$;
+language plpgsql as $$
+begin
+  perform lower_floor(l.lane_id, l.priority, l.position)
+  from (select t.lane_id, t.priority, min(t.position) as position from unnest(p_tasks) t group by t.lane_id, t.priority order by t.lane_id, t.priority) l;
+end $$;
 comment on function lower_floors(task[]) is 'lower_floor() for each of these steps.';
 
 create or replace function raise_floor(p_line integer, p_horizon bigint) returns boolean
@@ -134,7 +142,8 @@ declare
   v_head       record;
 begin
   select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
-  if v_floor.horizon >= p_horizon or not pg_try_advisory_xact_lock(lock_class('floor'), p_line) then
+  -- Marks come every 100 ms: what less would bring is not worth the work.
+  if v_floor.horizon > p_horizon - 100000 or not pg_try_advisory_xact_lock(lock_class('floor'), p_line) then
     return false;
   end if;
   select f.* into v_floor from floor f where f.line = p_line order by f.id desc limit 1;
@@ -203,7 +212,10 @@ end $$;
 comment on function raise_floors(integer[]) is 'Raises the floors of lines, for who has just walked over much that was taken before.';
 
 create or replace function is_long(p_since timestamptz) returns boolean
-language sql volatile as $$ select clock_timestamp() - p_since > interval '300 microseconds' $$;
+language plpgsql volatile as $$
+begin
+  return clock_timestamp() - p_since > interval '300 microseconds';
+end $$;
 comment on function is_long(timestamptz) is 'Whether a look at the head of a line took long enough to raise its floor: the time of some thousand dead index entries.';
 
 create or replace function check_floors() returns bigint

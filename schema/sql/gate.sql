@@ -53,9 +53,10 @@ end $$;
 comment on function admit(task[]) is 'Lets those steps in whose keys have room, and returns them; the others are queued.';
 
 create or replace function gates_of(p_steps step_key[]) returns bigint[]
-language sql stable as $$
-  select array_agg(s.gate_id) from unnest(p_steps) k join step s on s.run_id = k.run_id and s.seq = k.seq where s.gate_id is not null
-$$;
+language plpgsql stable as $$
+begin
+  return (select array_agg(s.gate_id) from unnest(p_steps) k join step s on s.run_id = k.run_id and s.seq = k.seq where s.gate_id is not null);
+end $$;
 comment on function gates_of(step_key[]) is 'The keys of steps, one for each step that has one.';
 
 create or replace function leave_gates(p_gates bigint[]) returns void

@@ -61,9 +61,10 @@ end $$;
 comment on function count_claimed(queue, integer, timestamptz) is 'Counts claimed steps against the limits of their queue.';
 
 create or replace function limits_in_use() returns boolean
-language sql stable as $$
-  select exists (select from queue q where q.max_running is not null or q.breaker_failures is not null)
-$$;
+language plpgsql stable as $$
+begin
+  return exists (select from queue q where q.max_running is not null or q.breaker_failures is not null);
+end $$;
 comment on function limits_in_use() is 'Whether the end of a lease has to be counted anywhere.';
 
 create or replace function count_ended(p_lanes integer[], p_bad integer[], p_completed boolean) returns void

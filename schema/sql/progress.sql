@@ -1,14 +1,22 @@
 -- What the debounced writers of workers store: the last value of each key, one statement per flush, keys in sorted order.
 
-create or replace function save_progress(p_run_ids uuid[], p_seqs integer[], p_keys text[], p_values jsonb[]) returns void
-language sql as $$
-  insert into progress as p (run_id, seq, key, value, at)
-  select i.run_id, i.seq, i.key, i.value, clock()
-  from unnest(p_run_ids, p_seqs, p_keys, p_values) i(run_id, seq, key, value)
+create or replace function save_progress(
+  p_run_ids uuid[], p_seqs integer[], p_keys text[], p_values jsonb[], p_attempts integer[] default null, p_number bigint default 0
+) returns void
+language plpgsql as $$
+declare
+  v_now timestamptz := clock();
+begin
+  insert into progress as p (run_id, seq, key, value, at, attempt, number)
+  select i.run_id, i.seq, i.key, i.value, v_now, coalesce(i.attempt, 0), p_number
+  from unnest(p_run_ids, p_seqs, p_keys, p_values, p_attempts) i(run_id, seq, key, value, attempt)
   order by i.run_id, i.seq, i.key
-  on conflict (run_id, seq, key) do update set value = excluded.value, at = excluded.at
-$$;
-comment on function save_progress(uuid[], integer[], text[], jsonb[]) is 'Stores the last values that handlers reported.';
+  on conflict (run_id, seq, key) do update
+    set value = excluded.value, at = excluded.at, attempt = excluded.attempt, number = excluded.number
+    where (p.attempt, p.number) <= (excluded.attempt, excluded.number);
+end $$;
+comment on function save_progress(uuid[], integer[], text[], jsonb[], integer[], bigint) is
+  'Stores the last values that handlers reported. What a later attempt, or a later call of the same worker, has stored is not replaced: calls may arrive late.';
 
 create or replace function save_figures(
   p_worker bigint, p_queues text[], p_running integer[], p_slots integer[], p_claimed bigint[], p_completed bigint[], p_failed bigint[]
@@ -22,6 +30,8 @@ language sql as $$
   order by q.id
   on conflict (queue_id, worker_id) do update
     set running = excluded.running, slots = excluded.slots, claimed = excluded.claimed, completed = excluded.completed, failed = excluded.failed, at = excluded.at
+    -- Counters only grow: what says less is late.
+    where (f.claimed, f.completed, f.failed) <= (excluded.claimed, excluded.completed, excluded.failed)
 $$;
 comment on function save_figures(bigint, text[], integer[], integer[], bigint[], bigint[], bigint[]) is 'Stores what a worker says of its queues.';
 

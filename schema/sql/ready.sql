@@ -25,19 +25,21 @@ end $$;
 comment on function place_ready(task[]) is 'Puts steps in their lanes or, while their run is paused or their key has no room, aside.';
 
 create or replace function last_attempt(p_run_id uuid, p_seq integer) returns integer
-language sql stable as $$
-  select coalesce(max(a.attempt), 0) from attempt a where a.run_id = p_run_id and a.seq = p_seq
-$$;
+language plpgsql stable as $$
+begin
+  return (select coalesce(max(a.attempt), 0) from attempt a where a.run_id = p_run_id and a.seq = p_seq);
+end $$;
 comment on function last_attempt(uuid, integer) is
   'Number of the last attempt at a step that has ended without completing it: the next one is higher, also after the run was retried.';
 
 create or replace function place_step(
   p_run_id uuid, p_seq integer, p_position bigint, p_attempt integer default null, p_failures smallint default 0::smallint
 ) returns void
-language sql as $$
-  select place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
-  from step s where s.run_id = p_run_id and s.seq = p_seq
-$$;
+language plpgsql as $$
+begin
+  perform place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
+  from step s where s.run_id = p_run_id and s.seq = p_seq;
+end $$;
 comment on function place_step(uuid, integer, bigint, integer, smallint) is
   'Puts one step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
 

@@ -13,9 +13,10 @@ end $$;
 comment on function lock_runs(uuid[], uuid, uuid) is 'Locks run rows, which lie between these bounds, in the order of their ids.';
 
 create or replace function lock_runs(p_run_ids uuid[]) returns void
-language sql as $$
-  select lock_runs(p_run_ids, b.lo, b.hi) from id_bounds(p_run_ids) b
-$$;
+language plpgsql as $$
+begin
+  perform lock_runs(p_run_ids, b.lo, b.hi) from id_bounds(p_run_ids) b;
+end $$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
 create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void

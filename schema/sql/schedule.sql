@@ -32,9 +32,13 @@ comment on function put_schedule(text, text, text, text, text, integer, jsonb, t
   'Makes or changes a schedule. The caller has checked the expression and computed its next tick.';
 
 create or replace function due_schedules(p_limit integer) returns setof schedule
-language sql as $$
-  select s.* from schedule s where s.next_at <= clock() and s.paused_at is null order by s.next_at limit p_limit for update skip locked
-$$;
+language plpgsql as $$
+declare
+  v_now timestamptz := clock();
+begin
+  return query
+  select s.* from schedule s where s.next_at <= v_now and s.paused_at is null order by s.next_at limit p_limit for update skip locked;
+end $$;
 comment on function due_schedules(integer) is 'Locks schedules with a due tick, but for those that another scheduler is at.';
 
 create or replace function fire_tick(p_schedule integer, p_tick timestamptz, p_missed boolean) returns uuid

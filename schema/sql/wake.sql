@@ -2,9 +2,10 @@
 -- a worker that found a queue empty enters itself in listener, and leaves it when it is busy again.
 
 create or replace function wake_channel(p_worker bigint) returns text
-language sql stable as $$
-  select format('longhaul_%s_%s', 'listener'::regclass::oid, p_worker)
-$$;
+language plpgsql stable as $$
+begin
+  return format('longhaul_%s_%s', 'listener'::regclass::oid, p_worker);
+end $$;
 comment on function wake_channel(bigint) is 'The channel that a worker listens on; unlike for each installation in a database.';
 
 create or replace function wake(p_lanes integer[], p_tasks bigint) returns void

@@ -12,11 +12,28 @@ use crate::handlers::Behaviour;
 /// Attempts of each step: enough that faults do not use them up.
 pub const ATTEMPTS: u16 = 50;
 
-/// Steps of the queue `narrow` that may run at once.
-pub const NARROW: i32 = 3;
+/// Those whose runs wait for each other.
+pub const LIMITED: [&str; 4] = ["keyed", "narrow", "guarded", "bought"];
 
-/// What the budget `purse` has for each second.
-pub const PURSE: f64 = 20.0;
+/// How the load grows with its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Keys that steps, signals and locks share.
+    pub keys: u32,
+    /// Steps of the queue `narrow` that may run at once.
+    pub narrow: u32,
+    /// What the budget `purse` has for each second.
+    pub purse: u32,
+    /// Runs of a bulk start of a flow that is not limited.
+    pub bulk: u32,
+}
+
+impl Limits {
+    /// So that what these clients start comes to its end: what is limited must not pile up.
+    pub fn of(clients: u32) -> Self {
+        Self { keys: 5 * clients, narrow: 3 * clients, purse: 20 * clients, bulk: 50 * clients }
+    }
+}
 
 /// Those that clients start; `tick` is its schedule's, and `brief` is retention's.
 pub const STARTED: [&str; 13] = [
@@ -52,11 +69,12 @@ pub async fn deploy_for_other(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-pub async fn deploy(client: &Client) -> Result<(), Error> {
-    for flow in flows() {
+pub async fn deploy(client: &Client, limits: Limits) -> Result<(), Error> {
+    for flow in flows(limits) {
         client.deploy(&flow).await?;
     }
-    client.limit_queue("narrow", &QueueLimits { max_running: Some(NARROW), ..QueueLimits::default() }).await?;
+    let narrow = i32::try_from(limits.narrow).ok();
+    client.limit_queue("narrow", &QueueLimits { max_running: narrow, ..QueueLimits::default() }).await?;
     let schedule = Schedule::new("ticks", "* * * * * *", "tick")
         .input(&Behaviour::default())?
         .missed(Missed::All)
@@ -76,11 +94,11 @@ pub async fn deploy(client: &Client) -> Result<(), Error> {
     Ok(())
 }
 
-fn flows() -> Vec<Flow> {
+fn flows(limits: Limits) -> Vec<Flow> {
     let go = Step::wait_signal("go", WaitSignal::new("go").key("$.input.key")).after("a");
     let purse = Budget {
         name: "purse".into(),
-        limit: PURSE,
+        limit: limits.purse.into(),
         per: Duration::from_secs(1).into(),
         amount: None,
         exceeded: Exceeded::Defer,

@@ -14,10 +14,10 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{flows::STARTED, handlers::Behaviour};
-
-/// Keys that steps and signals share.
-const KEYS: u32 = 5;
+use crate::{
+    flows::{LIMITED, Limits, STARTED},
+    handlers::Behaviour,
+};
 
 /// What clients asked for, and what they were told.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Asked {
 }
 
 /// Starts runs until the time is over.
-pub async fn start_runs(client: Client, seed: u64, until: Instant) -> Asked {
+pub async fn start_runs(client: Client, limits: Limits, seed: u64, until: Instant) -> Asked {
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
     while Instant::now() < until {
@@ -56,7 +56,8 @@ pub async fn start_runs(client: Client, seed: u64, until: Instant) -> Asked {
         // A start that fails in the end is neither accepted nor lost: nobody was told that it would run.
         match random.random_range(0..13) {
             0 => {
-                let behaviours: Vec<_> = (0..50).map(|_| behaviour(&mut random)).collect();
+                let bulk = if LIMITED.contains(&flow) { 50 } else { limits.bulk };
+                let behaviours: Vec<_> = (0..bulk).map(|_| behaviour(&mut random, limits.keys)).collect();
                 asked.count("bulk starts");
                 if let Ok(started) = client.start_many(flow, behaviours).await {
                     asked.accepted.extend(started.ids());
@@ -68,7 +69,7 @@ pub async fn start_runs(client: Client, seed: u64, until: Instant) -> Asked {
                 let _ = client.start("brief", &Behaviour::default()).await;
             }
             choice => {
-                let start = Start::new(&behaviour(&mut random)).expect("JSON");
+                let start = Start::new(&behaviour(&mut random, limits.keys)).expect("JSON");
                 let start = match choice {
                     2..5 => start.delay(Duration::from_millis(random.random_range(1..1500))),
                     5..8 => start.priority(random.random_range(-10..10)),
@@ -86,11 +87,11 @@ pub async fn start_runs(client: Client, seed: u64, until: Instant) -> Asked {
 }
 
 /// The other tenant's runs: a trickle.
-pub async fn start_for_other(client: Client, seed: u64, until: Instant) -> Asked {
+pub async fn start_for_other(client: Client, keys: u32, seed: u64, until: Instant) -> Asked {
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
     while Instant::now() < until {
-        if let Ok(run) = client.start("single", &behaviour(&mut random)).await {
+        if let Ok(run) = client.start("single", &behaviour(&mut random, keys)).await {
             asked.accepted.push(run.id());
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(20..100))).await;
@@ -98,14 +99,14 @@ pub async fn start_for_other(client: Client, seed: u64, until: Instant) -> Asked
     asked
 }
 
-fn behaviour(random: &mut StdRng) -> Behaviour {
+fn behaviour(random: &mut StdRng, keys: u32) -> Behaviour {
     let one = |random: &mut StdRng| Behaviour {
         // Some take long, so that an owner that wakes meets another one at work.
         ms: if random.random_ratio(1, 6) { random.random_range(300..700) } else { random.random_range(0..30) },
         fails: 7,
         snoozes: 11,
         hangs: 53,
-        key: random.random_range(0..KEYS),
+        key: random.random_range(0..keys),
         items: Vec::new(),
     };
     let items = (0..random.random_range(0..6)).map(|_| one(random)).collect();
@@ -115,7 +116,7 @@ fn behaviour(random: &mut StdRng) -> Behaviour {
 /// Operators and other systems: pauses, resumptions, stops, names, answers, and signals, some of them twice.
 ///
 /// Signals are numbered from `first` on: no two clients send the same one.
-pub async fn operate(client: Client, seed: u64, first: u64, until: Instant) -> Asked {
+pub async fn operate(client: Client, keys: u32, seed: u64, first: u64, until: Instant) -> Asked {
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
     let mut number = first;
@@ -123,7 +124,7 @@ pub async fn operate(client: Client, seed: u64, first: u64, until: Instant) -> A
         tokio::time::sleep(Duration::from_millis(random.random_range(1..40))).await;
         if random.random_ratio(1, 2) {
             number += 1;
-            if send(&client, random.random_range(0..KEYS), number, random.random_ratio(1, 5)).await {
+            if send(&client, random.random_range(0..keys), number, random.random_ratio(1, 5)).await {
                 asked.signals.insert(number);
             }
             asked.count("signals");

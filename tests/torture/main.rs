@@ -52,17 +52,17 @@ struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// How long load and faults last.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, env = "LONGHAUL_TORTURE_SECONDS", default_value_t = 15)]
     seconds: u64,
-    /// The same in minutes.
-    #[arg(long, conflicts_with = "seconds")]
+    /// The same in minutes; this counts when both are given.
+    #[arg(long)]
     minutes: Option<u64>,
     /// Worker processes.
     #[arg(long, default_value_t = 4)]
     workers: usize,
-    /// How many clients start runs and operate at once.
+    /// How many clients start runs and operate at once; with more of them, bulk starts and limits grow as well.
     #[arg(long, default_value_t = 1)]
-    clients: u64,
+    clients: u32,
     /// Without faults, so that a mutant is all there is to see.
     #[arg(long)]
     calm: bool,
@@ -176,8 +176,9 @@ async fn torture(
     let mut config = cluster.config()?;
     config.retry_for = Duration::from_secs(120);
     migrate::migrate(&Database::new(&config)?).await?;
+    let limits = flows::Limits::of(arguments.clients);
     let client = Client::connect(&config).await?;
-    flows::deploy(&client).await?;
+    flows::deploy(&client, limits).await?;
     let other = Client::connect(&config.clone().tenant(nemesis::OTHER_TENANT)?).await?;
     flows::deploy_for_other(&other).await?;
     if let Some(mutant) = mutant {
@@ -192,10 +193,16 @@ async fn torture(
     let watching = tokio::spawn(watch::watch(client.clone(), Arc::<Mutex<watch::Seen>>::clone(&seen)));
     let mut asking = Vec::new();
     for number in 0..arguments.clients {
-        asking.push(tokio::spawn(load::start_runs(client.clone(), random.random(), until)));
-        asking.push(tokio::spawn(load::operate(client.clone(), random.random(), number * 1_000_000, until)));
+        asking.push(tokio::spawn(load::start_runs(client.clone(), limits, random.random(), until)));
+        asking.push(tokio::spawn(load::operate(
+            client.clone(),
+            limits.keys,
+            random.random(),
+            u64::from(number) * 1_000_000,
+            until,
+        )));
     }
-    asking.push(tokio::spawn(load::start_for_other(other, random.random(), until)));
+    asking.push(tokio::spawn(load::start_for_other(other, limits.keys, random.random(), until)));
     let network = network::Network::start(&config).await?;
     let mut fleet = nemesis::Fleet::start(arguments.workers, &network.config(&config).connection.to_url(), &records)?;
     // A mutant is all there is to see: crashes and upgrades would hide it, or mend it.
@@ -210,7 +217,7 @@ async fn torture(
     for task in asking {
         asked.merge(task.await?);
     }
-    let patience = Duration::from_secs(if mutant.is_some() { 10 } else { 120 * arguments.clients });
+    let patience = Duration::from_secs(if mutant.is_some() { 10 } else { 120 * u64::from(arguments.clients) });
     let in_time = load::let_end(&client, &mut asked, patience).await?;
     watching.abort();
     if in_time {

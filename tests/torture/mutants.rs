@@ -195,8 +195,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "writer-drops-values",
         function: "save_progress",
-        from: "i(run_id, seq, key, value)\n  order by",
-        to: "i(run_id, seq, key, value)\n  where random() < 0.7\n  order by",
+        from: "i(run_id, seq, key, value, attempt)\n  order by",
+        to: "i(run_id, seq, key, value, attempt)\n  where random() < 0.7\n  order by",
         seen_by: "the last progress is stored",
     },
 ];

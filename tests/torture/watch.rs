@@ -10,8 +10,6 @@ use chrono::{DateTime, Utc};
 use longhaul::{Client, Error};
 use uuid::Uuid;
 
-use crate::flows::NARROW;
-
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -42,14 +40,14 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
             &[],
         )
         .await?;
-    let narrow: i64 = connection
+    let narrow = connection
         .query_one(
-            "select count(*) from longhaul.lease l join longhaul.lane n on n.id = l.lane_id join longhaul.queue q on q.id = n.queue_id
-             where q.name = 'narrow' and q.tenant = 'default'",
+            "select q.max_running, (select count(*) from longhaul.lease l join longhaul.lane n on n.id = l.lane_id where n.queue_id = q.id)
+             from longhaul.queue q where q.name = 'narrow' and q.tenant = 'default'",
             &[],
         )
-        .await?
-        .get(0);
+        .await?;
+    let (most, narrow): (i32, i64) = (narrow.get(0), narrow.get(1));
     let paused = connection
         .query(
             "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
@@ -64,8 +62,8 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
         seen.over_limits
             .insert(format!("{steps} steps of the key {key}, which allows {most}, were ready or running at once"));
     }
-    if narrow > i64::from(NARROW) {
-        seen.over_limits.insert(format!("{narrow} steps of the queue narrow, which allows {NARROW}, ran at once"));
+    if narrow > i64::from(most) {
+        seen.over_limits.insert(format!("{narrow} steps of the queue narrow, which allows {most}, ran at once"));
     }
     let known = std::mem::take(&mut seen.paused);
     for row in paused {

@@ -25,7 +25,7 @@ pub async fn run(record: &Path, tenant: &str) {
     config.call_timeout = Duration::from_secs(3);
     config.pool_wait = Duration::from_secs(3);
     let hands = Hands::new(record, Database::new(&config).expect("the configuration")).expect("the record");
-    let worker = Worker::builder(&config).queue("default", 20).and_then(|builder| builder.queue("narrow", 20));
+    let worker = Worker::builder(&config).queue("default", 40).and_then(|builder| builder.queue("narrow", 20));
     let worker = with(worker, "work", &hands, Hands::work);
     let worker = with(worker, "doom", &hands, Hands::doom);
     let worker = with(worker, "undo", &hands, Hands::undo);

@@ -7,7 +7,7 @@ use std::sync::{
 
 use longhaul_schema::{
     Calls, Database, Payload,
-    calls::{AttemptKey, Executor, FlowStep},
+    calls::{AttemptKey, Executor, FlowStep, Reported},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -168,7 +168,8 @@ impl StepContext {
         if key.contains('\0') {
             return Err(StepError::fail("the key of a progress must not hold \\u0000"));
         }
-        self.inner.progress.put((self.inner.key.step, key.to_owned()), value).await;
+        let AttemptKey { step, attempt } = self.inner.key;
+        self.inner.progress.put((step, key.to_owned()), Reported { attempt, value }).await;
         Ok(())
     }
 

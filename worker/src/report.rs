@@ -1,10 +1,13 @@
 //! What workers report to the database: progress of steps and figures of queues, each through a debounced writer.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
 
 use longhaul_schema::{
-    Database, Error, Payload,
-    calls::{QueueFigure, StepKey},
+    Database, Error,
+    calls::{QueueFigure, Reported, StepKey},
 };
 use tokio::sync::watch;
 
@@ -14,14 +17,25 @@ use crate::{
 };
 
 /// Progress by step and key.
-pub(crate) type ProgressWriter = DebouncedWriter<(StepKey, String), Payload>;
+pub(crate) type ProgressWriter = DebouncedWriter<(StepKey, String), Reported>;
 
 /// Stores progress.
-pub(crate) struct ProgressSink(pub(crate) Database);
+pub(crate) struct ProgressSink {
+    database: Database,
+    calls: AtomicI64,
+}
 
-impl Sink<(StepKey, String), Payload> for ProgressSink {
-    async fn store(&self, values: Vec<((StepKey, String), Payload)>) -> Result<(), Error> {
-        match self.0.calls().await?.save_progress(&values).await {
+impl ProgressSink {
+    pub(crate) fn new(database: Database) -> Self {
+        Self { database, calls: AtomicI64::new(0) }
+    }
+}
+
+impl Sink<(StepKey, String), Reported> for ProgressSink {
+    async fn store(&self, values: Vec<((StepKey, String), Reported)>) -> Result<(), Error> {
+        // A call that was given up may arrive after the next one.
+        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        match self.database.calls().await?.save_progress(&values, number).await {
             // What the database cannot store it never will; checks were made when it was put.
             Err(Error::Invalid(reason)) => {
                 tracing::error!(reason, keys = values.len(), "progress cannot be stored");

@@ -91,7 +91,7 @@ pub(crate) async fn run(
         let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
         helpers.spawn(saver::run(database.clone(), worker, saves));
         let debounce = DebounceSettings { interval: settings.flush, ..DebounceSettings::default() };
-        let progress = DebouncedWriter::start(ProgressSink(database.clone()), debounce);
+        let progress = DebouncedWriter::start(ProgressSink::new(database.clone()), debounce);
         helpers.spawn(report::figures(database.clone(), worker, settings.observed.status.subscribe(), settings.flush));
         let engine = Engine::new(
             database.clone(),

@@ -30,7 +30,7 @@ pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
 pub use ending::{AttemptOutcome, Ended, Refused};
 pub use inspect::Figures;
 pub use lock::{LockAnswer, LockInfo};
-pub use progress::{Progress, QueueFigure};
+pub use progress::{Progress, QueueFigure, Reported};
 pub use queue::{QueueInfo, QueueLimits};
 pub use read::{AttemptInfo, ItemOutput, RunFilter, RunInfo, StepInfo, TimelineEntry};
 pub use retention::{AgeFigures, RetentionPlan, RetentionPolicy};

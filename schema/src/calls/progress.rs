@@ -33,14 +33,26 @@ pub struct Progress {
     pub value: Payload,
 }
 
+/// A value that a handler reported.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// The handler's attempt.
+    pub attempt: i32,
+    /// The value.
+    pub value: Payload,
+}
+
 impl<E: Executor> Calls<E> {
-    /// Stores the last values that handlers reported, by step and key, in one statement. Keys must be sorted and unlike.
-    pub async fn save_progress(&self, values: &[((StepKey, String), Payload)]) -> Result<()> {
+    /// Stores the last values that handlers reported, by step and key, in one statement. Keys must be sorted and unlike. `number` is that of the call among its worker's: a call that arrives after one with
+    /// a higher number replaces nothing, nor does an earlier attempt.
+    pub async fn save_progress(&self, values: &[((StepKey, String), Reported)], number: i64) -> Result<()> {
         let runs: Vec<Uuid> = values.iter().map(|((step, _), _)| step.run_id).collect();
         let seqs: Vec<i32> = values.iter().map(|((step, _), _)| step.seq).collect();
         let keys: Vec<&str> = values.iter().map(|((_, key), _)| key.as_str()).collect();
-        let payloads: Vec<Json<&RawValue>> = values.iter().map(|(_, value)| Json(value.raw())).collect();
-        self.run("select longhaul.save_progress($1, $2, $3, $4)", &[&runs, &seqs, &keys, &payloads]).await
+        let payloads: Vec<Json<&RawValue>> = values.iter().map(|(_, reported)| Json(reported.value.raw())).collect();
+        let attempts: Vec<i32> = values.iter().map(|(_, reported)| reported.attempt).collect();
+        let sql = "select longhaul.save_progress($1, $2, $3, $4, $5, $6)";
+        self.run(sql, &[&runs, &seqs, &keys, &payloads, &attempts, &number]).await
     }
 
     /// Stores what a worker says of its queues, in one statement.

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use longhaul::{Report, Slots, Step, StepContext, StepError};
+use longhaul::{
+    Payload, Report, Slots, Step, StepContext, StepError,
+    calls::{Reported, StepKey},
+};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, with_database, within};
@@ -38,6 +41,26 @@ async fn the_last_progress_of_each_key_is_stored_also_at_shutdown() {
             json!({ "done": 10_000, "of": 10_000, "message": "at work" })
         );
         assert_eq!(progress[10].value.read::<u64>().unwrap(), 9_999);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_that_arrives_late_replaces_nothing() {
+    with_database(|db| async move {
+        db.deploy_single("f", Step::new("a", "h")).await;
+        let run = db.client().await.start("f", &0).await.unwrap();
+        let calls = db.calls().await;
+        let key = (StepKey { run_id: run.id(), seq: 0 }, String::new());
+        // Attempt, number of the call, value; and what is stored then.
+        for (attempt, number, value, stored) in
+            [(1, 1, 10, 10), (1, 3, 30, 30), (1, 2, 20, 30), (2, 1, 40, 40), (1, 4, 50, 40), (2, 1, 60, 60)]
+        {
+            let values = [(key.clone(), Reported { attempt, value: Payload::new(&value).unwrap() })];
+            calls.save_progress(&values, number).await.unwrap();
+            let progress = db.client().await.progress(run.id()).await.unwrap();
+            assert_eq!(progress[0].value.read::<i32>().unwrap(), stored, "attempt {attempt}, call {number}");
+        }
     })
     .await;
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use longhaul::connect::Connection;
 
-use crate::{flows::PURSE, load::Asked};
+use crate::load::Asked;
 
 /// Runs that are still live, and the workers that might have done them.
 pub const STILL_LIVE: &str = "
@@ -109,7 +109,9 @@ pub async fn rows(connection: &Connection, sql: &str) -> Result<Vec<String>, lon
 pub async fn budgets(connection: &Connection) -> Result<Vec<String>, longhaul::Error> {
     let mut violations = rows(
         connection,
-        &format!("select format('of purse %s was spent in the second from %s', used, window_at) from longhaul.budget where used > {PURSE}"),
+        "select format('of purse %s was spent in the second from %s, which has %s', b.used, b.window_at, f.settings -> 'budget' -> 'limit')
+         from longhaul.budget b join longhaul.flow_step f on f.settings -> 'budget' ->> 'name' = b.name
+         where b.used > (f.settings -> 'budget' -> 'limit')::numeric",
     )
     .await?;
     violations.extend(
