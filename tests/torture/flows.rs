@@ -89,7 +89,7 @@ pub async fn deploy(client: &Client, limits: Limits) -> Result<(), Error> {
         keep_last: 0,
     };
     client.database().calls().await?.put_retention_policy("default", &brief).await?;
-    let often = "update longhaul.chore set interval_ms = 500 where name = 'retention'";
+    let often = "update longhaul.chore set interval_ms = 5000 where name = 'retention'";
     client.database().connection().await?.execute(often, &[]).await?;
     Ok(())
 }

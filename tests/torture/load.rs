@@ -19,6 +19,9 @@ use crate::{
     handlers::Behaviour,
 };
 
+/// With more ready steps than this nobody starts further runs: the load is what the machine can do.
+const BACKLOG: i64 = 2_000;
+
 /// What clients asked for, and what they were told.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -52,6 +55,11 @@ pub async fn start_runs(client: Client, limits: Limits, seed: u64, until: Instan
     let mut random = StdRng::seed_from_u64(seed);
     let mut asked = Asked::default();
     while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(random.random_range(1..15))).await;
+        if ready_steps(&client).await.is_ok_and(|ready| ready > BACKLOG) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        }
         let flow = STARTED[random.random_range(0..STARTED.len())];
         // A start that fails in the end is neither accepted nor lost: nobody was told that it would run.
         match random.random_range(0..13) {
@@ -81,9 +89,13 @@ pub async fn start_runs(client: Client, limits: Limits, seed: u64, until: Instan
                 }
             }
         }
-        tokio::time::sleep(Duration::from_millis(random.random_range(1..15))).await;
     }
     asked
+}
+
+async fn ready_steps(client: &Client) -> Result<i64, Error> {
+    let connection = client.database().connection().await?;
+    Ok(connection.query_one("select count(*) from longhaul.task", &[]).await?.get(0))
 }
 
 /// The other tenant's runs: a trickle.
@@ -187,10 +199,16 @@ async fn answer(client: &Client, random: &mut StdRng) -> Result<(), Error> {
     client.run(question.run_id).decide(answer, Some("operator")).await.map(|_| ())
 }
 
-/// A run of the default tenant that is live, of those that began last; no child, whose end would be its parent's.
+/// A run of the default tenant that is live; no child, whose end would be its parent's. The rooms are asked, whatever the
+/// history holds.
 async fn any_live_run(client: &Client) -> Result<Uuid, Error> {
     let connection = client.database().connection().await?;
-    let sql = "select id from (select id from longhaul.run where tenant = 'default' and parent_id is null and open_steps > 0 order by id desc limit 200) r order by random() limit 1";
+    let sql = "
+        select r.id
+        from (select run_id from longhaul.lease union select run_id from longhaul.timer union select run_id from longhaul.wait
+              union select run_id from longhaul.queued union select run_id from longhaul.held limit 200) x
+        join longhaul.run r on r.id = x.run_id
+        where r.tenant = 'default' and r.parent_id is null order by random() limit 1";
     Ok(connection.query_opt(sql, &[]).await?.map_or_else(Uuid::nil, |row| row.get(0)))
 }
 

@@ -33,9 +33,10 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
     let connection = client.database().connection().await?;
     let keys = connection
         .query(
-            "select g.name || ' ' || g.key, g.most, count(*) from longhaul.gate g join longhaul.step s on s.gate_id = g.id and s.outcome is null
-             where exists (select from longhaul.task t where (t.run_id, t.seq) = (s.run_id, s.seq))
-                or exists (select from longhaul.lease l where (l.run_id, l.seq) = (s.run_id, s.seq))
+            "select g.name || ' ' || g.key, g.most, count(*)
+             from (select run_id, seq from longhaul.task union all select run_id, seq from longhaul.lease) x
+             join longhaul.step s on s.run_id = x.run_id and s.seq = x.seq
+             join longhaul.gate g on g.id = s.gate_id
              group by g.id having count(*) > g.most",
             &[],
         )
@@ -51,7 +52,11 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
     let paused = connection
         .query(
             "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
-             from longhaul.run r left join longhaul.lease l on l.run_id = r.id where r.state = 'paused' and r.open_steps > 0 group by r.id, r.revision",
+             from (select run_id from longhaul.lease union select run_id from longhaul.timer union select run_id from longhaul.wait
+                   union select run_id from longhaul.queued union select run_id from longhaul.held) x
+             join longhaul.run r on r.id = x.run_id and r.state = 'paused'
+             left join longhaul.lease l on l.run_id = r.id
+             group by r.id, r.revision",
             &[],
         )
         .await?;
