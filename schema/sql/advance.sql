@@ -4,26 +4,27 @@
 create or replace function unblock_successors(p_steps step_key[]) returns step_key[]
 language plpgsql as $$
 declare
-  v_lo      uuid;
-  v_hi      uuid;
-  v_ready   task[];
-  v_special step_key[];
-  v_paused  boolean;
+  v_lowest   uuid;
+  v_ready    task[];
+  v_special  step_key[];
+  v_paused   boolean;
   v_position bigint := ready_position();
+  -- A bound that the planner does not know: see decision 4.
+  v_most     bigint := 2147483647;
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select k.run_id from unnest(p_steps) k)) b;
+  v_lowest := lowest_id(array(select k.run_id from unnest(p_steps) k));
   with waiting as (
     select d.run_id, n.seq, count(*)::int as ended, not bool_and(f.plain_successors) as special, bool_or(r.state = 'paused') as paused
-    from unnest(p_steps) d
-    join run r on r.id = d.run_id and r.id between v_lo and v_hi
+    from (select * from unnest(p_steps) limit cardinality(p_steps)) d
+    cross join lateral (select x.flow_id, x.state from run x where x.id = d.run_id and x.id >= v_lowest offset 0) r
     join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
     cross join lateral unnest(f.successors) n(seq)
     group by d.run_id, n.seq
     order by d.run_id, n.seq
   ), counted as (
     update step s set blockers = s.blockers - w.ended
-    from waiting w
-    where s.run_id = w.run_id and s.seq = w.seq and s.run_id between v_lo and v_hi and s.outcome is null
+    from (select * from waiting limit v_most) w
+    where s.run_id = w.run_id and s.seq = w.seq and s.run_id >= v_lowest and s.outcome is null
     returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers, w.special, w.paused
   )
   select array_agg((c.run_id, v_position, c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
@@ -96,18 +97,17 @@ language plpgsql as $$
 -- Their rooms have been left by the caller.
 declare
   v_now        timestamptz := clock();
-  v_lo         uuid;
-  v_hi         uuid;
+  v_lowest     uuid;
   v_run_ids    uuid[];
   v_errors     jsonb[];
   v_continuing step_key[];
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_failed) x)) b;
+  v_lowest := lowest_id(array(select x.run_id from unnest(p_failed) x));
 
   update step s
   set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
-  from unnest(p_failed) e
-  where s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi;
+  from (select * from unnest(p_failed) limit cardinality(p_failed)) e
+  where s.run_id = e.run_id and s.seq = e.seq and s.run_id >= v_lowest;
 
   insert into dead_letter (run_id, seq, died_at) select e.run_id, e.seq, v_now from unnest(p_failed) e on conflict do nothing;
 
@@ -117,9 +117,9 @@ begin
       f.continues or (f.undoes is not null and r.compensating is true) as continues,
       -- The public part of the error only: the detail stays with the attempt.
       coalesce(e.error, '{}') - 'detail' || jsonb_build_object('step', f.name) as error
-    from unnest(p_failed) e
-    join step s on s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi
-    join run r on r.id = e.run_id and r.id between v_lo and v_hi
+    from (select * from unnest(p_failed) limit cardinality(p_failed)) e
+    cross join lateral (select x.seq, x.def from step x where x.run_id = e.run_id and x.seq = e.seq and x.run_id >= v_lowest offset 0) s
+    cross join lateral (select x.flow_id, x.compensating from run x where x.id = e.run_id and x.id >= v_lowest offset 0) r
     join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
   ), first as (
     select distinct on (j.run_id) j.run_id, j.error from judged j where not j.continues order by j.run_id, j.seq

@@ -3,13 +3,12 @@
 create or replace function fire_timers(p_limit integer) returns bigint
 language plpgsql as $$
 declare
-  v_now   timestamptz := clock();
-  v_lo    uuid;
-  v_hi    uuid;
-  v_due   timer[];
-  v_tasks task[];
-  v_from  timestamptz := time_of(floor_of(0));
-  v_begun timestamptz := clock_timestamp();
+  v_now    timestamptz := clock();
+  v_lowest uuid;
+  v_due    timer[];
+  v_tasks  task[];
+  v_from   timestamptz := time_of(floor_of(0));
+  v_begun  timestamptz := clock_timestamp();
 begin
   with due as (
     delete from timer t
@@ -24,13 +23,14 @@ begin
   if v_due is null then
     return 0;
   end if;
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(v_due) x)) b;
+  v_lowest := lowest_id(array(select x.run_id from unnest(v_due) x));
 
   -- A run that is paused or goes on right now waits for these timers, which are ours: its state stays as it is read here.
   v_tasks := array(
     select (d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures)::task
-    from unnest(v_due) d
-    join step s on s.run_id = d.run_id and s.seq = d.seq and s.run_id between v_lo and v_hi);
+    from (select * from unnest(v_due) limit cardinality(v_due)) d
+    cross join lateral (
+      select y.lane_id, y.priority from step y where y.run_id = d.run_id and y.seq = d.seq and y.run_id >= v_lowest offset 0) s);
   perform lower_floors(v_tasks);
   perform place_ready(v_tasks);
   return cardinality(v_due);

@@ -52,25 +52,24 @@ create or replace function claimed_steps(p_leases lease[], p_queues text[], p_ow
 returns table (run_id uuid, seq integer, attempt integer, failures smallint, flow_id integer, queue text, input jsonb, def integer)
 language plpgsql stable as $$
 declare
-  v_lo uuid;
-  v_hi uuid;
+  v_lowest uuid;
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_leases) x)) b;
+  v_lowest := lowest_id(array(select x.run_id from unnest(p_leases) x));
   if true = any (p_own) is not true then
     return query
     select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, l.queue, r.input, l.seq
-    from unnest(p_leases, p_queues) l(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue)
-    join run r on r.id = l.run_id and r.id between v_lo and v_hi;
+    from (select * from unnest(p_leases, p_queues) x(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue) limit cardinality(p_leases)) l
+    cross join lateral (select x.flow_id, x.input from run x where x.id = l.run_id and x.id >= v_lowest offset 0) r;
     return;
   end if;
   return query
   select l.run_id, l.seq, l.attempt, l.failures, r.flow_id, q.queue, coalesce(s.input, r.input), coalesce(s.def, l.seq)
-  from unnest(p_leases, p_queues, p_own) q(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue, own)
+  from (select * from unnest(p_leases, p_queues, p_own) x(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, queue, own) limit cardinality(p_leases)) q
   cross join lateral (select q.run_id, q.seq, q.attempt, q.failures) l
-  join run r on r.id = l.run_id and r.id between v_lo and v_hi
+  cross join lateral (select x.flow_id, x.input from run x where x.id = l.run_id and x.id >= v_lowest offset 0) r
   -- In a subquery, so that q.own is looked at before the step is: in the join's condition it would be looked at after.
   left join lateral (
-    select x.input, x.def from step x where q.own and x.run_id = l.run_id and x.seq = l.seq and x.run_id between v_lo and v_hi offset 0) s on true;
+    select x.input, x.def from step x where q.own and x.run_id = l.run_id and x.seq = l.seq and x.run_id >= v_lowest offset 0) s on true;
 end $$;
 comment on function claimed_steps(lease[], text[], boolean[]) is 'What a worker needs to know of the steps that it holds.';
 
@@ -165,8 +164,7 @@ begin
   update worker w set claims_refused = p_number where w.id = p_worker and w.claims_refused < p_number;
   select array_agg(l), array_agg(q.name), array_agg(n.own_input) into v_leases, v_queues, v_own
   from lease l
-  join step s on s.run_id = l.run_id and s.seq = l.seq
-  join lane n on n.id = s.lane_id
+  join lane n on n.id = l.lane_id
   join queue q on q.id = n.queue_id
   where l.worker_id = p_worker
     and not exists (select from unnest(p_run_ids, p_seqs) k(run_id, seq) where k.run_id = l.run_id and k.seq = l.seq);

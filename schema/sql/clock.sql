@@ -49,16 +49,13 @@ begin
 end $$;
 comment on function uuid_at(timestamptz) is 'The lowest UUIDv7 of a time: bounds of partitions and of searches by time.';
 
-create or replace function id_bounds(p_ids uuid[], out lo uuid, out hi uuid)
+create or replace function lowest_id(p_ids uuid[]) returns uuid
 language plpgsql immutable as $$
-declare
-  v_ids uuid[] := array(select x from unnest(p_ids) x where x is not null order by x);
 begin
-  lo := v_ids[1];
-  hi := v_ids[cardinality(v_ids)];
+  return (select x from unnest(p_ids) x where x is not null order by x limit 1);
 end $$;
-comment on function id_bounds(uuid[]) is
-  'The lowest and the highest of some run ids. As bounds in a statement they let the executor leave out all other partitions before it starts.';
+comment on function lowest_id(uuid[]) is
+  'The lowest of some run ids. As a bound in a statement it lets the executor leave out the partitions of older runs before it starts.';
 
 create or replace function new_run_id() returns uuid
 language sql volatile as $$

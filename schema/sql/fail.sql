@@ -16,25 +16,25 @@ language plpgsql as $$
 -- the runs and taken the leases away.
 declare
   v_now      timestamptz := clock();
-  v_lo       uuid;
-  v_hi       uuid;
+  v_lowest   uuid;
   v_next     timer[];
   v_position bigint;
   v_failed   ended_attempt[];
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select x.run_id from unnest(p_ended) x)) b;
+  v_lowest := lowest_id(array(select x.run_id from unnest(p_ended) x));
 
   insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome, error)
   select e.run_id, e.claimed_at, v_now, e.worker_id, e.seq, e.attempt, e.outcome, e.error
   from unnest(p_ended) e;
 
   with judged as (
-    select e, f,
-      e.failures + case when e.outcome in ('released', 'snoozed', 'deferred') then 0 else 1 end as failures
-    from unnest(p_ended) e
-    join run r on r.id = e.run_id and r.id between v_lo and v_hi
-    left join step s on e.seq >= 32768 and s.run_id = e.run_id and s.seq = e.seq and s.run_id between v_lo and v_hi
-    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, e.seq)
+    select x.e, f,
+      (x.e).failures + case when (x.e).outcome in ('released', 'snoozed', 'deferred') then 0 else 1 end as failures
+    from (select e from unnest(p_ended) e limit cardinality(p_ended)) x
+    cross join lateral (select y.flow_id from run y where y.id = (x.e).run_id and y.id >= v_lowest offset 0) r
+    left join lateral (
+      select y.def from step y where (x.e).seq >= 32768 and y.run_id = (x.e).run_id and y.seq = (x.e).seq and y.run_id >= v_lowest offset 0) s on true
+    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, (x.e).seq)
   ), decided as (
     select j.e, j.failures,
       case when (j.e).outcome in ('released', 'snoozed') then coalesce((j.e).delay_ms, 0)
@@ -58,8 +58,9 @@ begin
     v_position := ready_position();
     perform place_ready(array(
       select (n.run_id, v_position, s.lane_id, n.seq, n.attempt, s.priority, n.failures)::task
-      from unnest(v_next) n
-      join step s on s.run_id = n.run_id and s.seq = n.seq and s.run_id between v_lo and v_hi
+      from (select * from unnest(v_next) limit cardinality(v_next)) n
+      cross join lateral (
+        select y.lane_id, y.priority from step y where y.run_id = n.run_id and y.seq = n.seq and y.run_id >= v_lowest offset 0) s
       where n.fire_at <= v_now
       order by n.run_id, n.seq));
   end if;

@@ -85,8 +85,8 @@ begin
   for v_group in
     select s.run_id, s.def, f.undoes is not null as is_undo, max(s.seq) as last_seq, count(*)::int as items
     from unnest(p_items) k
-    join step s on s.run_id = k.run_id and s.seq = k.seq
-    join run r on r.id = s.run_id and r.state in ('running', 'paused')
+    cross join lateral (select x.run_id, x.seq, x.def from step x where x.run_id = k.run_id and x.seq = k.seq offset 0) s
+    cross join lateral (select x.flow_id from run x where x.id = k.run_id and x.state in ('running', 'paused') offset 0) r
     join flow_step f on f.flow_id = r.flow_id and f.seq = s.def
     group by s.run_id, s.def, f.undoes is not null
     order by s.run_id, s.def

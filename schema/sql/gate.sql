@@ -29,11 +29,14 @@ declare
   v_free task[];
 begin
   perform from gate g
-  where g.id in (select s.gate_id from unnest(p_tasks) t join step s on s.run_id = t.run_id and s.seq = t.seq)
+  where g.id in (
+    select s.gate_id from unnest(p_tasks) t
+    cross join lateral (select x.gate_id from step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s)
   order by g.id for no key update;
   with mine as (
     select t, s.gate_id, row_number() over (partition by s.gate_id order by t.priority, t.position, t.run_id, t.seq) as rank
-    from unnest(p_tasks) t join step s on s.run_id = t.run_id and s.seq = t.seq
+    from unnest(p_tasks) t
+    cross join lateral (select x.gate_id from step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s
   ), judged as (
     select m.t, m.gate_id,
       g.id is null or (m.rank <= g.most - g.used and not exists (select from queued q where q.gate_id = g.id)) as free
@@ -55,7 +58,11 @@ comment on function admit(task[]) is 'Lets those steps in whose keys have room, 
 create or replace function gates_of(p_steps step_key[]) returns bigint[]
 language plpgsql stable as $$
 begin
-  return (select array_agg(s.gate_id) from unnest(p_steps) k join step s on s.run_id = k.run_id and s.seq = k.seq where s.gate_id is not null);
+  return (
+    select array_agg(s.gate_id)
+    from unnest(p_steps) k
+    cross join lateral (select x.gate_id from step x where x.run_id = k.run_id and x.seq = k.seq offset 0) s
+    where s.gate_id is not null);
 end $$;
 comment on function gates_of(step_key[]) is 'The keys of steps, one for each step that has one.';
 

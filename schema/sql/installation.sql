@@ -19,6 +19,8 @@ begin
       execute format('alter function %s set enable_hashjoin = off', v_function);
       execute format('alter function %s set enable_mergejoin = off', v_function);
       execute format('alter function %s set enable_seqscan = off', v_function);
+      execute format('alter function %s set enable_material = off', v_function);
+      execute format('alter function %s set enable_bitmapscan = off', v_function);
       execute format('alter function %s set jit = off', v_function);
     end if;
   end loop;

@@ -7,10 +7,14 @@ declare
   v_tasks task[];
   v_lanes integer[];
 begin
-  insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
-  select t.run_id, t.position, t.lane_id, t.seq, t.attempt, t.priority, t.failures
-  from unnest(p_tasks) t join run r on r.id = t.run_id where r.state = 'paused';
-  v_tasks := array(select t from unnest(p_tasks) t join run r on r.id = t.run_id where r.state <> 'paused');
+  with judged as (
+    select t, r.state from unnest(p_tasks) t cross join lateral (select x.state from run x where x.id = t.run_id offset 0) r
+  ), kept as (
+    insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
+    select (j.t).run_id, (j.t).position, (j.t).lane_id, (j.t).seq, (j.t).attempt, (j.t).priority, (j.t).failures
+    from judged j where j.state = 'paused'
+  )
+  select coalesce(array_agg(j.t) filter (where j.state <> 'paused'), '{}') into v_tasks from judged j;
   if exists (select from gate) then
     v_tasks := admit(v_tasks);
   end if;

@@ -37,27 +37,26 @@ create or replace function delete_runs(p_run_ids uuid[]) returns bigint
 language plpgsql as $$
 declare
   v_ids     uuid[];
-  v_lo      uuid;
-  v_hi      uuid;
+  v_lowest  uuid;
   v_deleted bigint;
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+  v_lowest := lowest_id(p_run_ids);
   -- Looked at again under the lock: somebody may have retried one.
   v_ids := array(
     select r.id from run r
-    where r.id = any (p_run_ids) and r.id between v_lo and v_hi and r.state in ('completed', 'failed', 'cancelled')
+    where r.id = any (p_run_ids) and r.id >= v_lowest and r.state in ('completed', 'failed', 'cancelled')
     order by r.id for update skip locked);
-  delete from attempt x where x.run_id = any (v_ids) and x.run_id between v_lo and v_hi;
-  delete from checkpoint x where x.run_id = any (v_ids) and x.run_id between v_lo and v_hi;
-  delete from event x where x.run_id = any (v_ids) and x.run_id between v_lo and v_hi;
-  delete from fan_out x where x.run_id = any (v_ids) and x.run_id between v_lo and v_hi;
-  delete from step x where x.run_id = any (v_ids) and x.run_id between v_lo and v_hi;
+  delete from attempt x where x.run_id = any (v_ids) and x.run_id >= v_lowest;
+  delete from checkpoint x where x.run_id = any (v_ids) and x.run_id >= v_lowest;
+  delete from event x where x.run_id = any (v_ids) and x.run_id >= v_lowest;
+  delete from fan_out x where x.run_id = any (v_ids) and x.run_id >= v_lowest;
+  delete from step x where x.run_id = any (v_ids) and x.run_id >= v_lowest;
   delete from dead_letter x where x.run_id = any (v_ids);
   delete from deadline x where x.run_id = any (v_ids);
   delete from progress x where x.run_id = any (v_ids);
   delete from signal x where x.run_id = any (v_ids);
   delete from start_key x where x.run_id = any (v_ids) and (x.until is null or x.until <= clock());
-  delete from run x where x.id = any (v_ids) and x.id between v_lo and v_hi;
+  delete from run x where x.id = any (v_ids) and x.id >= v_lowest;
   get diagnostics v_deleted = row_count;
   return v_deleted;
 end $$;

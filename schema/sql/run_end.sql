@@ -5,17 +5,17 @@
 -- in that order. A transition that finds something to do for another run takes that run's lock only if it is free, and
 -- leaves a notice otherwise (notices.sql).
 
-create or replace function lock_runs(p_run_ids uuid[], p_lo uuid, p_hi uuid) returns void
+create or replace function lock_runs(p_run_ids uuid[], p_lowest uuid) returns void
 language plpgsql as $$
 begin
-  perform r.id from run r where r.id = any (p_run_ids) and r.id between p_lo and p_hi order by r.id for no key update;
+  perform r.id from run r where r.id = any (p_run_ids) and r.id >= p_lowest order by r.id for no key update;
 end $$;
-comment on function lock_runs(uuid[], uuid, uuid) is 'Locks run rows, which lie between these bounds, in the order of their ids.';
+comment on function lock_runs(uuid[], uuid) is 'Locks run rows, of which this is the lowest id, in the order of their ids.';
 
 create or replace function lock_runs(p_run_ids uuid[]) returns void
 language plpgsql as $$
 begin
-  perform lock_runs(p_run_ids, b.lo, b.hi) from id_bounds(p_run_ids) b;
+  perform lock_runs(p_run_ids, lowest_id(p_run_ids));
 end $$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
@@ -24,14 +24,13 @@ language plpgsql as $$
 -- The caller holds the runs' locks and sets their open_steps.
 declare
   v_now    timestamptz := clock();
-  v_lo     uuid;
-  v_hi     uuid;
+  v_lowest uuid;
   v_left   step_key[];
   v_leases lease[];
   v_waits  wait[];
   v_wait   wait;
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+  v_lowest := lowest_id(p_run_ids);
 
   delete from timer t where t.run_id = any (p_run_ids);
   delete from held h where h.run_id = any (p_run_ids);
@@ -57,7 +56,7 @@ begin
   end if;
 
   update step s set outcome = 'cancelled', ended_at = v_now
-  where s.run_id = any (p_run_ids) and s.run_id between v_lo and v_hi and s.outcome is null;
+  where s.run_id = any (p_run_ids) and s.run_id >= v_lowest and s.outcome is null;
 
   perform leave_limits(
     v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l), array(select l.lane_id from unnest(v_leases) l), null, false);
@@ -74,18 +73,17 @@ language plpgsql as $$
 -- Rooms: whatever the runs still have there is cancelled. The caller holds the runs' locks.
 declare
   v_now      timestamptz;
-  v_lo       uuid;
-  v_hi       uuid;
+  v_lowest   uuid;
   v_children uuid[];
 begin
   perform cancel_steps(p_run_ids, 'the run ended');
   v_now := clock();
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_run_ids) b;
+  v_lowest := lowest_id(p_run_ids);
   with ended as (
     update run r
     set state = p_state, ended_at = v_now, open_steps = 0, revision = r.revision + 1, error = i.error, paused_for = null
-    from unnest(p_run_ids, p_errors) i(id, error)
-    where r.id = i.id and r.id between v_lo and v_hi
+    from (select * from unnest(p_run_ids, p_errors) x(id, error) limit cardinality(p_run_ids)) i
+    where r.id = i.id and r.id >= v_lowest
     returning r.id, r.parent_path
   )
   select array_agg(e.id) into v_children from ended e where e.parent_path is not null;
@@ -99,13 +97,12 @@ create or replace function count_off(p_steps step_key[]) returns void
 language plpgsql as $$
 declare
   v_now      timestamptz := clock();
-  v_lo       uuid;
-  v_hi       uuid;
+  v_lowest   uuid;
   v_children uuid[];
 begin
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(array(select k.run_id from unnest(p_steps) k)) b;
+  v_lowest := lowest_id(array(select k.run_id from unnest(p_steps) k));
   with ended as (
-    select k.run_id, count(*)::int as steps from unnest(p_steps) k group by k.run_id
+    select k.run_id, count(*)::int as steps from (select * from unnest(p_steps) limit cardinality(p_steps)) k group by k.run_id
   ), counted as (
     update run r
     set open_steps = r.open_steps - e.steps,
@@ -113,7 +110,7 @@ begin
         ended_at = case when r.open_steps = e.steps then v_now end,
         revision = r.revision + 1
     from ended e
-    where r.id = e.run_id and r.id between v_lo and v_hi and r.state in ('running', 'paused')
+    where r.id = e.run_id and r.id >= v_lowest and r.state in ('running', 'paused')
     returning r.id, r.open_steps, r.parent_path
   )
   select array_agg(c.id) into v_children from counted c where c.open_steps = 0 and c.parent_path is not null;

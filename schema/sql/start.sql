@@ -18,8 +18,7 @@ language plpgsql as $$
 declare
   v_now      timestamptz := clock();
   v_flow     flow;
-  v_lo       uuid;
-  v_hi       uuid;
+  v_lowest   uuid;
   v_first    uuid := uuid_at(clock_timestamp() - interval '1 day');
   v_last     uuid := uuid_at(clock_timestamp() + interval '1 day');
   -- Clients count compact text, which the database does not see: it lets pass what may be that, in its own form.
@@ -42,7 +41,7 @@ begin
     raise exception using errcode = 'LH001', message = 'as many ids as inputs are needed';
   end if;
 
-  select b.lo, b.hi into v_lo, v_hi from id_bounds(p_ids) b;
+  v_lowest := lowest_id(p_ids);
 
   -- What is wrong with an item concerns that item alone.
   with judged as (
@@ -93,7 +92,7 @@ begin
     return query
     select i.id, r.flow_id = v_flow.id and r.tenant = p_tenant,
            case when r.flow_id <> v_flow.id or r.tenant <> p_tenant then format('run id %s is taken by a run of another flow', i.id) end
-    from unnest(v_items) i join run r on r.id = i.id and r.id between v_lo and v_hi
+    from (select * from unnest(v_items) limit cardinality(v_items)) i join run r on r.id = i.id and r.id >= v_lowest
     where i.id <> all (v_created);
     select array_agg(i) into v_items
     from (select distinct on (x.id) x from unnest(v_items) x where x.id = any (v_created)) d(i);
