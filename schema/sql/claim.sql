@@ -167,7 +167,8 @@ begin
   join lane n on n.id = l.lane_id
   join queue q on q.id = n.queue_id
   where l.worker_id = p_worker
-    and not exists (select from unnest(p_run_ids, p_seqs) k(run_id, seq) where k.run_id = l.run_id and k.seq = l.seq);
+    -- Hashed, unlike NOT EXISTS here: a worker may hold thousands.
+    and (l.run_id, l.seq) not in (select k.run_id, k.seq from unnest(p_run_ids, p_seqs) k(run_id, seq) where k.run_id is not null and k.seq is not null);
   if v_leases is not null then
     return query select * from claimed_steps(v_leases, v_queues, v_own);
   end if;
