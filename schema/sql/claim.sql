@@ -160,7 +160,7 @@ declare
   v_own    boolean[];
 begin
   -- Claims that are being carried out are waited for, and those that are still on their way come too late.
-  perform pg_advisory_xact_lock(lock_class('worker'), (p_worker & 2147483647)::integer);
+  perform lock_worker(p_worker);
   update worker w set claims_refused = p_number where w.id = p_worker and w.claims_refused < p_number;
   select array_agg(l), array_agg(q.name), array_agg(n.own_input) into v_leases, v_queues, v_own
   from lease l

@@ -60,6 +60,13 @@ begin
 end $$;
 comment on function drain_worker(bigint) is 'The worker claims no more; what it has it may finish.';
 
+create or replace function lock_worker(p_worker bigint) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(lock_class('worker'), (p_worker & 2147483647)::integer);
+end $$;
+comment on function lock_worker(bigint) is 'Waits for the claims of a worker that are being carried out, and keeps others from beginning until the transaction ends.';
+
 create or replace function deregister_worker(p_worker bigint) returns bigint
 language plpgsql as $$
 declare
@@ -67,7 +74,7 @@ declare
   v_seqs     integer[];
   v_attempts integer[];
 begin
-  perform pg_advisory_xact_lock(lock_class('worker'), (p_worker & 2147483647)::integer);
+  perform lock_worker(p_worker);
   perform from worker w where w.id = p_worker for update;
   select array_agg(l.run_id), array_agg(l.seq), array_agg(l.attempt) into v_run_ids, v_seqs, v_attempts
   from lease l where l.worker_id = p_worker;

@@ -140,7 +140,9 @@ async fn lose_answer(
     }
 }
 
-async fn claim_with_a_lost_answer(then: Then) {
+/// A claim of ten steps by a worker behind a network is blocked by the transaction that `unanswered` is given. Whatever that does
+/// to its answer, each step is done once.
+async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, deadpool_postgres::Transaction<'_>)) {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
@@ -153,12 +155,19 @@ async fn claim_with_a_lost_answer(then: Then) {
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
         client.start_many("one", 0..10).await.unwrap();
         wait_until_blocked(&db, "claim").await;
-        lose_answer(&db, &network, barrier, "select count(*) = 10 from longhaul.lease", then).await;
+        unanswered(&db, &network, barrier).await;
 
         // Its lease lives for 90 s: the steps come back because the worker asks for them.
         db.until_all_completed().await;
         assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
         assert_eq!(worker.stop().await.lost, 0);
+    })
+    .await;
+}
+
+async fn claim_with_a_lost_answer(then: Then) {
+    blocked_claim(async |db, network, barrier| {
+        lose_answer(db, network, barrier, "select count(*) = 10 from longhaul.lease", then).await;
     })
     .await;
 }
@@ -175,24 +184,10 @@ async fn a_claim_on_a_connection_that_went_silent_is_found_out_and_done_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_outlasts_its_workers_patience_is_found_out_and_done_once() {
-    with_database(|db| async move {
-        db.deploy_single("one", Step::new("a", "nothing")).await;
-        let client = db.client().await;
-        let network = Network::start(&db.config).await.unwrap();
-        let worker = remote_worker(&db, &network);
-        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
-
-        let mut connection = db.database.connection().await.unwrap();
-        let barrier = connection.transaction().await.unwrap();
-        barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
-        client.start_many("one", 0..10).await.unwrap();
-        wait_until_blocked(&db, "claim").await;
+    blocked_claim(async |db, _, barrier| {
         // The worker gives the claim up and asks what it took, while it is still being carried out.
-        wait_until_blocked(&db, "forgotten_leases").await;
+        wait_until_blocked(db, "forgotten_leases").await;
         barrier.rollback().await.unwrap();
-        db.until_all_completed().await;
-        assert_eq!(db.value::<i32>("select max(attempt) from longhaul.step").await, 1);
-        assert_eq!(worker.stop().await.lost, 0);
     })
     .await;
 }

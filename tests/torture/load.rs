@@ -22,6 +22,11 @@ use crate::{
 /// With more ready steps than this nobody starts further runs: the load is what the machine can do.
 const BACKLOG: i64 = 2_000;
 
+/// Runs that are live: each has a step in some room.
+pub const LIVE_RUNS: &str = "
+    select run_id from longhaul.task union select run_id from longhaul.lease union select run_id from longhaul.timer
+    union select run_id from longhaul.wait union select run_id from longhaul.queued union select run_id from longhaul.held";
+
 /// What clients asked for, and what they were told.
 #[derive(Debug, Default)]
 pub struct Asked {
@@ -203,13 +208,11 @@ async fn answer(client: &Client, random: &mut StdRng) -> Result<(), Error> {
 /// history holds.
 async fn any_live_run(client: &Client) -> Result<Uuid, Error> {
     let connection = client.database().connection().await?;
-    let sql = "
-        select r.id
-        from (select run_id from longhaul.lease union select run_id from longhaul.timer union select run_id from longhaul.wait
-              union select run_id from longhaul.queued union select run_id from longhaul.held limit 200) x
-        join longhaul.run r on r.id = x.run_id
-        where r.tenant = 'default' and r.parent_id is null order by random() limit 1";
-    Ok(connection.query_opt(sql, &[]).await?.map_or_else(Uuid::nil, |row| row.get(0)))
+    let sql = format!(
+        "select r.id from ({LIVE_RUNS} limit 200) x join longhaul.run r on r.id = x.run_id
+         where r.tenant = 'default' and r.parent_id is null order by random() limit 1"
+    );
+    Ok(connection.query_opt(&sql, &[]).await?.map_or_else(Uuid::nil, |row| row.get(0)))
 }
 
 /// Lets everything come to its end: what is paused goes on, and what waits gets its signal. False when that takes too long.
@@ -217,7 +220,9 @@ pub async fn let_end(client: &Client, asked: &mut Asked, limit: Duration) -> Res
     let started = Instant::now();
     let mut number = 1_000_000_000;
     // The last fault may have hit our own connection.
-    while client.pause_schedule("ticks").await.is_err() && started.elapsed() < limit {}
+    while client.pause_schedule("ticks").await.is_err() && started.elapsed() < limit {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     while started.elapsed() < limit {
         if let Ok(live) = end_once(client, asked, &mut number).await
             && live == 0

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use longhaul::{Client, Error};
 use uuid::Uuid;
 
+use crate::load::LIVE_RUNS;
+
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -51,12 +53,13 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
     let (most, narrow): (i32, i64) = (narrow.get(0), narrow.get(1));
     let paused = connection
         .query(
-            "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
-             from (select run_id from longhaul.lease union select run_id from longhaul.timer union select run_id from longhaul.wait
-                   union select run_id from longhaul.queued union select run_id from longhaul.held) x
-             join longhaul.run r on r.id = x.run_id and r.state = 'paused'
-             left join longhaul.lease l on l.run_id = r.id
-             group by r.id, r.revision",
+            &format!(
+                "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
+                 from ({LIVE_RUNS}) x
+                 join longhaul.run r on r.id = x.run_id and r.state = 'paused'
+                 left join longhaul.lease l on l.run_id = r.id
+                 group by r.id, r.revision"
+            ),
             &[],
         )
         .await?;

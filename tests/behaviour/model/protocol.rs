@@ -2,7 +2,8 @@
 //! workers that own attempts, crash, freeze and wake, and calls that are lost, repeated or late.
 //!
 //! Here are its words. What the database does within an action stands in `effects.rs`, the actions in `moves.rs`, what must always
-//! hold in `properties.rs`. `docs/model.md` names the SQL function of each action. A [`Fault`] breaks one rule, so that the property which depends on it can be seen to fail.
+//! hold in `properties.rs`. `docs/model.md` names the SQL function of each action. A [`Fault`] breaks one rule, so that the
+//! property which depends on it can be seen to fail.
 
 use std::collections::BTreeSet;
 

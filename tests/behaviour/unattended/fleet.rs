@@ -119,7 +119,8 @@ async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_miss
                     Some(Report::Outcome(report)) if report.outcome == "completed" => {
                         *seen.entry(report.key.step.run_id).or_default() += 1
                     }
-                    Some(Report::Missed(missed)) => panic!("missed {missed}"),
+                    // A worker that gets no processor for a while gives back what it had claimed ahead.
+                    Some(Report::Outcome(report)) if report.outcome == "released" => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -96,8 +96,6 @@ async fn steps(connection: &Connection) -> Result<Vec<Step>, longhaul::Error> {
 }
 
 async fn claims(connection: &Connection) -> Result<HashSet<(Uuid, i32, i32)>, longhaul::Error> {
-    let sql = "
-        select run_id, seq, attempt from longhaul.attempt union all
-        select run_id, seq, attempt from longhaul.step where outcome = 'completed' and attempt is not null";
+    let sql = "select run_id, seq, attempt from pg_temp.claims where attempt is not null";
     Ok(connection.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
 }

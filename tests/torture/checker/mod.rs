@@ -65,6 +65,7 @@ pub async fn check(
     in_time: bool,
 ) -> Result<Verdict, Box<dyn Error>> {
     let connection = client.database().connection().await?;
+    connection.batch_execute(queries::CLAIMS).await?;
     let facts = Facts::gather(&connection, records, asked).await?;
     let query = async |sql: &str| rows(&connection, sql).await;
     let mut rooms = client.database().calls().await?.room_violations().await?;

@@ -6,6 +6,13 @@ use longhaul::connect::Connection;
 
 use crate::load::Asked;
 
+/// Makes the view of this session that other queries read: each claim that the database knows, of attempts that completed and
+/// of those that ended otherwise.
+pub const CLAIMS: &str = "
+    create temp view claims as
+    select run_id, seq, attempt, claimed_at, ended_at from longhaul.attempt union all
+    select run_id, seq, attempt, started_at, ended_at from longhaul.step where outcome = 'completed'";
+
 /// Runs that are still live, and the workers that might have done them.
 pub const STILL_LIVE: &str = "
     select format('run %s of tenant %s is %s', r.id, r.tenant, r.state) from longhaul.run r where r.open_steps > 0
@@ -33,12 +40,11 @@ pub const TWO_OUTCOMES: &str = "
 
 /// Attempts and completions that were claimed after their run had been stopped. Of a child the event is written down first.
 pub const CLAIMED_AFTER_STOP: &str = "
-    select format('run %s step %s was claimed at %s, and the run was stopped at %s', r.id, c.seq, c.at, e.at)
+    select format('run %s step %s was claimed at %s, and the run was stopped at %s', r.id, c.seq, c.claimed_at, e.at)
     from longhaul.run r
     join longhaul.event e on e.run_id = r.id and e.kind = 'stopped'
-    join (select run_id, seq, claimed_at as at from longhaul.attempt union all
-          select run_id, seq, started_at from longhaul.step where outcome = 'completed') c on c.run_id = r.id
-    where r.parent_id is null and c.at > e.at";
+    join pg_temp.claims c on c.run_id = r.id
+    where r.parent_id is null and c.claimed_at > e.at";
 
 /// Ticks that started no run, or several.
 pub const TICKS: &str = "
@@ -66,8 +72,7 @@ pub const EARLY_EXPIRY: &str = "
 pub const FOREIGN_CLOCKS: &str = "
     select format('run %s (%s to %s): step %s was claimed at %s and ended at %s', r.id, r.created_at, r.ended_at, c.seq, c.claimed_at, c.ended_at)
     from longhaul.run r
-    join (select run_id, seq, claimed_at, ended_at from longhaul.attempt union all
-          select run_id, seq, started_at, ended_at from longhaul.step where outcome = 'completed') c on c.run_id = r.id
+    join pg_temp.claims c on c.run_id = r.id
     where not (r.created_at <= c.claimed_at + interval '1 minute' and c.claimed_at <= c.ended_at
                and c.ended_at <= coalesce(r.ended_at, longhaul.clock()) + interval '1 minute')";
 
@@ -83,13 +88,12 @@ pub const COMPENSATIONS: &str = "
 
 /// Steps that began without the approval that they need. The time of a claim is read when it begins, before it looks for steps.
 pub const UNAPPROVED: &str = "
-    select format('run %s step %s was claimed at %s; approved: %s', s.run_id, s.seq, c.at, coalesce(k.at::text, 'never'))
+    select format('run %s step %s was claimed at %s; approved: %s', s.run_id, s.seq, c.claimed_at, coalesce(k.at::text, 'never'))
     from longhaul.step s join longhaul.run r on r.id = s.run_id
     join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = s.seq and f.settings ? 'approval'
-    join (select run_id, seq, claimed_at as at from longhaul.attempt union all
-          select run_id, seq, started_at from longhaul.step where outcome = 'completed') c on c.run_id = s.run_id and c.seq = s.seq
+    join pg_temp.claims c on c.run_id = s.run_id and c.seq = s.seq
     left join longhaul.checkpoint k on k.run_id = s.run_id and k.seq = s.seq and k.path = 'approval' and k.value ->> 'choice' = 'approve'
-    where c.at < k.at - interval '10 seconds' or k.at is null";
+    where c.claimed_at < k.at - interval '10 seconds' or k.at is null";
 
 /// Last values of progress that a worker took from handlers, completed, and never stored although it left in good order.
 pub const LOST_PROGRESS: &str = "
