@@ -9,24 +9,33 @@ use crate::{
     report::Row,
 };
 
+/// Rows that are filled in by one statement.
+const PORTION: usize = 500_000;
+
 pub async fn backlog(bench: &Bench) -> Outcome<Vec<Row>> {
     bench.deploy("quick", Step::new("a", "nothing").queue("backlog").priority(1)).await?;
     bench.deploy("deep", Step::new("a", "nothing").queue("backlog").priority(9)).await?;
     let empty = claims(bench, "empty").await?;
     let rows = (bench.scale.millions * 0.5e6) as usize;
-    let bar = progress("filling", 3);
+    let bar = progress("filling", 4 * rows as u64);
     let connection = bench.connection().await?;
     // By SQL alone: as many ready steps as sleeping ones, and twice as many that have ended.
-    for (part, ready, ended) in [("task", true, false), ("timer", false, false), ("ended", false, true)] {
-        connection.batch_execute(&fill(if ended { rows * 2 } else { rows }, ready, ended)).await?;
-        bar.set_message(part);
+    for (room, many) in [(Some("task"), rows), (Some("timer"), rows), (None, 2 * rows)] {
+        for first in (0..many).step_by(PORTION) {
+            let portion = PORTION.min(many - first);
+            connection.batch_execute(&fill(room, first, portion)).await?;
+            bar.inc(portion as u64);
+        }
+    }
+    bar.finish_and_clear();
+    // As after some time: without what filling leaves behind.
+    let tables = ["task", "timer", "run", "step"];
+    let bar = progress("vacuum", tables.len() as u64);
+    for table in tables {
+        connection.batch_execute(&format!("vacuum (analyze) longhaul.{table}")).await?;
         bar.inc(1);
     }
     connection.batch_execute("checkpoint").await?;
-    // As after some time: without what filling leaves behind.
-    for table in ["task", "timer", "run", "step"] {
-        connection.batch_execute(&format!("vacuum (analyze) longhaul.{table}")).await?;
-    }
     bar.finish_and_clear();
     let full = claims(bench, "full").await?;
     let (p50, p99) = (quantile(empty.clone(), 0.5), quantile(empty, 0.99));
@@ -62,26 +71,27 @@ async fn claims(bench: &Bench, what: &str) -> Outcome<Vec<f64>> {
     Ok(times)
 }
 
-fn fill(rows: usize, ready: bool, ended: bool) -> String {
-    let place = match (ready, ended) {
-        (_, true) => "",
-        (true, _) => {
-            "insert into task (run_id, position, lane_id, seq, attempt, priority, failures) select id, 1000000 + n, lane, 0, 0, 9, 0 from pg_temp.filled;"
+/// Runs of one step each, in the middle of their lives: the step stands in that room, or has ended.
+fn fill(room: Option<&str>, first: usize, many: usize) -> String {
+    let place = match room {
+        Some("task") => {
+            "insert into task (run_id, position, lane_id, seq, attempt, priority, failures) select id, 1000000 + n, lane, 0, 0, 9, 0 from filled"
         }
-        (false, _) => {
-            "insert into timer (run_id, fire_at, seq, attempt, failures, kind) select id, now() + interval '1 day' + n * interval '1 millisecond', 0, 0, 0, 'retry' from pg_temp.filled;"
+        Some(_) => {
+            "insert into timer (run_id, fire_at, seq, attempt, failures, kind) select id, now() + interval '1 day' + n * interval '1 millisecond', 0, 0, 0, 'retry' from filled"
         }
+        None => "select",
     };
-    let (state, outcome, open) = if ended { ("completed", "'completed'", 0) } else { ("running", "null", 1) };
+    let (state, outcome, open) = if room.is_some() { ("running", "null", 1) } else { ("completed", "'completed'", 0) };
     format!(
-        "set search_path = longhaul;
+        "set search_path = longhaul, pg_temp;
          create temp table filled as
            select new_run_id() as id, n, f.id as flow, s.lane_id as lane
-           from generate_series(1, {rows}) n, flow f join flow_step s on s.flow_id = f.id where f.name = 'deep';
-         insert into run (id, created_at, flow_id, open_steps, state, tenant, input) select id, now(), flow, {open}, '{state}', 'default', '{{}}' from pg_temp.filled;
-         insert into step (run_id, seq, lane_id, blockers, priority, outcome) select id, 0, lane, 0, 9, {outcome} from pg_temp.filled;
-         {place}
-         drop table pg_temp.filled;
+           from generate_series({first} + 1, {first} + {many}) n, flow f join flow_step s on s.flow_id = f.id where f.name = 'deep';
+         insert into run (id, created_at, flow_id, open_steps, state, tenant, input) select id, now(), flow, {open}, '{state}', 'default', '{{}}' from filled;
+         insert into step (run_id, seq, lane_id, blockers, priority, outcome) select id, 0, lane, 0, 9, {outcome} from filled;
+         {place};
+         drop table filled;
          reset search_path"
     )
 }

@@ -10,6 +10,8 @@ use crate::{
 pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
     let seconds = if bench.scale.rounds > 1 { 20 } else { 5 };
     let many = if bench.scale.rounds > 1 { 1000 } else { 100 };
+    // Until they have found out that there is nothing to do.
+    let settling = Duration::from_secs(if bench.scale.rounds > 1 { 120 } else { 10 });
     let bar = progress("idle workers", 3);
     // Its chores would be counted as well.
     bench.stop_scheduler();
@@ -26,7 +28,7 @@ pub async fn idle(bench: &Bench) -> Outcome<Vec<Row>> {
     bar.inc(1);
 
     let fleet = (0..many).map(|_| bench.serve("idle", 10)).collect::<Outcome<Vec<_>>>()?;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(settling).await;
     let before = server_processor_seconds()?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let used = server_processor_seconds()? - before;

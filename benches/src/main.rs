@@ -17,7 +17,7 @@ mod retention;
 mod snapshot;
 mod steady;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -42,6 +42,9 @@ struct Arguments {
     /// Runs that are drained in each round.
     #[arg(long, global = true)]
     runs: Option<usize>,
+    /// Millions of steps in the tables where a measure is about a full database.
+    #[arg(long, global = true)]
+    millions: Option<f64>,
     /// Rounds of each variant, in both orders in turn.
     #[arg(long, global = true)]
     rounds: Option<usize>,
@@ -73,11 +76,14 @@ enum Measure {
     Limits,
     /// P10: what idle workers cost.
     Idle,
-    /// P11: table sizes and latency under a steady load.
+    /// P11: table sizes and latency under a steady load at half of P1. An hour of it needs 100 GB, unless runs are deleted.
     Steady {
         /// How long.
         #[arg(long, default_value_t = 10)]
         minutes: u64,
+        /// Deletes runs that ended so many seconds ago; all are kept by default.
+        #[arg(long)]
+        keep_seconds: Option<u64>,
     },
     /// P12: retention, by deleting and by dropping partitions.
     Retention,
@@ -108,7 +114,7 @@ const ALL: &[Measure] = &[
     Measure::Blocked,
     Measure::Limits,
     Measure::Idle,
-    Measure::Steady { minutes: 1 },
+    Measure::Steady { minutes: 1, keep_seconds: None },
     Measure::Retention,
     Measure::Scaling,
     Measure::Operators,
@@ -124,6 +130,7 @@ async fn main() -> Outcome<()> {
     }
     let mut scale = if arguments.quick { Scale::quick() } else { Scale::full() };
     scale.runs = arguments.runs.unwrap_or(scale.runs);
+    scale.millions = arguments.millions.unwrap_or(scale.millions);
     scale.rounds = arguments.rounds.unwrap_or(scale.rounds).max(1);
     let measures = if arguments.measure == Measure::All { ALL.to_vec() } else { vec![arguments.measure] };
 
@@ -161,7 +168,9 @@ async fn run(measure: &Measure, bench: &Bench) -> Outcome<Vec<Row>> {
         Measure::Blocked => limits::blocked(bench).await,
         Measure::Limits => limits::limits(bench).await,
         Measure::Idle => idle::idle(bench).await,
-        Measure::Steady { minutes } => steady::steady(bench, *minutes).await,
+        Measure::Steady { minutes, keep_seconds } => {
+            steady::steady(bench, *minutes, keep_seconds.map(Duration::from_secs)).await
+        }
         Measure::Retention => retention::retention(bench).await,
         Measure::Operators => observe::operators(bench).await,
         Measure::Status => observe::status(bench).await,

@@ -12,12 +12,13 @@ declare
   v_key   jsonb := filled_in(v_limit -> 'key', p_context || jsonb_build_object('item', p_step.input));
   v_id    bigint;
 begin
-  insert into gate as g (tenant, name, key, most)
-  values (p_run.tenant, v_limit ->> 'name', coalesce(v_key #>> '{}', ''), (v_limit ->> 'limit')::integer)
-  on conflict (tenant, name, key) do update set most = excluded.most where g.most <> excluded.most
-  returning g.id into v_id;
+  select g.id into v_id from gate g
+  where g.tenant = p_run.tenant and g.name = v_limit ->> 'name' and g.key = coalesce(v_key #>> '{}', '') and g.most = (v_limit ->> 'limit')::integer;
   if v_id is null then
-    select g.id into v_id from gate g where g.tenant = p_run.tenant and g.name = v_limit ->> 'name' and g.key = coalesce(v_key #>> '{}', '');
+    insert into gate as g (tenant, name, key, most)
+    values (p_run.tenant, v_limit ->> 'name', coalesce(v_key #>> '{}', ''), (v_limit ->> 'limit')::integer)
+    on conflict (tenant, name, key) do update set most = excluded.most
+    returning g.id into v_id;
   end if;
   return v_id;
 end $$;
@@ -78,25 +79,30 @@ begin
     return;
   end if;
   perform from gate g where g.id = any (p_gates) order by g.id for no key update;
-  update gate g set used = greatest(0, g.used - n.steps)
-  from (select x.id, count(*)::int as steps from unnest(p_gates) x(id) group by x.id) n
-  where g.id = n.id;
-  with next as (
+  with room as (
+    select l.id, greatest(0, g.used - l.steps) as used, g.most
+    from (select x.id, count(*)::int as steps from unnest(p_gates) x(id) group by x.id limit cardinality(p_gates)) l
+    cross join lateral (select y.used, y.most from gate y where y.id = l.id offset 0) g
+  ), next as (
     select n.ctid
-    from gate g
+    from room r
     cross join lateral (
-      select q.ctid from queued q where q.gate_id = g.id order by q.priority, q.position limit greatest(g.most - g.used, 0) for update skip locked) n
-    where g.id = any (p_gates) and g.used < g.most
+      select q.ctid from queued q where q.gate_id = r.id order by q.priority, q.position limit greatest(r.most - r.used, 0) for update skip locked) n
   ), admitted as (
     delete from queued q where q.ctid = any (array(select n.ctid from next n)) returning q
+  ), counted as (
+    -- In a full key as many leave as enter, and its row stays as it is.
+    update gate g set used = n.used
+    from (
+      select u.id, sum(u.used)::int as used
+      from (select r.id, r.used from room r union all select (a.q).gate_id, 1 from admitted a) u
+      group by u.id limit cardinality(p_gates)) n
+    where g.id = n.id and g.used <> n.used
   )
   select array_agg(a.q) into v_next from admitted a;
   if v_next is null then
     return;
   end if;
-  update gate g set used = g.used + n.steps
-  from (select x.gate_id, count(*)::int as steps from unnest(v_next) x group by x.gate_id) n
-  where g.id = n.gate_id;
   -- They stand in line from now on: an older place would keep the floor of the lane down (floor.sql).
   v_position := ready_position();
   -- Whoever pauses the run of one of these waits for its row in queued, which is ours, and finds it in task then.
