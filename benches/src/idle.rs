@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    bench::{Bench, Outcome, progress},
+    bench::{Bench, Outcome, progress, server_processor_seconds},
     report::Row,
 };
 
@@ -63,19 +63,4 @@ fn resident_mib(process: u32) -> Outcome<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
     Ok(line.split_whitespace().nth(1).ok_or("no figure")?.parse::<f64>()? / 1024.0)
-}
-
-/// Processor time of all processes named postgres on this machine.
-fn server_processor_seconds() -> Outcome<f64> {
-    let mut ticks = 0.0;
-    for entry in std::fs::read_dir("/proc")? {
-        // Processes end while we look.
-        let Ok(stat) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
-        if let Some((_, fields)) = stat.split_once("(postgres) ") {
-            let fields: Vec<&str> = fields.split_whitespace().collect();
-            ticks += fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        }
-    }
-    // SAFETY: a plain query of a constant of the system.
-    Ok(ticks / unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64)
 }

@@ -12,6 +12,7 @@ mod latency;
 mod limits;
 mod observe;
 mod plot;
+mod profile;
 mod report;
 mod retention;
 mod snapshot;
@@ -93,9 +94,11 @@ enum Measure {
     Operators,
     /// R29: 100 observers of one worker.
     Status,
+    /// Where the time of a run goes: processors, WAL, functions of the schema.
+    Profile,
     /// Slots between a floor and a ceiling under a load that comes in waves, plotted.
     Waves,
-    /// P1, P2, P5: side by side with graphile-worker, Awa and DBOS, which are installed first (npm and crates.io).
+    /// P1, P2, P5: side by side with graphile-worker (both), pg-boss, Awa and DBOS, which are installed first (npm and crates.io).
     Compare,
     /// All of them but the comparison; the steady load for one minute.
     All,
@@ -175,6 +178,7 @@ async fn run(measure: &Measure, bench: &Bench) -> Outcome<Vec<Row>> {
         Measure::Operators => observe::operators(bench).await,
         Measure::Status => observe::status(bench).await,
         Measure::Compare => compare::compare(bench).await,
+        Measure::Profile => profile::profile(bench).await,
         Measure::Waves => observe::waves(bench).await,
         Measure::All | Measure::Worker { .. } => unreachable!("handled before"),
     }

@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and checks that Longhaul is installed there in the version of this program.
+    /// Connects, and checks that the installation there serves this program ([`migrate::check`]).
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         Self::on(Database::new(config)?).await
     }

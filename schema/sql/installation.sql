@@ -1,5 +1,10 @@
--- Last of all: what every function of this schema gets.
---
+-- Last of all: whom this schema serves, and what every function of it gets.
+
+create or replace function serves_from() returns integer
+language sql immutable as $$ select 5 $$;
+comment on function serves_from() is
+  'The oldest schema version whose programs find all their calls here: while a fleet is upgraded, they go on beside the new ones.';
+
 -- search_path (all but immutable ones, which read no table): names mean this installation's tables, whoever calls and whatever their own path is.
 -- All but the few that handle whole tables or documents keep their plans besides: with generic plans that only know nested
 -- loops over indexes, there is nothing that missing, stale or fresh statistics could flip.

@@ -23,7 +23,7 @@ create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns
 language plpgsql as $$
 -- The caller holds the runs' locks and sets their open_steps.
 declare
-  v_now    timestamptz := clock();
+  v_now    timestamptz;
   v_lowest uuid;
   v_left   step_key[];
   v_leases lease[];
@@ -48,6 +48,8 @@ begin
   )
   select array_agg(c.w) filter (where (c.w).child_id is not null) into v_waits from closed c;
 
+  -- Not before: the rooms may have been waited for, while claims took steps.
+  v_now := clock();
   if v_leases is not null then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome, error)
     select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'cancelled', jsonb_build_object('message', p_reason)

@@ -139,8 +139,9 @@ pub async fn plan(database: &Database) -> Result<String> {
     Ok(text)
 }
 
-/// Fails unless the installation is at the version of this program.
-pub async fn check(database: &Database) -> Result<()> {
+/// Fails unless the installation serves this program, and gives its version: that of this program, or a newer one which
+/// still has the calls of this program, so that a fleet can be upgraded process by process after the database.
+pub async fn check(database: &Database) -> Result<u32> {
     let connection = database.connection().await?;
     let client: &tokio_postgres::Client = &connection;
     match installed_version(client, database.schema()).await? {
@@ -149,7 +150,10 @@ pub async fn check(database: &Database) -> Result<()> {
             "schema version {version} is older than this program's {}",
             known_version()
         ))),
-        Some(_) => refuse_newer(client, database.schema()).await,
+        Some(found) if found > known_version() && known_version() < serves_from(client, database.schema()).await? => {
+            Err(Error::TooNew { found, known: known_version() })
+        }
+        Some(version) => Ok(version),
     }
 }
 
@@ -173,6 +177,16 @@ async fn refuse_newer(client: &impl GenericClient, schema: &SchemaName) -> Resul
         Some(found) if found > known_version() => Err(Error::TooNew { found, known: known_version() }),
         _ => Ok(()),
     }
+}
+
+/// Oldest schema version whose programs are served; none at all when the installation does not say it.
+async fn serves_from(client: &impl GenericClient, schema: &SchemaName) -> Result<u32> {
+    let function = format!("{schema}.serves_from()");
+    let there: bool = client.query_one("select to_regprocedure($1) is not null", &[&function]).await?.get(0);
+    if !there {
+        return Ok(u32::MAX);
+    }
+    Ok(client.query_one(&format!("select {function}"), &[]).await?.get::<_, i32>(0) as u32)
 }
 
 async fn installed_checksum(client: &impl GenericClient, schema: &SchemaName) -> Result<Option<String>> {

@@ -16,26 +16,6 @@ async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
     Ok(())
 }
 
-/// How many calls of this function wait for a lock.
-fn blocked(db: &TestDb, function: &str) -> String {
-    format!(
-        "from pg_stat_activity
-         where datname = '{}' and query like '%longhaul.{function}(%' and wait_event_type = 'Lock'",
-        db.name
-    )
-}
-
-async fn wait_until_blocked(db: &TestDb, function: &str) {
-    let count = format!("select count(*) {}", blocked(db, function));
-    eventually("a call is blocked", || async { db.value::<i64>(&count).await > 0 }).await;
-}
-
-/// Waits until a call of this function waits for a lock, and terminates its backend.
-async fn terminate_when_blocked(db: &TestDb, function: &str) {
-    wait_until_blocked(db, function).await;
-    db.execute(&format!("select pg_terminate_backend(pid) {}", blocked(db, function))).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
     with_database(|db| async move {
@@ -47,7 +27,7 @@ async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
         let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
-        terminate_when_blocked(&db, "claim").await;
+        db.terminate_when_blocked("claim").await;
         barrier.rollback().await.unwrap();
         drop(connection);
 
@@ -72,7 +52,7 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("select from longhaul.step for update").await.unwrap();
         let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
-        terminate_when_blocked(&db, "complete").await;
+        db.terminate_when_blocked("complete").await;
         barrier.rollback().await.unwrap();
         drop(connection);
 
@@ -154,7 +134,7 @@ async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, deadpool_
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
         client.start_many("one", 0..10).await.unwrap();
-        wait_until_blocked(&db, "claim").await;
+        db.until_blocked("claim").await;
         unanswered(&db, &network, barrier).await;
 
         // Its lease lives for 90 s: the steps come back because the worker asks for them.
@@ -186,7 +166,7 @@ async fn a_claim_on_a_connection_that_went_silent_is_found_out_and_done_once() {
 async fn a_claim_that_outlasts_its_workers_patience_is_found_out_and_done_once() {
     blocked_claim(async |db, _, barrier| {
         // The worker gives the claim up and asks what it took, while it is still being carried out.
-        wait_until_blocked(db, "forgotten_leases").await;
+        db.until_blocked("forgotten_leases").await;
         barrier.rollback().await.unwrap();
     })
     .await;
@@ -222,12 +202,12 @@ async fn completion_with_a_lost_answer(then: Then) {
             let barrier = connection.transaction().await.unwrap();
             barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
             let run = client.start("one", &1).await.unwrap();
-            wait_until_blocked(&db, "claim").await;
+            db.until_blocked("claim").await;
             let mut second = db.database.connection().await.unwrap();
             let steps = second.transaction().await.unwrap();
             steps.batch_execute("select from longhaul.step for update").await.unwrap();
             barrier.rollback().await.unwrap();
-            wait_until_blocked(&db, "complete").await;
+            db.until_blocked("complete").await;
             lose_answer(&db, &network, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)
                 .await;
             run

@@ -1,8 +1,9 @@
 //! Installing and upgrading.
 
-use longhaul::{Database, Error, Flow, Step, migrate};
+use longhaul::{Database, Error, Flow, Step, StepContext, StepError, migrate};
+use serde_json::Value;
 
-use crate::harness::{TestDb, with_database};
+use crate::harness::{TestDb, with_database, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_processes_that_migrate_at_once_one_does_the_work() {
@@ -22,11 +23,36 @@ async fn of_twenty_processes_that_migrate_at_once_one_does_the_work() {
 async fn a_newer_database_is_refused_with_both_versions() {
     with_database(|db| async move {
         db.execute("insert into longhaul.schema_history (version, name, applied_on, checksum) values (999, 'future', now()::text, '0')").await;
-        for outcome in [migrate::migrate(&db.database).await.map(|_| ()), migrate::check(&db.database).await, migrate::plan(&db.database).await.map(|_| ())] {
+        db.execute("create or replace function longhaul.serves_from() returns integer language sql immutable as 'select 998'").await;
+        for outcome in [
+            migrate::migrate(&db.database).await.map(|_| ()),
+            migrate::check(&db.database).await.map(|_| ()),
+            migrate::plan(&db.database).await.map(|_| ()),
+        ] {
             let error = outcome.unwrap_err();
             assert!(matches!(error, Error::TooNew { found: 999, .. }));
-            assert!(error.to_string().contains("999") && error.to_string().contains(&migrate::known_version().to_string()), "{error}");
+            assert!(
+                error.to_string().contains("999") && error.to_string().contains(&migrate::known_version().to_string()),
+                "{error}"
+            );
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_go_on_beside_a_newer_database_that_serves_them_and_do_not_migrate_it() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "h")).await;
+        db.execute("insert into longhaul.schema_history (version, name, applied_on, checksum) values (999, 'future', now()::text, '0')").await;
+        assert_eq!(migrate::check(&db.database).await.unwrap(), 999);
+        // A client and a worker that start only now, as when a process of the old release is restarted.
+        let client = db.client().await;
+        let worker = db.spawn(db.worker().handler("h", |_: StepContext, _: Value| async { Ok::<_, StepError>(7) }).unwrap());
+        let run = client.start("one", &1).await.unwrap();
+        assert_eq!(within("the run", run.output::<i32>()).await.unwrap(), 7);
+        worker.stop().await;
+        assert!(matches!(migrate::migrate(&db.database).await, Err(Error::TooNew { found: 999, .. })));
     })
     .await;
 }

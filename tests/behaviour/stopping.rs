@@ -51,6 +51,41 @@ async fn a_stopped_run_has_no_step_left_in_any_room_and_its_handlers_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_while_a_stop_waits_has_not_ended_before_it_began() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("f", 1).step(Step::new("asleep", "h")).step(Step::new("ready", "h"))).await.unwrap();
+        let run = client.start("f", &1).await.unwrap();
+        db.execute(
+            "with asleep as (delete from longhaul.task where seq = 0 returning *)
+             insert into longhaul.timer (run_id, fire_at, seq, attempt, failures, kind)
+             select run_id, now() + interval '1 hour', seq, attempt, failures, 'retry' from asleep",
+        )
+        .await;
+        let mut connection = db.database.connection().await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.execute("select from longhaul.timer for update", &[]).await.unwrap();
+        let stop = tokio::spawn({
+            let run = run.clone();
+            async move { run.stop().await }
+        });
+        db.until_blocked("stop_run").await;
+        let worker = play_worker(&db, &["h"]).await;
+        let claimed = db.calls().await.claim(worker, &["default"], &[10]).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        barrier.rollback().await.unwrap();
+        stop.await.unwrap().unwrap();
+
+        let in_order = "
+            select a.claimed_at <= a.ended_at and a.claimed_at <= e.at and s.ended_at >= a.claimed_at
+            from longhaul.attempt a join longhaul.event e using (run_id) join longhaul.step s on s.run_id = a.run_id and s.seq = a.seq
+            where e.kind = 'stopped' and a.outcome = 'cancelled'";
+        assert!(db.value::<bool>(in_order).await);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ended_run_cannot_be_stopped_and_says_why() {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "h")).await;

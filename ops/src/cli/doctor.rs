@@ -87,11 +87,7 @@ async fn connection(database: &Database) -> Check {
 
 async fn installation(database: &Database) -> Check {
     match migrate::check(database).await {
-        Ok(()) => (
-            "installation",
-            Verdict::Good,
-            format!("schema {}, version {}", database.schema(), migrate::known_version()),
-        ),
+        Ok(version) => ("installation", Verdict::Good, format!("schema {}, version {version}", database.schema())),
         Err(error) => ("installation", Verdict::Bad, error.to_string()),
     }
 }

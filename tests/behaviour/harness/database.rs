@@ -118,6 +118,27 @@ impl TestDb {
         self.client().await.deploy(&Flow::new(flow, 1).step(step)).await.expect("deploy");
     }
 
+    /// Waits until a call of this function waits for a lock.
+    pub async fn until_blocked(&self, function: &str) {
+        let count = format!("select count(*) {}", self.blocked(function));
+        eventually("a call is blocked", || async { self.value::<i64>(&count).await > 0 }).await;
+    }
+
+    /// Waits until a call of this function waits for a lock, and terminates its backend.
+    pub async fn terminate_when_blocked(&self, function: &str) {
+        self.until_blocked(function).await;
+        self.execute(&format!("select pg_terminate_backend(pid) {}", self.blocked(function))).await;
+    }
+
+    /// The sessions whose call of this function waits for a lock.
+    fn blocked(&self, function: &str) -> String {
+        format!(
+            "from pg_stat_activity
+             where datname = '{}' and query like '%longhaul.{function}(%' and wait_event_type = 'Lock'",
+            self.name
+        )
+    }
+
     /// Waits until every run has completed.
     pub async fn until_all_completed(&self) {
         eventually("all runs have completed", || async {

@@ -38,21 +38,22 @@ pub const TWO_OUTCOMES: &str = "
     select format('run %s step %s attempt %s completed, and was %s', s.run_id, s.seq, s.attempt, a.outcome)
     from longhaul.attempt a join longhaul.step s using (run_id, seq, attempt) where s.outcome = 'completed'";
 
-/// Attempts and completions that were claimed after their run had been stopped. Of a child the event is written down first.
+/// Attempts and completions that were claimed after their run had been stopped.
 pub const CLAIMED_AFTER_STOP: &str = "
     select format('run %s step %s was claimed at %s, and the run was stopped at %s', r.id, c.seq, c.claimed_at, e.at)
     from longhaul.run r
     join longhaul.event e on e.run_id = r.id and e.kind = 'stopped'
     join pg_temp.claims c on c.run_id = r.id
-    where r.parent_id is null and c.claimed_at > e.at";
+    where c.claimed_at > e.at";
 
 /// Ticks that started no run, or several.
 pub const TICKS: &str = "
-    select format('tick %s: %s, %s runs', t.tick, t.outcome, n.runs)
-    from longhaul.schedule_tick t cross join lateral (
-      select count(*) as runs from longhaul.run r
-      where r.metadata ->> 'schedule' = 'ticks' and (r.metadata ->> 'tick')::timestamptz = t.tick) n
-    where n.runs <> (t.outcome in ('started', 'queued'))::int";
+    with started as materialized (
+      select (r.metadata ->> 'tick')::timestamptz as tick, count(*) as runs
+      from longhaul.run r where r.metadata ->> 'schedule' = 'ticks' group by 1)
+    select format('tick %s: %s, %s runs', t.tick, t.outcome, coalesce(n.runs, 0))
+    from longhaul.schedule_tick t left join started n on n.tick = t.tick
+    where coalesce(n.runs, 0) <> (t.outcome in ('started', 'queued'))::int";
 
 pub const FOREIGN_TENANTS: &str = "
     select format('run %s of tenant %s: step %s was done by worker %s of tenant %s', r.id, r.tenant, c.seq, w.id, w.tenant)

@@ -1,0 +1,69 @@
+//! Graphile Worker RS: enqueues jobs, drains them, prints a line of JSON.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use graphile_worker::{
+    IntoTaskHandlerResult, JobSpec, LocalQueueConfig, RawJobSpec, TaskHandler, WorkerContext, WorkerOptions,
+};
+use serde::{Deserialize, Serialize};
+
+static DONE: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Nothing {
+    n: u64,
+}
+
+impl TaskHandler for Nothing {
+    const IDENTIFIER: &'static str = "nothing";
+
+    async fn run(self, _: WorkerContext) -> impl IntoTaskHandlerResult {
+        DONE.fetch_add(1, Ordering::Relaxed);
+        Ok::<(), String>(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
+    let worker = WorkerOptions::default()
+        .database_url(&std::env::var("DATABASE_URL")?)
+        .max_pg_conn(20)
+        .concurrency(500)
+        .local_queue(LocalQueueConfig::default().with_size(2000))
+        .complete_job_batch_delay(Duration::from_millis(1))
+        .fail_job_batch_delay(Duration::from_millis(1))
+        .define_job::<Nothing>()
+        .init()
+        .await?;
+    let utils = worker.create_utils();
+    utils.migrate().await?;
+    let begun = Instant::now();
+    for from in (0..jobs).step_by(5000) {
+        let batch: Vec<RawJobSpec> = (from..(from + 5000).min(jobs))
+            .map(|n| RawJobSpec {
+                identifier: "nothing".into(),
+                payload: serde_json::json!({ "n": n }),
+                spec: JobSpec::default(),
+            })
+            .collect();
+        utils.add_raw_jobs(&batch).await?;
+    }
+    let enqueued = jobs as f64 / begun.elapsed().as_secs_f64();
+    let begun = Instant::now();
+    let worker = Arc::new(worker);
+    let running = worker.clone();
+    tokio::spawn(async move { running.run().await.expect("the worker runs") });
+    while DONE.load(Ordering::Relaxed) < jobs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let drained = jobs as f64 / begun.elapsed().as_secs_f64();
+    println!("{}", serde_json::json!({ "enqueued_per_s": enqueued, "drained_per_s": drained }));
+    std::process::exit(0);
+}
