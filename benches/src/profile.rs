@@ -21,7 +21,10 @@ pub async fn profile(bench: &Bench) -> Outcome<Vec<Row>> {
     bench.drain("profiled", "profile", runs).await?;
     bar.inc(1);
     let connection = bench.connection().await?;
-    connection.batch_execute("alter system set track_functions = 'all'; select pg_reload_conf()").await?;
+    // A statement each: these are not allowed within a transaction.
+    for statement in ["alter system set track_functions = 'all'", "select pg_reload_conf()"] {
+        connection.batch_execute(statement).await?;
+    }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = Used::now(bench).await?;
     bench.start_runs("profiled", runs).await?;
@@ -49,7 +52,9 @@ pub async fn profile(bench: &Bench) -> Outcome<Vec<Row>> {
         let (name, time, calls): (String, f64, i64) = (row.get(0), row.get(1), row.get(2));
         rows.push(Row::new("", format!("in {name}() alone, {calls} calls"), time * 1000.0 / runs as f64, "µs/run"));
     }
-    connection.batch_execute("alter system reset track_functions; select pg_reload_conf()").await?;
+    for statement in ["alter system reset track_functions", "select pg_reload_conf()"] {
+        connection.batch_execute(statement).await?;
+    }
     Ok(rows)
 }
 

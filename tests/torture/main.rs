@@ -21,6 +21,7 @@ mod mutants;
 mod nemesis;
 #[path = "../network/mod.rs"]
 mod network;
+mod progress;
 mod record;
 mod volume;
 mod watch;
@@ -203,6 +204,7 @@ async fn torture(
         )));
     }
     asking.push(tokio::spawn(load::start_for_other(other, limits.keys, random.random(), until)));
+    let showing = tokio::spawn(progress::show(client.clone(), seconds));
     let network = network::Network::start(&config).await?;
     let mut fleet = nemesis::Fleet::start(arguments.workers, &network.config(&config).connection.to_url(), &records)?;
     // A mutant is all there is to see: crashes and upgrades would hide it, or mend it.
@@ -212,6 +214,7 @@ async fn torture(
         let faults = nemesis::rage(&mut fleet, &network, &mut cluster, volume.as_ref(), &mut random, until).await?;
         println!("faults: {faults}");
     }
+    showing.abort();
     fleet.heal()?;
     let mut asked = load::Asked::default();
     for task in asking {

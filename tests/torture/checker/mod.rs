@@ -81,7 +81,10 @@ pub async fn check(
         ("a completed step is not begun again", attempts::begun_after_completion(&facts)),
         ("a step begins after its predecessors have ended", attempts::out_of_order(&facts)),
         ("nothing of a stopped run is claimed after it has ended", query(queries::CLAIMED_AFTER_STOP).await?),
-        ("nothing of a paused run is claimed", seen.claimed_while_paused.iter().cloned().collect()),
+        (
+            "nothing of a paused run is claimed",
+            seen.claimed_while_paused.iter().cloned().chain(query(queries::CLAIMED_WHILE_PAUSED).await?).collect(),
+        ),
         ("limits of keys and queues held", seen.over_limits.iter().cloned().collect()),
         ("a signal was consumed at most once, and none was lost", queries::signals(&connection, asked).await?),
         ("a tick started one run", query(queries::TICKS).await?),

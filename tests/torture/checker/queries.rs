@@ -46,6 +46,16 @@ pub const CLAIMED_AFTER_STOP: &str = "
     join pg_temp.claims c on c.run_id = r.id
     where c.claimed_at > e.at";
 
+/// Attempts and completions that were claimed while their run was paused. The time of a claim is read when it begins, before
+/// it looks for steps.
+pub const CLAIMED_WHILE_PAUSED: &str = "
+    select format('run %s step %s was claimed at %s, and the run was paused from %s to %s', c.run_id, c.seq, c.claimed_at, p.at, u.at)
+    from longhaul.event p
+    left join lateral (
+      select min(e.at) as at from longhaul.event e where e.run_id = p.run_id and e.kind = 'resumed' and e.at > p.at) u on true
+    join pg_temp.claims c on c.run_id = p.run_id
+    where p.kind = 'paused' and c.claimed_at > p.at and c.claimed_at < coalesce(u.at, 'infinity') - interval '10 seconds'";
+
 /// Ticks that started no run, or several.
 pub const TICKS: &str = "
     with started as materialized (
