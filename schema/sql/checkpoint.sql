@@ -17,12 +17,14 @@ begin
   end if;
   with named as (
     select distinct i.run_id, i.seq, i.attempt from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
+    order by i.run_id, i.seq, i.attempt
   ), held as (
     select l.run_id, l.seq, l.attempt
-    from lease l join named n on n.run_id = l.run_id and n.seq = l.seq and n.attempt = l.attempt
-    where l.worker_id is not distinct from p_worker
-    order by l.run_id, l.seq
-    for share of l
+    from named n
+    cross join lateral (
+      select x.run_id, x.seq, x.attempt from lease x
+      where x.run_id = n.run_id and x.seq = n.seq and x.attempt = n.attempt and x.worker_id is not distinct from p_worker
+      for share) l
   )
   select array_agg((h.run_id, h.seq, h.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_held from held h;
 

@@ -37,15 +37,18 @@ declare
 begin
   perform lock_runs(array(select f.run_id from unnest(v_found) f));
 
-  with closed as (
-    delete from lease l
-    using unnest(v_found) f
-    where l.run_id = f.run_id and l.seq = f.seq and l.attempt = f.attempt and l.worker_id is not distinct from f.worker_id
-    returning l
+  with held as materialized (
+    select l.tid, f.*
+    from unnest(v_found) f
+    cross join lateral (
+      select x.ctid as tid from lease x
+      where x.run_id = f.run_id and x.seq = f.seq and x.attempt = f.attempt and x.worker_id is not distinct from f.worker_id offset 0) l
+  ), closed as (
+    delete from lease l where l.ctid = any (array(select h.tid from held h))
   )
-  select array_agg(((c.l).run_id, (c.l).seq, (c.l).attempt, (c.l).worker_id, (c.l).claimed_at, (c.l).failures, 'expired',
-                    jsonb_build_object('message', format('worker %s stopped its heartbeat', (c.l).worker_id)), true, 0, null)::ended_attempt)
-  into v_ended from closed c;
+  select array_agg((h.run_id, h.seq, h.attempt, h.worker_id, h.claimed_at, h.failures, 'expired',
+                    jsonb_build_object('message', format('worker %s stopped its heartbeat', h.worker_id)), true, 0, null)::ended_attempt)
+  into v_ended from held h;
   if v_ended is null then
     return 0;
   end if;

@@ -42,19 +42,25 @@ begin
 
   perform lock_runs(p_run_ids, v_lowest);
 
-  -- IS NOT DISTINCT FROM cannot use an index: with = the planner takes the index on the owner and then compares every
-  -- item with every lease of the worker, 10 ms instead of 1 ms for 500 steps. Likewise in end_attempts().
-  with closed as (
-    delete from lease l
-    using (select * from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) x(run_id, seq, attempt, output) limit cardinality(p_run_ids)) i
-    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l.run_id, l.seq, l.attempt, l.claimed_at, l.lane_id, i.output
+  -- Leases are looked up by their keys and deleted by what was found, as wherever they are closed. A join with lease, found
+  -- empty by the last vacuum, began with all of it: 600 ms a call until the next one. What was found stays until it is
+  -- deleted: nobody else closes a lease of a run whose lock is ours.
+  --
+  -- IS NOT DISTINCT FROM cannot use an index: with = the planner takes the index on the owner.
+  with held as materialized (
+    select l.tid, l.claimed_at, l.lane_id, i.run_id, i.seq, i.attempt, i.output
+    from (select * from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) x(run_id, seq, attempt, output) limit cardinality(p_run_ids)) i
+    cross join lateral (
+      select x.ctid as tid, x.claimed_at, x.lane_id from lease x
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l
+  ), closed as (
+    delete from lease l where l.ctid = any (array(select h.tid from held h))
   ), written as (
     update step s
-    set outcome = 'completed', started_at = c.claimed_at, ended_at = v_now, worker_id = p_worker, attempt = c.attempt, output = c.output
-    from closed c
-    where s.run_id = c.run_id and s.seq = c.seq and s.run_id >= v_lowest
-    returning s.run_id, s.seq, s.attempt, s.gate_id, c.lane_id
+    set outcome = 'completed', started_at = h.claimed_at, ended_at = v_now, worker_id = p_worker, attempt = h.attempt, output = h.output
+    from held h
+    where s.run_id = h.run_id and s.seq = h.seq and s.run_id >= v_lowest
+    returning s.run_id, s.seq, s.attempt, s.gate_id, h.lane_id
   )
   select array_agg((w.run_id, w.seq, w.attempt, null, null, null, null, null, null, null, null)::ended_attempt),
          array_agg(w.gate_id) filter (where w.gate_id is not null), array_agg(w.lane_id)

@@ -97,16 +97,19 @@ begin
 
   perform lock_runs(p_run_ids);
 
-  with closed as (
-    delete from lease l
-    using unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_errors, p_retryable, p_delays_ms)
+  with held as materialized (
+    select distinct on (l.tid) l.tid, (l.lease).*, i.outcome, i.error, i.retryable, i.delay_ms
+    from unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_errors, p_retryable, p_delays_ms)
       i(run_id, seq, attempt, outcome, error, retryable, delay_ms)
-    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, i.outcome, i.error, i.retryable, i.delay_ms, l.lane_id
+    cross join lateral (
+      select x.ctid as tid, x as lease from lease x
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l
+  ), closed as (
+    delete from lease l where l.ctid = any (array(select h.tid from held h))
   )
-  select array_agg((c.run_id, c.seq, c.attempt, c.worker_id, c.claimed_at, c.failures, c.outcome, c.error, c.retryable, c.delay_ms, null)::ended_attempt),
-         array_agg(c.lane_id), array_agg(case when c.outcome in ('deferred', 'timed_out') then c.lane_id end)
-  into v_ended, v_lanes, v_bad from closed c;
+  select array_agg((h.run_id, h.seq, h.attempt, h.worker_id, h.claimed_at, h.failures, h.outcome, h.error, h.retryable, h.delay_ms, null)::ended_attempt),
+         array_agg(h.lane_id), array_agg(case when h.outcome in ('deferred', 'timed_out') then h.lane_id end)
+  into v_ended, v_lanes, v_bad from held h;
 
   if v_ended is not null then
     perform leave_limits(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e), v_lanes, v_bad, false);

@@ -68,8 +68,8 @@ language plpgsql as $$
 begin
   perform from run r where r.id = p_child and r.state in ('running', 'paused');
   if found then
-    perform end_runs(array[p_child], 'cancelled', array[jsonb_build_object('message', 'the parent run ended')]);
     perform record_event(p_child, 'stopped', null, 'the parent run ended', null);
+    perform end_runs(array[p_child], 'cancelled', array[jsonb_build_object('message', 'the parent run ended')]);
   end if;
 end $$;
 comment on function stop_child(uuid) is 'Stops a child run if it is live. The caller holds its lock.';

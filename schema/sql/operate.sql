@@ -70,8 +70,8 @@ declare
   v_run run := begin_operation(p_tenant, p_id, 'stopped', '{pending,running,paused}', p_expected_state, p_expected_revision, p_request);
 begin
   if v_run.id is not null then
-    perform end_runs(array[p_id], 'cancelled', array[jsonb_build_object('message', 'the run was stopped')]);
     perform record_event(p_id, 'stopped', null, p_by, null, p_request);
+    perform end_runs(array[p_id], 'cancelled', array[jsonb_build_object('message', 'the run was stopped')]);
   end if;
   return revision_of(p_id);
 end $$;

@@ -70,13 +70,16 @@ begin
     raise exception using errcode = 'LH001', message = 'for each step a list of what it waits for is needed';
   end if;
   perform lock_runs(p_run_ids);
-  with closed as (
-    delete from lease l
-    using unnest(p_run_ids, p_seqs, p_attempts, p_waits) i(run_id, seq, attempt, waits)
-    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker
-    returning l, i.waits
+  with held as materialized (
+    select distinct on (l.tid) l.tid, l.lease, i.waits
+    from unnest(p_run_ids, p_seqs, p_attempts, p_waits) i(run_id, seq, attempt, waits)
+    cross join lateral (
+      select x.ctid as tid, x as lease from lease x
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l
+  ), closed as (
+    delete from lease l where l.ctid = any (array(select h.tid from held h))
   )
-  select array_agg(c.l), array_agg(c.waits) into v_closed, v_of from closed c;
+  select array_agg(h.lease), array_agg(h.waits) into v_closed, v_of from held h;
 
   if v_closed is not null then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)

@@ -44,10 +44,11 @@ begin
   return query
   select i.run_id, i.seq, i.attempt
   from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-  where not exists (
-    select from lease l
-    -- As in complete(): the index on the owner is never the right one.
-    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker);
+  -- As in complete(): by the key, one by one, and never by the index on the owner.
+  left join lateral (
+    select true as there from lease l
+    where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker offset 0) l on true
+  where l.there is null;
 end $$;
 comment on function heartbeat(bigint, uuid[], integer[], integer[]) is
   'Renews all leases of a worker by one update. Of the steps that it names, returns those that are no longer its own; an error (LH005) when it was given up altogether.';

@@ -95,12 +95,16 @@ enum Then {
 }
 
 /// A worker behind a network, which gives silent connections up soon and looks for work only when it is told to.
-fn remote_worker(db: &TestDb, network: &Network) -> crate::harness::Running {
+async fn remote_worker(db: &TestDb, network: &Network) -> crate::harness::Running {
     let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
     let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).handler("nothing", nothing).unwrap();
-    db.spawn(worker)
+    let worker = db.spawn(worker);
+    // It never polls: what is ready before it has entered itself it would not learn of.
+    eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
+        .await;
+    worker
 }
 
 /// Loses the answer of a call that is blocked by this transaction.
@@ -127,7 +131,7 @@ async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, deadpool_
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
         let network = Network::start(&db.config).await.unwrap();
-        let worker = remote_worker(&db, &network);
+        let worker = remote_worker(&db, &network).await;
         within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
 
         let mut connection = db.database.connection().await.unwrap();
@@ -193,7 +197,7 @@ async fn completion_with_a_lost_answer(then: Then) {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let client = db.client().await;
         let network = Network::start(&db.config).await.unwrap();
-        let worker = remote_worker(&db, &network);
+        let worker = remote_worker(&db, &network).await;
         within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
 
         let run = {

@@ -12,6 +12,9 @@ const LARGE: [&str; 6] = ["task", "lease", "timer", "run_", "step_", "attempt_"]
 /// Partitions of these hold all that ever was.
 const HISTORY: [&str; 3] = ["run_", "step_", "attempt_"];
 
+/// The rooms, whose dead entries a scan from one end to the other would walk over, however few live ones a vacuum has found.
+const ROOMS: [&str; 3] = ["task", "lease", "timer"];
+
 /// How an index condition looks that names rows by their keys.
 const KEYED: [&str; 4] = ["(id = ", "(run_id = ", "((id = ", "((run_id = "];
 
@@ -61,10 +64,10 @@ impl Explaining {
                 let owner = line.contains("using lease_worker")
                     && ["complete", "fail", "heartbeat", "end_attempts", "release"].iter().any(|f| sql.contains(f));
                 // By their keys, and not by the bounds that leave other partitions out: between those lies the whole history.
-                // Where there are next to no rows both cost the same.
-                let range = state.contains("of steps")
-                    && !line.contains("never executed")
-                    && HISTORY.iter().any(|table| line.contains(&format!("_pkey on {table}")))
+                // Where there is next to no history both cost the same.
+                let by_key = |tables: &[&str]| tables.iter().any(|table| line.contains(&format!("_pkey on {table}")));
+                let range = !line.contains("never executed")
+                    && (by_key(&ROOMS) || state.contains("of steps") && by_key(&HISTORY))
                     && !plan
                         .lines()
                         .nth(number + 1)

@@ -77,9 +77,9 @@ async fn what_is_claimed_while_a_stop_waits_has_not_ended_before_it_began() {
         stop.await.unwrap().unwrap();
 
         let in_order = "
-            select a.claimed_at <= a.ended_at and a.claimed_at <= e.at and s.ended_at >= a.claimed_at
-            from longhaul.attempt a join longhaul.event e using (run_id) join longhaul.step s on s.run_id = a.run_id and s.seq = a.seq
-            where e.kind = 'stopped' and a.outcome = 'cancelled'";
+            select a.claimed_at <= a.ended_at and a.claimed_at <= s.ended_at and s.ended_at <= r.ended_at
+            from longhaul.attempt a join longhaul.run r on r.id = a.run_id join longhaul.step s on s.run_id = a.run_id and s.seq = a.seq
+            where a.outcome = 'cancelled'";
         assert!(db.value::<bool>(in_order).await);
     })
     .await;

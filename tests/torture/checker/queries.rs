@@ -38,13 +38,13 @@ pub const TWO_OUTCOMES: &str = "
     select format('run %s step %s attempt %s completed, and was %s', s.run_id, s.seq, s.attempt, a.outcome)
     from longhaul.attempt a join longhaul.step s using (run_id, seq, attempt) where s.outcome = 'completed'";
 
-/// Attempts and completions that were claimed after their run had been stopped.
+/// Attempts and completions that were claimed after their run had been stopped. The event bears the time when somebody asked
+/// for that; steps are claimed until the run has ended.
 pub const CLAIMED_AFTER_STOP: &str = "
-    select format('run %s step %s was claimed at %s, and the run was stopped at %s', r.id, c.seq, c.claimed_at, e.at)
+    select format('run %s step %s was claimed at %s, and the run was stopped and ended at %s', r.id, c.seq, c.claimed_at, r.ended_at)
     from longhaul.run r
-    join longhaul.event e on e.run_id = r.id and e.kind = 'stopped'
     join pg_temp.claims c on c.run_id = r.id
-    where c.claimed_at > e.at";
+    where c.claimed_at > r.ended_at and exists (select from longhaul.event e where e.run_id = r.id and e.kind = 'stopped')";
 
 /// Attempts and completions that were claimed while their run was paused. The time of a claim is read when it begins, before
 /// it looks for steps.
