@@ -41,7 +41,7 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
         System {
             name: "Graphile Worker RS",
             program: &["target/release/graphile_rs"],
-            arguments: vec![(jobs / 2).to_string()],
+            arguments: vec![jobs.to_string()],
             steps: 1.0,
         },
         System {

@@ -19,10 +19,8 @@ struct Nothing {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
-    let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(20)
-        .connect(&std::env::var("DATABASE_URL")?)
-        .await?;
+    let pool =
+        sqlx::postgres::PgPoolOptions::new().max_connections(20).connect(&std::env::var("DATABASE_URL")?).await?;
     awa::migrations::run(&pool).await?;
     let done = Arc::new(AtomicU64::new(0));
     let counter = done.clone();

@@ -32,8 +32,10 @@ impl TaskHandler for Nothing {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
+    let url = std::env::var("DATABASE_URL")?;
+    let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await?;
     let worker = WorkerOptions::default()
-        .database_url(&std::env::var("DATABASE_URL")?)
+        .database_url(&url)
         .max_pg_conn(20)
         .concurrency(500)
         .local_queue(LocalQueueConfig::default().with_size(2000))
@@ -61,6 +63,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let running = worker.clone();
     tokio::spawn(async move { running.run().await.expect("the worker runs") });
     while DONE.load(Ordering::Relaxed) < jobs {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Until the last batch is completed in the database.
+    while sqlx::query_scalar::<_, i64>("select count(*) from graphile_worker._private_jobs").fetch_one(&pool).await? > 0
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let drained = jobs as f64 / begun.elapsed().as_secs_f64();
