@@ -22,10 +22,10 @@ use crate::{
 /// With more ready steps than this nobody starts further runs: the load is what the machine can do.
 const BACKLOG: i64 = 2_000;
 
-/// Runs of which a step runs or may soon: each has one in these rooms. With those that only wait for something, all that live.
-pub const BUSY_RUNS: &str = "
+/// Runs that are live: each has a step in some room.
+pub const LIVE_RUNS: &str = "
     select run_id from longhaul.task union select run_id from longhaul.lease union select run_id from longhaul.timer
-    union select run_id from longhaul.queued union select run_id from longhaul.held";
+    union select run_id from longhaul.wait union select run_id from longhaul.queued union select run_id from longhaul.held";
 
 /// What clients asked for, and what they were told.
 #[derive(Debug, Default)]
@@ -209,7 +209,7 @@ async fn answer(client: &Client, random: &mut StdRng) -> Result<(), Error> {
 async fn any_live_run(client: &Client) -> Result<Uuid, Error> {
     let connection = client.database().connection().await?;
     let sql = format!(
-        "select r.id from ({BUSY_RUNS} union select run_id from longhaul.wait limit 200) x join longhaul.run r on r.id = x.run_id
+        "select r.id from ({LIVE_RUNS} limit 200) x join longhaul.run r on r.id = x.run_id
          where r.tenant = 'default' and r.parent_id is null order by random() limit 1"
     );
     Ok(connection.query_opt(&sql, &[]).await?.map_or_else(Uuid::nil, |row| row.get(0)))

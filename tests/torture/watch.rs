@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use longhaul::{Client, Error};
 use uuid::Uuid;
 
-use crate::load::BUSY_RUNS;
+use crate::load::LIVE_RUNS;
 
 /// What was seen.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
         .query(
             &format!(
                 "select r.id, r.revision, longhaul.clock(), array_agg(l.claimed_at) filter (where l.run_id is not null)
-                 from ({BUSY_RUNS}) x
+                 from ({LIVE_RUNS}) x
                  join longhaul.run r on r.id = x.run_id and r.state = 'paused'
                  left join longhaul.lease l on l.run_id = r.id
                  group by r.id, r.revision"

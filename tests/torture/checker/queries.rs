@@ -39,12 +39,13 @@ pub const TWO_OUTCOMES: &str = "
     from longhaul.attempt a join longhaul.step s using (run_id, seq, attempt) where s.outcome = 'completed'";
 
 /// Attempts and completions that were claimed after their run had been stopped. The event bears the time when somebody asked
-/// for that; steps are claimed until the run has ended.
+/// for that; steps are claimed until the run has ended. A run that has ended and has no such time was touched after that.
 pub const CLAIMED_AFTER_STOP: &str = "
-    select format('run %s step %s was claimed at %s, and the run was stopped and ended at %s', r.id, c.seq, c.claimed_at, r.ended_at)
+    select format('run %s step %s was claimed at %s, and the run was stopped at %s and ended at %s', r.id, c.seq, c.claimed_at, e.at, r.ended_at)
     from longhaul.run r
+    join longhaul.event e on e.run_id = r.id and e.kind = 'stopped'
     join pg_temp.claims c on c.run_id = r.id
-    where c.claimed_at > r.ended_at and exists (select from longhaul.event e where e.run_id = r.id and e.kind = 'stopped')";
+    where c.claimed_at > coalesce(r.ended_at, e.at)";
 
 /// Attempts and completions that were claimed while their run was paused. The time of a claim is read when it begins, before
 /// it looks for steps.
