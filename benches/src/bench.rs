@@ -271,7 +271,7 @@ pub async fn milliseconds<T>(call: impl Future<Output = T>) -> (T, f64) {
     (value, begun.elapsed().as_secs_f64() * 1000.0)
 }
 
-/// Processor time of all processes named postgres on this machine.
+/// Processor time of all processes named postgres on this machine, and of those that they have outlived.
 pub fn server_processor_seconds() -> Outcome<f64> {
     let mut ticks = 0.0;
     for entry in std::fs::read_dir("/proc")? {
@@ -279,7 +279,10 @@ pub fn server_processor_seconds() -> Outcome<f64> {
         let Ok(stat) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
         if let Some((_, fields)) = stat.split_once("(postgres) ") {
             let fields: Vec<&str> = fields.split_whitespace().collect();
-            ticks += fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
+            // utime, stime, cutime, cstime: see proc(5).
+            for field in &fields[11..15] {
+                ticks += field.parse::<f64>()?;
+            }
         }
     }
     // SAFETY: a plain query of a constant of the system.

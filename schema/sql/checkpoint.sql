@@ -8,35 +8,38 @@ language plpgsql as $$
 declare
   v_now  timestamptz := clock();
   v_max  bigint := setting_value('max_payload_bytes');
-  v_held ended_attempt[];
+  v_held lease[];
   v_size bigint;
 begin
   select max(pg_column_size(v)) into v_size from unnest(p_values) v;
   if v_size > 2 * v_max then
     raise exception using errcode = 'LH001', message = format('a checkpoint has %s bytes, more than the limit of %s (setting max_payload_bytes)', v_size, v_max);
   end if;
-  with named as (
+  -- In the order of their keys, as whoever locks several.
+  perform from (
     select distinct i.run_id, i.seq, i.attempt from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-    order by i.run_id, i.seq, i.attempt
-  ), held as (
-    select l.run_id, l.seq, l.attempt
-    from named n
-    cross join lateral (
-      select x.run_id, x.seq, x.attempt from lease x
-      where x.run_id = n.run_id and x.seq = n.seq and x.attempt = n.attempt and x.worker_id is not distinct from p_worker
-      for share) l
-  )
-  select array_agg((h.run_id, h.seq, h.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_held from held h;
+    order by i.run_id, i.seq, i.attempt) n
+  cross join lateral (
+    select from lease x
+    where x.run_id = n.run_id and x.seq = n.seq and x.attempt = n.attempt and x.worker_id is not distinct from p_worker
+    for share) l;
+  v_held := array(
+    select l.lease
+    from unnest(p_run_ids, p_seqs, p_attempts) with ordinality i(run_id, seq, attempt, number)
+    left join lateral (
+      select x as lease from lease x
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l on true
+    order by i.number);
 
   insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
-  select i.run_id, v_now, i.seq, i.attempt, i.path, i.kind, i.name, 'ok', coalesce(i.value, 'null')
-  from unnest(p_run_ids, p_seqs, p_attempts, p_paths, p_kinds, p_names, p_values) i(run_id, seq, attempt, path, kind, name, value)
-  join unnest(v_held) h on h.run_id = i.run_id and h.seq = i.seq and h.attempt = i.attempt
-  order by i.run_id, i.seq, i.path
+  select h.run_id, v_now, h.seq, h.attempt, h.path, h.kind, h.name, 'ok', coalesce(h.value, 'null')
+  from unnest(v_held, p_paths, p_kinds, p_names, p_values)
+    h(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, path, kind, name, value)
+  where h.run_id is not null
+  order by h.run_id, h.seq, h.path
   on conflict do nothing;
 
-  if exists (select from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-             where not exists (select from unnest(v_held) h where h.run_id = i.run_id and h.seq = i.seq and h.attempt = i.attempt)) then
+  if exists (select from unnest(v_held) h where h.run_id is null) then
     return query select distinct * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_held);
   end if;
 end $$;

@@ -32,31 +32,24 @@ comment on function expire_leases(integer) is
 create or replace function free_leases(p_workers bigint[], p_limit integer) returns bigint
 language plpgsql as $$
 declare
-  v_found lease[] := array(select l from lease l where l.worker_id = any (p_workers) limit p_limit);
-  v_ended ended_attempt[];
+  v_run_ids uuid[] := array(select l.run_id from lease l where l.worker_id = any (p_workers) limit p_limit);
+  v_closed  lease[];
 begin
-  perform lock_runs(array(select f.run_id from unnest(v_found) f));
-
-  with held as materialized (
-    select l.tid, f.*
-    from unnest(v_found) f
-    cross join lateral (
-      select x.ctid as tid from lease x
-      where x.run_id = f.run_id and x.seq = f.seq and x.attempt = f.attempt and x.worker_id is not distinct from f.worker_id offset 0) l
-  ), closed as (
-    delete from lease l where l.ctid = any (array(select h.tid from held h))
+  perform lock_runs(v_run_ids);
+  with closed as (
+    delete from lease l where l.run_id = any (v_run_ids) and l.worker_id = any (p_workers) returning l
   )
-  select array_agg((h.run_id, h.seq, h.attempt, h.worker_id, h.claimed_at, h.failures, 'expired',
-                    jsonb_build_object('message', format('worker %s stopped its heartbeat', h.worker_id)), true, 0, null)::ended_attempt)
-  into v_ended from held h;
-  if v_ended is null then
+  select array_agg(c.l) into v_closed from closed c;
+  if v_closed is null then
     return 0;
   end if;
   perform leave_limits(
-    array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e),
-    array(select f.lane_id from unnest(v_found) f join unnest(v_ended) e on e.run_id = f.run_id and e.seq = f.seq), null, false);
-  perform settle_attempts(v_ended);
-  return cardinality(v_ended);
+    array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l), array(select l.lane_id from unnest(v_closed) l), null, false);
+  perform settle_attempts(array(
+    select (l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, 'expired',
+            jsonb_build_object('message', format('worker %s stopped its heartbeat', l.worker_id)), true, 0, null)::ended_attempt
+    from unnest(v_closed) l));
+  return cardinality(v_closed);
 end $$;
 comment on function free_leases(bigint[], integer) is 'Hands up to so many steps of these workers to others. Returns how many.';
 

@@ -84,9 +84,10 @@ create or replace function end_attempts(
 ) returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
-  v_ended ended_attempt[];
-  v_lanes integer[];
-  v_bad   integer[];
+  v_leases lease[];
+  v_ended  ended_attempt[];
+  v_lanes  integer[];
+  v_bad    integer[];
 begin
   if exists (select from unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_retryable) i(run_id, seq, attempt, outcome, retryable)
              where i.run_id is null or i.seq is null or i.attempt is null or i.retryable is null
@@ -97,26 +98,20 @@ begin
 
   perform lock_runs(p_run_ids);
 
-  with held as materialized (
-    select distinct on (l.tid) l.tid, (l.lease).*, i.outcome, i.error, i.retryable, i.delay_ms
-    from unnest(p_run_ids, p_seqs, p_attempts, p_outcomes, p_errors, p_retryable, p_delays_ms)
-      i(run_id, seq, attempt, outcome, error, retryable, delay_ms)
-    cross join lateral (
-      select x.ctid as tid, x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l
-  ), closed as (
-    delete from lease l where l.ctid = any (array(select h.tid from held h))
-  )
-  select array_agg((h.run_id, h.seq, h.attempt, h.worker_id, h.claimed_at, h.failures, h.outcome, h.error, h.retryable, h.delay_ms, null)::ended_attempt),
-         array_agg(h.lane_id), array_agg(case when h.outcome in ('deferred', 'timed_out') then h.lane_id end)
-  into v_ended, v_lanes, v_bad from held h;
+  v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
+  select array_agg((l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, l.outcome, l.error, l.retryable, l.delay_ms, null)::ended_attempt),
+         array_agg(l.lane_id), array_agg(case when l.outcome in ('deferred', 'timed_out') then l.lane_id end)
+  into v_ended, v_lanes, v_bad
+  from unnest(v_leases, p_outcomes, p_errors, p_retryable, p_delays_ms)
+    l(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, outcome, error, retryable, delay_ms)
+  where l.run_id is not null;
 
   if v_ended is not null then
     perform leave_limits(array(select (e.run_id, e.seq)::step_key from unnest(v_ended) e), v_lanes, v_bad, false);
     perform settle_attempts(v_ended);
   end if;
-  if coalesce(cardinality(v_ended), 0) < coalesce(cardinality(p_run_ids), 0) then
-    return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_ended);
+  if coalesce(cardinality(v_ended), 0) < cardinality(v_leases) then
+    return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
 comment on function end_attempts(bigint, uuid[], integer[], integer[], attempt_outcome[], jsonb[], boolean[], bigint[]) is

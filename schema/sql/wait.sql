@@ -58,9 +58,8 @@ returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
   v_now    timestamptz := clock();
+  v_leases lease[];
   v_closed lease[];
-  v_of     jsonb[];
-  v_done   ended_attempt[];
   v_lease  lease;
   v_run    run;
   v_wait   record;
@@ -70,39 +69,31 @@ begin
     raise exception using errcode = 'LH001', message = 'for each step a list of what it waits for is needed';
   end if;
   perform lock_runs(p_run_ids);
-  with held as materialized (
-    select distinct on (l.tid) l.tid, l.lease, i.waits
-    from unnest(p_run_ids, p_seqs, p_attempts, p_waits) i(run_id, seq, attempt, waits)
-    cross join lateral (
-      select x.ctid as tid, x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l
-  ), closed as (
-    delete from lease l where l.ctid = any (array(select h.tid from held h))
-  )
-  select array_agg(h.lease), array_agg(h.waits) into v_closed, v_of from held h;
+  v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
+  v_closed := array(select l from unnest(v_leases) l where l.run_id is not null);
 
-  if v_closed is not null then
+  if cardinality(v_closed) > 0 then
     insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)
     select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'suspended' from unnest(v_closed) l;
     perform leave_limits(
       array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l), array(select l.lane_id from unnest(v_closed) l), null, true);
-    for i in 1 .. cardinality(v_closed) loop
-      v_lease := v_closed[i];
-      if v_of[i] -> 0 ->> 'kind' = 'new' then
-        perform continue_as_new(v_lease, v_of[i] -> 0 -> 'input');
+    for i in 1 .. cardinality(v_leases) loop
+      v_lease := v_leases[i];
+      continue when v_lease.run_id is null;
+      if p_waits[i] -> 0 ->> 'kind' = 'new' then
+        perform continue_as_new(v_lease, p_waits[i] -> 0 -> 'input');
         continue;
       end if;
-      for v_wait in select w.value from jsonb_array_elements(v_of[i]) w loop
+      for v_wait in select w.value from jsonb_array_elements(p_waits[i]) w loop
         -- Read anew for each: one that asks a question pauses the run.
         select r.* into v_run from run r where r.id = v_lease.run_id;
         perform begin_wait(v_lease, v_run, v_wait.value);
       end loop;
       perform answer_at_once(v_lease.run_id, v_lease.seq);
     end loop;
-    select array_agg((l.run_id, l.seq, l.attempt, null, null, null, null, null, null, null, null)::ended_attempt) into v_done from unnest(v_closed) l;
   end if;
-  if coalesce(cardinality(v_closed), 0) < coalesce(cardinality(p_run_ids), 0) then
-    return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_done);
+  if cardinality(v_closed) < cardinality(v_leases) then
+    return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
 comment on function suspend(bigint, uuid[], integer[], integer[], jsonb[]) is

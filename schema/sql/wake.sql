@@ -43,7 +43,18 @@ language sql as $$
   on conflict do nothing
 $$;
 comment on function listen_for(bigint, text[]) is
-  'A worker asks to be notified when these queues get work. It must look once more after this call, for work that came meanwhile.';
+  'A worker asks to be notified when these queues get work. It must look once more after this call, for work that came meanwhile, and again as unfinished_before() says.';
+
+create or replace function unfinished_before(p_id bigint default null) returns bigint
+language sql as $$
+  -- Who makes steps ready has an id before it looks for listeners. So whoever had looked before this worker's entry was
+  -- committed has an id below the next one that is given out after it.
+  select i.id
+  from (select coalesce(p_id, pg_snapshot_xmax(pg_current_snapshot())::text::bigint) as id) i
+  where pg_snapshot_xmin(pg_current_snapshot())::text::bigint < i.id
+$$;
+comment on function unfinished_before(bigint) is
+  'Asked by a worker between listen_for() and its look: null when no transaction is writing that may have looked for listeners before the worker became one. Otherwise the id of the next transaction: asked with that id, it returns it until all earlier ones have ended, and one more look is due then.';
 
 create or replace function stop_listening(p_worker bigint, p_queues text[]) returns void
 language sql as $$

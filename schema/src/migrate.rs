@@ -29,6 +29,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("compensation.sql", include_str!("../sql/compensation.sql")),
     ("child.sql", include_str!("../sql/child.sql")),
     ("wait.sql", include_str!("../sql/wait.sql")),
+    ("lease.sql", include_str!("../sql/lease.sql")),
     ("checkpoint.sql", include_str!("../sql/checkpoint.sql")),
     ("signal.sql", include_str!("../sql/signal.sql")),
     ("notices.sql", include_str!("../sql/notices.sql")),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul::{
     Error, Flow, Payload, Retry, Step,
-    calls::{AttemptKey, AttemptOutcome, Claimed, Ended},
+    calls::{AttemptKey, AttemptOutcome, Claimed, Ended, RunState},
 };
 
 use crate::{
@@ -98,7 +98,9 @@ async fn the_same_completion_twice_changes_nothing_the_second_time() {
         assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 1, "the successor is ready once");
         // Twice within one call.
         let key = claim_one(&db, worker).await.key;
-        assert!(calls.complete(worker, &[(key, ok()), (key, ok())]).await.unwrap().is_empty());
+        let again = calls.complete(worker, &[(key, ok()), (key, ok())]).await.unwrap();
+        assert_eq!((again.len(), reason(&again)), (1, "already_completed"), "the first is carried out");
+        assert_eq!(run.get().await.unwrap().state, RunState::Completed);
     })
     .await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longhaul::{Error, Flow, Step, StepContext, StepError, calls::RunState};
+use longhaul::{Error, Flow, Start, Step, StepContext, StepError, calls::RunState};
 
 use crate::harness::{eventually, with_database, within};
 
@@ -130,6 +130,29 @@ async fn an_idle_worker_is_notified_of_new_work_in_any_of_its_queues() {
             let run = client.start("mail", &number).await.unwrap();
             assert_eq!(within("the run", run.output::<i64>()).await.unwrap(), number * 2);
         }
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_worker_finds_work_whose_transaction_had_looked_for_idle_workers_before() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("one", 1).step(Step::new("a", "double"))).await.unwrap();
+        let mut connection = db.database.connection().await.unwrap();
+        let transaction = connection.transaction().await.unwrap();
+        let run = client.start_in(&transaction, "one", Start::new(&4).unwrap()).await.unwrap();
+        // It would look by itself only after an hour, and nobody tells it.
+        let worker = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double).unwrap());
+        eventually("it asks to be notified", || async {
+            db.value::<i64>("select count(*) from longhaul.listener").await == 1
+        })
+        .await;
+        // Its look after that finds nothing yet.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        transaction.commit().await.unwrap();
+        assert_eq!(within("the run", client.run(run).output::<i64>()).await.unwrap(), 8);
         worker.stop().await;
     })
     .await;

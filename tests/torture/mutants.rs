@@ -16,9 +16,9 @@ pub struct Mutant {
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no-fencing",
-        function: "complete",
-        from: "l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker",
-        to: "l.seq = i.seq",
+        function: "close_leases",
+        from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker",
+        to: "x.seq = i.seq",
         seen_by: "the stored output is the completing attempt's",
     },
     Mutant {
@@ -160,8 +160,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "checkpoints-forgotten",
         function: "save_checkpoints",
-        from: "h.attempt = i.attempt\n  order by",
-        to: "h.attempt = i.attempt and random() < 0.5\n  order by",
+        from: "where h.run_id is not null\n  order by",
+        to: "where h.run_id is not null and random() < 0.5\n  order by",
         seen_by: "a checkpoint is computed until it is saved, and then no more",
     },
     Mutant {
@@ -209,6 +209,13 @@ impl Mutant {
 
     /// Breaks the installation.
     pub async fn apply(&self, client: &Client) -> Result<(), Error> {
+        let broken = self.broken(client).await?;
+        client.database().connection().await?.batch_execute(&broken).await?;
+        Ok(())
+    }
+
+    /// The function with the fault in it. Panics when what the fault replaces does not stand there.
+    pub async fn broken(&self, client: &Client) -> Result<String, Error> {
         let connection = client.database().connection().await?;
         let definitions = connection
             .query(
@@ -216,15 +223,9 @@ impl Mutant {
                 &[&self.function],
             )
             .await?;
-        let mut applied = 0;
-        for row in definitions {
-            let definition: String = row.get(0);
-            if definition.contains(self.from) {
-                connection.batch_execute(&definition.replace(self.from, self.to)).await?;
-                applied += 1;
-            }
-        }
-        assert_eq!(applied, 1, "the mutant {} changes one function named {}", self.name, self.function);
-        Ok(())
+        let definitions: Vec<String> = definitions.iter().map(|row| row.get(0)).collect();
+        let found: Vec<_> = definitions.iter().filter(|d| d.contains(self.from)).collect();
+        assert_eq!(found.len(), 1, "the mutant {} changes one function named {}", self.name, self.function);
+        Ok(found[0].replace(self.from, self.to))
     }
 }

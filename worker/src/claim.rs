@@ -43,7 +43,7 @@ impl Flows {
 pub(crate) enum Listening {
     /// Leave it as it is.
     Keep,
-    /// Ask to be notified, then claim: work that came before the request is found by the claim.
+    /// Ask to be notified, then claim: work that was committed before the request is found by the claim.
     Start,
     /// No notifications: there is enough to do.
     Stop,
@@ -66,6 +66,8 @@ pub(crate) struct Claim {
     pub(crate) wanted: Vec<Wanted>,
     /// After a claim whose answer was lost: what the worker knows it owns. Anything else that it owns was claimed then.
     pub(crate) recover: Option<Vec<AttemptKey>>,
+    /// Transactions older than this had not ended at the claim before, and may make steps ready without telling this worker.
+    pub(crate) unfinished: Option<i64>,
     pub(crate) flows: Flows,
 }
 
@@ -75,6 +77,8 @@ pub(crate) struct ClaimResult {
     pub(crate) outcome: Result<Vec<Claimed>, Error>,
     /// Whether it asked for the steps of a lost answer instead of claiming.
     pub(crate) recovered: bool,
+    /// As in [`Claim::unfinished`], for the claim after this one.
+    pub(crate) unfinished: Option<i64>,
     pub(crate) wanted: Vec<Wanted>,
     pub(crate) flows: Flows,
 }
@@ -84,7 +88,7 @@ impl Claim {
     pub(crate) async fn make(mut self, database: Database) -> ClaimResult {
         let recovered = self.recover.is_some();
         let outcome = self.attempt(&database).await;
-        ClaimResult { outcome, recovered, wanted: self.wanted, flows: self.flows }
+        ClaimResult { outcome, recovered, unfinished: self.unfinished, wanted: self.wanted, flows: self.flows }
     }
 
     async fn attempt(&mut self, database: &Database) -> Result<Vec<Claimed>, Error> {
@@ -102,6 +106,9 @@ impl Claim {
                 let (start, stop) = (changing(Listening::Start), changing(Listening::Stop));
                 if !start.is_empty() {
                     calls.listen_for(self.worker, &start).await?;
+                    self.unfinished = calls.unfinished_before(None).await?;
+                } else if self.unfinished.is_some() {
+                    self.unfinished = calls.unfinished_before(self.unfinished).await?;
                 }
                 if !stop.is_empty() {
                     calls.stop_listening(self.worker, &stop).await?;

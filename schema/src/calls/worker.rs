@@ -71,9 +71,17 @@ impl<E: Executor> Calls<E> {
         Ok(rows.iter().map(attempt_key).collect())
     }
 
-    /// Asks to be notified when these queues get work. The worker must look once more after this call.
+    /// Asks to be notified when these queues get work. The worker must look once more after this call, and again as
+    /// [`unfinished_before`](Self::unfinished_before) says.
     pub async fn listen_for(&self, worker: i64, queues: &[&str]) -> Result<()> {
         self.run("select longhaul.listen_for($1, $2)", &[&worker, &queues]).await
+    }
+
+    /// Whether transactions are in progress that may have looked for listeners before [`listen_for`](Self::listen_for) made
+    /// this worker one: `None` when there is none. Otherwise the id to ask with, again and again, until there is none; then one more look
+    /// is due.
+    pub async fn unfinished_before(&self, id: Option<i64>) -> Result<Option<i64>> {
+        Ok(self.row("select longhaul.unfinished_before($1)", &[&id]).await?.get(0))
     }
 
     /// No notifications of new work in these queues any more.

@@ -10,7 +10,7 @@ use longhaul_schema::{
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
-use super::{Engine, Owned, Stage};
+use super::{Engine, Owned, Stage, Unfinished};
 use crate::{
     StepContext,
     claim::{Claim, ClaimResult, Wanted},
@@ -33,11 +33,13 @@ impl Engine {
         }
     }
 
-    /// When to look without being told. A worker that is notified looks less and less often: what it waits for then is a
-    /// notification that was lost, or a transaction that had looked for listeners before this worker became one.
+    /// When to look without being told. A worker that is notified looks less and less often, once all transactions have ended that
+    /// may have made steps ready without telling it: what it waits for then is a notification that was lost.
     pub(super) fn poll_later(&mut self) {
+        let longest = self.settings.poll * 2_u32.pow(MOST_DOUBLINGS);
         let doublings = self.idle_polls.saturating_sub(PATIENT_POLLS).min(MOST_DOUBLINGS);
-        self.poll_at = Instant::now() + self.settings.poll * 2_u32.pow(doublings);
+        let wait = self.unfinished.map_or(self.settings.poll * 2_u32.pow(doublings), |unfinished| unfinished.wait);
+        self.poll_at = Instant::now() + wait.min(longest);
     }
 
     pub(super) fn claim_if_due(&mut self) {
@@ -60,6 +62,7 @@ impl Engine {
             number: i64::try_from(self.summary.claims).unwrap_or(i64::MAX),
             wanted,
             recover: self.recover.then(|| self.attempts().collect()),
+            unfinished: self.unfinished.map(|unfinished| unfinished.before),
             flows: std::mem::take(&mut self.flows),
         };
         self.claiming = Some(tokio::spawn(claim.make(self.database.clone())));
@@ -95,9 +98,6 @@ impl Engine {
             }
         };
         self.backoff = Backoff::default();
-        let idle = claimed.is_empty() && self.queues.iter().all(|queue| queue.listening);
-        self.idle_polls = if idle { self.idle_polls.saturating_add(1) } else { 0 };
-        self.poll_later();
         let busy = self.processor.busy();
         if result.recovered {
             self.recover = false;
@@ -114,6 +114,11 @@ impl Engine {
                 }
             }
         }
+        let listening = self.queues.iter().filter(|queue| queue.listening).count();
+        self.unfinished = Unfinished::found(result.unfinished.filter(|_| listening > 0), self.unfinished);
+        let idle = claimed.is_empty() && listening == self.queues.len() && self.unfinished.is_none();
+        self.idle_polls = if idle { self.idle_polls.saturating_add(1) } else { 0 };
+        self.poll_later();
         for step in claimed {
             self.take_in(step);
         }

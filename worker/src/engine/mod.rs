@@ -3,6 +3,7 @@
 
 mod claiming;
 mod in_flight;
+mod unfinished;
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::unfinished::Unfinished;
 use crate::{
     Registry, Summary,
     builder::Settings,
@@ -111,6 +113,7 @@ pub(crate) struct Engine {
     poll_at: Instant,
     /// Claims in a row that found nothing, while notified of new work.
     idle_polls: u32,
+    unfinished: Option<Unfinished>,
     /// Set when the worker was told to stop: until then steps may go on.
     deadline: Option<Instant>,
     handed_back: bool,
@@ -149,6 +152,7 @@ impl Engine {
             backoff: Backoff::default(),
             poll_at: Instant::now(),
             idle_polls: 0,
+            unfinished: None,
             deadline: None,
             handed_back: false,
             summary: Summary::default(),
@@ -187,6 +191,7 @@ impl Engine {
                         self.release_waiting(false, "it was claimed ahead, and no slot came free for it");
                         self.look_everywhere();
                         self.recover |= std::mem::take(&mut self.claim_failed);
+                        self.unfinished = self.unfinished.map(Unfinished::later);
                         self.poll_later();
                     } else if !self.handed_back {
                         self.hand_back("the worker shut down before the step was done");
