@@ -7,7 +7,7 @@ mod network;
 
 mod blocking;
 mod chores;
-mod connections;
+mod connecting;
 mod cost;
 mod failing;
 mod fencing;
@@ -15,6 +15,7 @@ mod floors;
 mod installing;
 mod killing;
 mod limits;
+mod lost_connections;
 mod model;
 mod payloads;
 mod plans;

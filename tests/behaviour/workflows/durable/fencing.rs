@@ -1,0 +1,133 @@
+//! What a durable function writes is written by its owner only, and once.
+
+use std::time::Duration;
+
+use longhaul::{
+    Error, Payload, Step, StepContext, StepError,
+    calls::{Awaited, NewCheckpoint},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{with_database, within},
+    starting::play_worker,
+    workflows::{Effects, ended, simple_worker, single, start},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_completes_in_the_handlers_own_transaction_or_not_at_all() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        db.spawn_scheduler();
+        db.execute("create table public.ledger (run uuid, n int)").await;
+        let database = db.database.clone();
+        let book = move |ctx: StepContext, n: i64| {
+            let database = database.clone();
+            async move {
+                let mut connection = database.connection().await?;
+                let transaction = connection.transaction().await?;
+                transaction.execute("insert into public.ledger values ($1, $2)", &[&ctx.run_id(), &(n as i32)]).await?;
+                ctx.complete_in(&transaction, &json!({ "booked": n })).await?;
+                match (n % 3, ctx.attempt()) {
+                    (0, _) => transaction.commit().await?,
+                    (1, 1) => drop(transaction), // forgotten
+                    (2, 1) => return Err(StepError::retry("rolled back")),
+                    _ => {
+                        transaction.commit().await?;
+                        return Err(StepError::retry("fails after the commit"));
+                    }
+                }
+                Ok(())
+            }
+        };
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("book", book).unwrap());
+        client.deploy(&single("f", "book")).await.unwrap();
+        let ids = client.start_many("f", 0..60).await.unwrap().ids();
+        for id in ids {
+            let output: Value = within("the output", client.run(id).output()).await.unwrap();
+            assert!(output["booked"].is_number());
+        }
+        assert_eq!(db.value::<i64>("select count(distinct run) from public.ledger").await, 60);
+        assert_eq!(db.value::<i64>("select count(*) from public.ledger").await, 60, "exactly once");
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_at_the_limit_is_stored_and_one_beyond_it_is_refused() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let function = |ctx: StepContext, size: usize| async move {
+            // With its quotes, a text has two more bytes.
+            let text: String = ctx.checkpoint("text", || async { Ok("x".repeat(size - 2)) }).await?;
+            ctx.sleep("between", Duration::from_millis(1)).await?;
+            Ok::<_, StepError>(text.len())
+        };
+        db.spawn_scheduler();
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function).unwrap());
+        let limit: usize = 1_048_576;
+        let run = start(&client, &single("f", "function"), &json!(limit)).await;
+        assert_eq!(within("the output", run.output::<usize>()).await.unwrap(), limit - 2);
+        let run = client.start("f", &(limit + 1)).await.unwrap();
+        let error: Value = ended(&run).await.error.unwrap().read().unwrap();
+        assert!(
+            error["message"]
+                .as_str()
+                .unwrap()
+                .contains("checkpoint text cannot be stored: the payload has 1048577 bytes"),
+            "{error}"
+        );
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_a_lost_lease_is_refused() {
+    with_database(|db| async move {
+        db.deploy_single("f", Step::new("a", "h")).await;
+        let client = db.client().await;
+        let run = client.start("f", &1).await.unwrap();
+        let worker = play_worker(&db, &["h"]).await;
+        let calls = db.calls().await;
+        let key = calls.claim(worker, &["default"], &[1]).await.unwrap()[0].key;
+        let checkpoint = |path: &str| NewCheckpoint {
+            key,
+            path: path.into(),
+            kind: "step",
+            name: "n".into(),
+            value: Payload::new(&1).unwrap(),
+        };
+        assert!(calls.save_checkpoints(worker, &[checkpoint("0")]).await.unwrap().is_empty());
+        assert!(calls.save_checkpoints(worker, &[checkpoint("0")]).await.unwrap().is_empty(), "twice is once");
+        let refused = calls.save_checkpoints(worker + 1, &[checkpoint("1")]).await.unwrap();
+        assert_eq!(refused[0].reason, "lease_lost");
+        run.stop().await.unwrap();
+        assert_eq!(calls.save_checkpoints(worker, &[checkpoint("1")]).await.unwrap()[0].reason, "lease_lost");
+        assert_eq!(calls.history(key.step).await.unwrap().len(), 1);
+        let suspended =
+            calls.suspend(worker, &[(key, vec![Awaited { kind: "sleep", ..Default::default() }])]).await.unwrap();
+        assert_eq!(suspended[0].reason, "lease_lost");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspension_whose_answer_was_lost_is_told_that_it_was_made() {
+    with_database(|db| async move {
+        db.deploy_single("f", Step::new("a", "h")).await;
+        db.client().await.start("f", &1).await.unwrap();
+        let worker = play_worker(&db, &["h"]).await;
+        let calls = db.calls().await;
+        let key = calls.claim(worker, &["default"], &[1]).await.unwrap()[0].key;
+        let sleep = || {
+            vec![Awaited { kind: "sleep", path: "0".into(), wait: Some(Duration::from_secs(60)), ..Default::default() }]
+        };
+        assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap().is_empty());
+        assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap()[0].was_done_before());
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.wait").await, 1);
+        assert!(matches!(calls.suspend(worker, &[(key, vec![])]).await, Err(Error::Invalid(_))));
+    })
+    .await;
+}
