@@ -122,13 +122,22 @@ language sql immutable as $$ select duration_ms(text_of(p_value, p_place), p_pla
 comment on function duration_of(jsonb, text) is 'Milliseconds of a duration, or null.';
 
 create or replace function refuse_bad_path(p_path text, p_place text) returns void
-language plpgsql immutable as $$
+language plpgsql immutable as $body$
+declare
+  v_path text;
 begin
-  perform p_path::jsonpath;
-exception when others then
-  raise exception using errcode = 'LH001', message = format('%s: %L is not a path: %s', p_place, p_path, sqlerrm);
-end $$;
-comment on function refuse_bad_path(text, text) is 'Raises an error that names the place when a text is no SQL/JSON path.';
+  begin
+    v_path := p_path::jsonpath;
+  exception when others then
+    raise exception using errcode = 'LH001', message = format('%s: %L is not a path: %s', p_place, p_path, sqlerrm);
+  end;
+  -- Written out, a variable is $"name"; texts and names of members are quoted as well.
+  if regexp_replace(v_path, '([^$])"([^"\\]|\\.)*"', '\1', 'g') like '%$"%' then
+    raise exception using errcode = 'LH001', message = format(
+      '%s: %L names a variable, and there are none: a path begins with $.input, $.run, $.steps or $.states, or in a fan-out with $.item or $.index', p_place, p_path);
+  end if;
+end $body$;
+comment on function refuse_bad_path(text, text) is 'Raises an error that names the place when a text is no SQL/JSON path, or one with variables.';
 
 create or replace function paths_in(p_template jsonb) returns setof text
 language sql immutable as $body$

@@ -46,11 +46,12 @@ $$;
 comment on function step_context(run, flow_step) is 'What the expressions of a step look at.';
 
 create or replace function path_value(p_path text, p_context jsonb) returns jsonb
-language sql immutable as $$
+language plpgsql immutable as $$
+begin
   -- A path that can find several values gives the list of them.
-  select case when p_path ~ '[*?]' then jsonb_path_query_array(p_context, p_path::jsonpath, '{}', true)
-              else jsonb_path_query_first(p_context, p_path::jsonpath, '{}', true) end
-$$;
+  return case when p_path ~ '[*?]' then jsonb_path_query_array(p_context, p_path::jsonpath, '{}', true)
+              else jsonb_path_query_first(p_context, p_path::jsonpath, '{}', true) end;
+end $$;
 comment on function path_value(text, jsonb) is 'What a path finds: a value (null when there is none); a list when the path has * or ?.';
 
 create or replace function filled_in(p_template jsonb, p_context jsonb) returns jsonb

@@ -130,7 +130,7 @@ end $$;
 comment on function enter_step(run, step, flow_step) is
   'Begins a step whose predecessors have ended. True when it has ended at once: skipped, an empty fan-out, a detached child.';
 
-create or replace function enter_steps(p_steps step_key[]) returns step_key[]
+create or replace function enter_in_turn(p_steps step_key[]) returns step_key[]
 language plpgsql as $$
 declare
   v_ended step_key[] := '{}';
@@ -153,7 +153,33 @@ begin
   end loop;
   return v_ended;
 end $$;
-comment on function enter_steps(step_key[]) is 'Begins steps; returns those that have ended by that already, and were counted off their runs.';
+comment on function enter_in_turn(step_key[]) is 'Begins steps; returns those that have ended by that already, and were counted off their runs.';
+
+create or replace function enter_steps(p_steps step_key[]) returns step_key[]
+language plpgsql as $$
+-- What an expression meets in the data (a key too long for an index, times that cannot be compared) fails the step that asked for it, not
+-- the call with which other steps end.
+declare
+  v_ended step_key[] := '{}';
+  v_key   step_key;
+  v_error text;
+begin
+  begin
+    return enter_in_turn(p_steps);
+  exception when data_exception or program_limit_exceeded or feature_not_supported or undefined_object then
+    v_error := sqlerrm;
+  end;
+  foreach v_key in array p_steps loop
+    if cardinality(p_steps) > 1 then
+      v_ended := v_ended || enter_steps(array[v_key]);
+    elsif fail_step(v_key.run_id, v_key.seq, v_error) then
+      perform count_off(array[v_key]);
+      v_ended := v_ended || v_key;
+    end if;
+  end loop;
+  return v_ended;
+end $$;
+comment on function enter_steps(step_key[]) is 'enter_in_turn(), but a step that cannot begin because of its data has failed.';
 
 create or replace function begin_steps(p_steps step_key[]) returns void
 language plpgsql as $$

@@ -100,8 +100,10 @@ impl From<tokio_postgres::Error> for Error {
                 Error::NotInstalled(message)
             }
             _ if is_transient_state(code) => Error::Unavailable(describe(&error)),
-            // Data exceptions: the values of this call do not fit.
-            other if other.starts_with("22") => Error::Invalid(format!("the database refuses a value: {message}")),
+            // Data exceptions and program limits: the values of this call do not fit.
+            other if other.starts_with("22") || other.starts_with("54") => {
+                Error::Invalid(format!("the database refuses a value: {message}"))
+            }
             _ => Error::Database(error),
         }
     }

@@ -9,6 +9,9 @@
 //!
 //! Not guided by coverage, unlike libFuzzer, which needs a nightly compiler; the corpus holds an example of each form instead.
 
+mod mutate;
+mod server;
+
 use std::{
     io::Write,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,15 +21,17 @@ use std::{
 };
 
 use clap::Parser;
-use longhaul::{Database, Payload, Span, cron::CronExpression, migrate};
-use longhaul_ops::{embedded, flow_file};
-use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use longhaul::{Payload, Span, cron::CronExpression};
+use longhaul_ops::flow_file;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{mutate::mutated, server::Server};
 
 /// Feeds mutated input to whatever reads what people write.
 #[derive(Debug, Parser)]
 #[command(name = "fuzz")]
 struct Arguments {
-    /// cron, duration, name, url, payload, flow, definition; all of them when none is named.
+    /// cron, duration, name, url, payload, flow, and by the database definition, expression, call; all of them when none is named.
     #[arg(long)]
     target: Option<String>,
     /// Seconds for each target.
@@ -80,9 +85,6 @@ const TARGETS: &[Target] = &[
     }),
 ];
 
-/// Flow definitions are read by the database itself.
-const DEFINITION: &str = "definition";
-
 fn scratch(extension: &str) -> PathBuf {
     std::env::temp_dir().join(format!("longhaul-fuzz-{}.{extension}", std::process::id()))
 }
@@ -104,8 +106,17 @@ fn main() -> ExitCode {
         // There is none when the target was not chosen.
         let _ = std::fs::remove_file(scratch(extension));
     }
-    if chosen(DEFINITION) {
-        findings += definitions(seed, time);
+    if server::TARGETS.iter().any(|(name, _)| chosen(name)) {
+        let server = Server::start();
+        for (name, target) in server::TARGETS.iter().filter(|(name, _)| chosen(name)) {
+            let mut accepted = 0_u64;
+            findings += fuzz(name, seed, time, |input| {
+                accepted += u64::from(target(&server, &String::from_utf8_lossy(input))?);
+                Ok(())
+            });
+            println!("{name}: {accepted} of them were accepted");
+        }
+        server.stop();
     }
     if findings > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
@@ -139,133 +150,5 @@ fn fuzz(name: &str, seed: u64, time: Duration, mut feed: impl FnMut(&[u8]) -> Re
         }
     }
     println!("{name}: {inputs} inputs, {findings} findings");
-    findings
-}
-
-/// What parsers stumble over.
-const TOKENS: &[&str] = &[
-    "\0",
-    "\u{feff}",
-    "\u{202e}",
-    "é",
-    "💥",
-    "'",
-    "\"",
-    "\\",
-    "\\u0000",
-    "\\ud800",
-    "{",
-    "}",
-    "[",
-    "]",
-    "*",
-    "/",
-    "-",
-    ",",
-    "#",
-    "L",
-    "W",
-    "?",
-    "%",
-    "$",
-    "$.",
-    "@",
-    "..",
-    "&a",
-    "*a",
-    "<<: *a",
-    "!!python/object",
-    "- ",
-    ": ",
-    "\n",
-    "\r\n",
-    "\t",
-    "0",
-    "-1",
-    "1e309",
-    "NaN",
-    "2147483648",
-    "9223372036854775808",
-    "null",
-    "true",
-    "after",
-    "steps",
-    "retry",
-    "for_each",
-    "when",
-    "==",
-    "&&",
-    "like_regex",
-];
-
-fn mutated(corpus: &[Vec<u8>], random: &mut StdRng) -> Vec<u8> {
-    let mut input = corpus.choose(random).cloned().unwrap_or_default();
-    for _ in 0..random.random_range(1..6) {
-        let at = random.random_range(0..=input.len());
-        match random.random_range(0..7) {
-            0 if at < input.len() => input[at] ^= 1 << random.random_range(0..8),
-            1 if at < input.len() => {
-                input.remove(at);
-            }
-            2 => {
-                let token = TOKENS.choose(random).expect("there are tokens");
-                input.splice(at..at, token.bytes());
-            }
-            3 => {
-                // A part of another one.
-                let other = corpus.choose(random).cloned().unwrap_or_default();
-                let from = random.random_range(0..=other.len());
-                let to = random.random_range(from..=other.len());
-                input.splice(at..at, other[from..to].iter().copied());
-            }
-            4 => input.truncate(at),
-            5 => {
-                // The same again and again: depth, and length.
-                let part = input[at.saturating_sub(random.random_range(1..8))..at].to_vec();
-                let times = if random.random_ratio(1, 20) { 5000 } else { random.random_range(1..20) };
-                input.splice(at..at, part.repeat(times));
-            }
-            _ => input.insert(at, random.random()),
-        }
-        input.truncate(200_000);
-    }
-    input
-}
-
-/// Deploys mutated definitions: the database accepts or refuses them, and nothing else.
-fn definitions(seed: u64, time: Duration) -> usize {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let folder = embedded::temporary_folder().expect("a folder");
-    let (mut cluster, client) = runtime.block_on(async {
-        let cluster = embedded::ClusterOptions::new(folder.path()).start().await.expect("a server");
-        let config = cluster.config().expect("its configuration");
-        migrate::migrate(&Database::new(&config).expect("a pool")).await.expect("the tables");
-        let (client, connection) =
-            config.connection.postgres.connect(tokio_postgres::NoTls).await.expect("a connection");
-        tokio::spawn(connection);
-        (cluster, client)
-    });
-    let mut deployed = 0;
-    let findings = fuzz(DEFINITION, seed, time, |input| {
-        let text = String::from_utf8_lossy(input);
-        let sql = "select flow_version from longhaul.deploy('default', $1::text::jsonb)";
-        match runtime.block_on(client.query_one(sql, &[&&*text])) {
-            Ok(_) => {
-                deployed += 1;
-                Ok(())
-            }
-            // Not JSON, or not ours: the server's own words for that. Anything else is a defect of our functions.
-            Err(error) => match error.code().map(|code| code.code().to_owned()) {
-                Some(code)
-                    if code.starts_with("LH") || ["22P02", "22P05", "22021", "54001", "22003"].contains(&&*code) =>
-                {
-                    Ok(())
-                }
-                _ => Err(format!("{error:?}")),
-            },
-        }
-    });
-    println!("{DEFINITION}: {deployed} were deployed");
-    runtime.block_on(cluster.stop());
     findings
 }

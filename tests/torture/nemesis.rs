@@ -91,6 +91,11 @@ impl Fleet {
         self.frozen[worker] = Some(Instant::now() + time);
     }
 
+    /// A frozen worker is left alone: that it wakes, and goes on, is the fault.
+    fn is_frozen(&self, worker: usize) -> bool {
+        self.frozen[worker].is_some()
+    }
+
     fn thaw(&mut self, before: Instant) {
         for worker in 0..self.workers.len() {
             if self.frozen[worker].is_some_and(|until| until <= before) {
@@ -188,6 +193,7 @@ pub async fn rage(
         revive(cluster).await?;
         let worker = random.random_range(0..fleet.workers.len());
         match random.random_range(0..32) {
+            0..15 if fleet.is_frozen(worker) => {}
             0..6 => {
                 faults.killed += 1;
                 fleet.kill(worker)?;
@@ -265,6 +271,7 @@ pub async fn unsettle(fleet: &mut Fleet, random: &mut StdRng, until: Instant) ->
         fleet.thaw(Instant::now());
         let worker = random.random_range(0..fleet.workers.len());
         match random.random_range(0..3) {
+            _ if fleet.is_frozen(worker) => {}
             0 => fleet.kill(worker)?,
             1 => fleet.replace(worker)?,
             _ => fleet.freeze(worker, LEASE + Duration::from_millis(random.random_range(200..1000))),

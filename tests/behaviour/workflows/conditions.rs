@@ -1,6 +1,6 @@
 //! Conditions, inputs, outputs, phases.
 
-use longhaul::{Error, Flow, Step, calls::StepState};
+use longhaul::{Concurrency, Error, Flow, Step, calls::StepState};
 use serde_json::{Value, json};
 
 use super::{Effects, ended, input, simple_worker, start, state_of};
@@ -44,6 +44,43 @@ async fn a_condition_that_is_no_condition_fails_its_step_and_says_so() {
         let error: Value = run.error.unwrap().read().unwrap();
         assert_eq!(error["step"], "a");
         assert!(error["message"].as_str().unwrap().contains("is neither true nor false"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_an_expression_cannot_use_fail_their_own_step_only() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let key = Concurrency::per_key("$.input.key", 1);
+        let flow = Flow::new("f", 1)
+            .step(Step::new("a", "echo"))
+            // Only times with and without a zone cannot be compared.
+            .step(
+                Step::new("b", "echo")
+                    .after("a")
+                    .when("$.input.at.datetime() < \"2026-01-01\".datetime() && $.input.key != \"$c\""),
+            )
+            .step(Step::new("c", "echo").after("b").concurrency(key));
+        client.deploy(&flow).await.unwrap();
+        // What cannot be compressed is longer than an index can hold.
+        let long: String = (0..3000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+        let inputs = ["2025-06-01", "2025-06-01T12:00:00+02:00", "no time"].map(|at| json!({ "at": at, "key": "k" }));
+        let inputs = inputs.into_iter().chain([json!({ "at": "2025-06-01", "key": long })]);
+        let ids = client.start_many("f", inputs).await.unwrap().ids();
+        let worker = db.spawn(simple_worker(&db, &Effects::default()));
+        let mut ends = Vec::new();
+        for id in ids {
+            let run = ended(&client.run(id)).await;
+            let error: Option<Value> = run.error.map(|error| error.read().unwrap());
+            ends.push(error.map_or("completed".into(), |e| format!("{}: {}", e["step"], e["message"])));
+        }
+        assert_eq!(ends[0], "completed");
+        assert!(ends[1].starts_with("\"b\": \"cannot convert value from"), "{ends:?}");
+        assert!(ends[2].contains("is neither true nor false"), "{ends:?}");
+        assert!(ends[3].starts_with("\"c\": \"index row"), "{ends:?}");
+        db.assert_rooms_are_sound().await;
+        assert_eq!(worker.stop().await.lost, 0);
     })
     .await;
 }
@@ -156,6 +193,8 @@ async fn definitions_that_make_no_sense_are_refused_with_place_and_reason() {
             (kind(json!({ "wait_signal": { "topic": "t", "on_timeout": "panic" } })), "on_timeout is fail or continue, not 'panic'"),
             (kind(json!({ "wait_signal": { "topic": "t", "to": "x" } })), "has an unknown key 'to'"),
             (step(json!({ "when": "$.input >" })), "step 'a': when: '$.input >' is not a path"),
+            (step(json!({ "when": "$total > 100" })), "step 'a': when: '$total > 100' names a variable, and there are none"),
+            (step(json!({ "input": { "x": "$.input.\"a\\\"b\" ? (@ == \"$c\" || @ == $\"d e\")" } })), "names a variable"),
             (step(json!({ "when": 1 })), "when must be a text, not 1"),
             (step(json!({ "when": "$.steps.later == 1" })), "step 'a' looks at 'later', which is no step of the flow"),
             (step(json!({ "when": "$.steps.first == 1" })), "which need not have ended by then; name it in after"),

@@ -7,6 +7,7 @@ use longhaul::{
     calls::{Awaited, NewCheckpoint},
 };
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::{
     harness::{with_database, within},
@@ -78,6 +79,32 @@ async fn a_checkpoint_at_the_limit_is_stored_and_one_beyond_it_is_refused() {
                 .contains("checkpoint text cannot be stored: the payload has 1048577 bytes"),
             "{error}"
         );
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_cannot_be_stored_fails_its_own_step_only() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        db.spawn_scheduler();
+        let function = |ctx: StepContext, long: bool| async move {
+            // What cannot be compressed is longer than an index can hold.
+            let key = (0..if long { 3000 } else { 1 }).map(|_| Uuid::new_v4().simple().to_string()).collect::<String>();
+            ctx.topic_signal::<Value>("topic", &key, Some(Duration::from_millis(1))).await?;
+            Ok::<_, StepError>(())
+        };
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function).unwrap());
+        client.deploy(&single("f", "function")).await.unwrap();
+        let ids = client.start_many("f", (0..20).map(|n| n == 7)).await.unwrap().ids();
+        for (n, id) in ids.into_iter().enumerate() {
+            let run = ended(&client.run(id)).await;
+            assert_eq!(run.state.as_str(), if n == 7 { "failed" } else { "completed" });
+            if let Some(error) = run.error {
+                assert!(error.as_str().contains("the step cannot wait for that"), "{}", error.as_str());
+            }
+        }
         worker.stop().await;
     })
     .await;
