@@ -1,6 +1,9 @@
 //! Side by side with other queues on PostgreSQL: the same server, the same session, in turn and in both orders.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use longhaul::{Flow, Step};
 use serde::Deserialize;
@@ -48,6 +51,24 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
             name: "pg-boss",
             program: &["node", "pgboss.mjs"],
             arguments: vec![(jobs / 2).to_string()],
+            steps: 1.0,
+        },
+        System {
+            name: "Procrastinate",
+            program: &["target/python/bin/python", "procrastinate_bench.py"],
+            arguments: vec![(jobs / 20).to_string()],
+            steps: 1.0,
+        },
+        System {
+            name: "apalis",
+            program: &["target/release/apalis"],
+            arguments: vec![(jobs / 20).to_string()],
+            steps: 1.0,
+        },
+        System {
+            name: "Underway",
+            program: &["target/release/underway"],
+            arguments: vec![(jobs / 20).to_string()],
             steps: 1.0,
         },
         System { name: "Awa", program: &["target/release/awa"], arguments: vec![(jobs / 2).to_string()], steps: 1.0 },
@@ -110,14 +131,22 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
     Ok(rows)
 }
 
+/// A program of this folder, or of the PATH.
+fn found(folder: &Path, program: &str) -> PathBuf {
+    let own = folder.join(program);
+    if own.exists() { own } else { program.into() }
+}
+
 /// Installs and builds the other systems.
 fn prepare(folder: &Path) -> Outcome<()> {
     for (program, arguments) in [
         ("npm", &["install", "--no-audit", "--no-fund", "--silent"][..]),
         ("cargo", &["build", "--release", "--quiet"]),
+        ("python3", &["-m", "venv", "target/python"]),
+        ("target/python/bin/pip", &["install", "--quiet", "--requirement", "requirements.txt"]),
     ] {
         let bar = progress(&format!("{program} {}", arguments[0]), 1);
-        let output = Command::new(program).args(arguments).current_dir(folder).output()?;
+        let output = Command::new(found(folder, program)).args(arguments).current_dir(folder).output()?;
         bar.finish_and_clear();
         if !output.status.success() {
             return Err(format!("{program} {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr)).into());
@@ -146,7 +175,7 @@ async fn run(bench: &Bench, folder: &Path, system: &System) -> Outcome<Figures> 
         format!("postgres://{user}@{host}:{port}/compared")
     };
     let output =
-        Command::new(folder.join(system.program[0]).canonicalize().unwrap_or_else(|_| system.program[0].into()))
+        Command::new(found(folder, system.program[0]))
             .args(&system.program[1..])
             .args(&system.arguments)
             .current_dir(folder)

@@ -120,6 +120,9 @@ pub async fn start(bench: &Bench) -> Outcome<Vec<Row>> {
     ])
 }
 
+/// How long idle workers take to ask as seldom as they will.
+const SETTLING: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// P13: worker processes.
 pub async fn scaling(bench: &Bench) -> Outcome<Vec<Row>> {
     bench.deploy("scaled", Step::new("a", "nothing").queue("scaling")).await?;
@@ -136,7 +139,8 @@ pub async fn scaling(bench: &Bench) -> Outcome<Vec<Row>> {
     let [alone, beside] = bench
         .compare("64 idle workers", async |which| {
             let idle: Vec<_> = (0..64 * which).map(|_| bench.serve("nobody", 10)).collect::<Outcome<_>>()?;
-            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            // Until they have come to rest: each plans its first calls, and polls more often at first.
+            tokio::time::sleep(SETTLING * which as u32).await;
             let rate = bench.drain("scaled", "scaling", bench.scale.runs).await;
             for serving in idle {
                 serving.stop().await?;

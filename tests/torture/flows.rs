@@ -63,6 +63,11 @@ fn work(name: &str) -> Step {
     step(name, "work")
 }
 
+/// A step that lasts while its owner is frozen: what it did the owner says when it wakes, too late.
+fn patient(name: &str) -> Step {
+    work(name).timeout(Duration::from_secs(3))
+}
+
 /// The other tenant's flow.
 pub async fn deploy_for_other(client: &Client) -> Result<(), Error> {
     client.deploy(&Flow::new("single", 1).step(work("a"))).await?;
@@ -107,13 +112,13 @@ fn flows(limits: Limits) -> Vec<Flow> {
     approval.expires = Some(Duration::from_millis(500).into());
     approval.default = Some("approve".into());
     vec![
-        Flow::new("single", 1).step(work("a")),
+        Flow::new("single", 1).step(patient("a")),
         Flow::new("chain", 1).step(work("a")).step(work("b").after("a")).step(work("c").after("b")),
         Flow::new("diamond", 1)
-            .step(work("top"))
-            .step(work("left").after("top"))
-            .step(work("right").after("top").priority(-5))
-            .step(work("bottom").after("left").after("right")),
+            .step(patient("top"))
+            .step(patient("left").after("top"))
+            .step(patient("right").after("top").priority(-5))
+            .step(patient("bottom").after("left").after("right")),
         Flow::new("signalled", 1).step(work("a")).step(go).step(work("b").after("go")),
         Flow::new("family", 1).step(Step::child("child", "chain")).step(work("after").after("child")),
         Flow::new("spread", 1)

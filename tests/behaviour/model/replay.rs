@@ -78,6 +78,7 @@ fn the_database_walks_as_the_model_does() {
             // proptest is not asynchronous.
             tokio::task::spawn_blocking(move || {
                 let handle = tokio::runtime::Handle::current();
+                let compared = std::cell::Cell::new(0);
                 let config =
                     Config { cases: walks(), failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
                 TestRunner::new(config)
@@ -88,9 +89,11 @@ fn the_database_walks_as_the_model_does() {
                             (!actions.is_empty()).then(|| actions[choice % actions.len()])
                         };
                         let trace = handle.block_on(walk(&db, &model, choose));
+                        compared.set(compared.get() + trace.len());
                         accepts(&model, &trace).map_err(TestCaseError::fail)
                     })
                     .unwrap_or_else(|error| panic!("{name}: {error}"));
+                println!("{name}: {} walks, {} states compared", walks(), compared.get());
             })
             .await
             .unwrap();

@@ -1,0 +1,35 @@
+"""Procrastinate: enqueues jobs, drains them, prints a line of JSON."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+
+import procrastinate
+
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["DATABASE_URL"], min_size=8, max_size=8))
+done = 0
+
+
+@app.task(queue="bench")
+async def nothing(n):
+    global done
+    done += 1
+
+
+async def main(jobs):
+    async with app.open_async():
+        await app.schema_manager.apply_schema_async()
+        begun = time.monotonic()
+        for start in range(0, jobs, 5000):
+            await nothing.batch_defer_async(*({"n": n} for n in range(start, min(start + 5000, jobs))))
+        enqueued = jobs / (time.monotonic() - begun)
+        begun = time.monotonic()
+        await app.run_worker_async(queues=["bench"], concurrency=100, wait=False, install_signal_handlers=False, delete_jobs="never")
+        drained = jobs / (time.monotonic() - begun)
+    assert done == jobs, f"{done} of {jobs} were done"
+    print(json.dumps({"enqueued_per_s": enqueued, "drained_per_s": drained}))
+
+
+asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))
