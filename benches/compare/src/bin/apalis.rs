@@ -6,7 +6,7 @@ use std::{
 };
 
 use apalis::prelude::*;
-use apalis_postgres::{Config, PostgresStorage};
+use apalis_postgres::{Config, PgPool, PostgresStorage};
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 
@@ -18,8 +18,7 @@ async fn nothing(_: u64) -> Result<(), BoxDynError> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("5000").parse()?;
-    let pool =
-        sqlx::postgres::PgPoolOptions::new().max_connections(20).connect(&std::env::var("DATABASE_URL")?).await?;
+    let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
     PostgresStorage::setup(&pool).await?;
     let config = Config::default().queue("nothing").batch_size(500).lock_tasks(false).persist_results(false);
     let mut backend = PostgresStorage::new(&pool).with_config(config);

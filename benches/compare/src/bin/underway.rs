@@ -42,8 +42,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .connect(&std::env::var("DATABASE_URL")?)
         .await?;
     underway::run_migrations(&pool).await?;
-    let queue: Arc<Queue<NothingTask>> =
-        Arc::new(Queue::builder().name("nothing").pool(pool.clone()).build().await?);
+    let queue: Arc<Queue<NothingTask>> = Arc::new(Queue::builder().name("nothing").pool(pool.clone()).build().await?);
     let begun = Instant::now();
     let inputs: Vec<Nothing> = (0..jobs).map(|n| Nothing { n }).collect();
     queue.enqueue_multi(&pool, &NothingTask, &inputs).await?;
