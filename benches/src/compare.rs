@@ -56,19 +56,19 @@ pub async fn compare(bench: &Bench) -> Outcome<Vec<Row>> {
         System {
             name: "Procrastinate",
             program: &["target/python/bin/python", "procrastinate_bench.py"],
-            arguments: vec![(jobs / 20).to_string()],
+            arguments: vec![(jobs / 50).to_string()],
             steps: 1.0,
         },
         System {
             name: "apalis",
             program: &["target/release/apalis"],
-            arguments: vec![(jobs / 20).to_string()],
+            arguments: vec![(jobs / 2).to_string()],
             steps: 1.0,
         },
         System {
             name: "Underway",
             program: &["target/release/underway"],
-            arguments: vec![(jobs / 20).to_string()],
+            arguments: vec![(jobs / 100).to_string()],
             steps: 1.0,
         },
         System { name: "Awa", program: &["target/release/awa"], arguments: vec![(jobs / 2).to_string()], steps: 1.0 },
@@ -174,13 +174,12 @@ async fn run(bench: &Bench, folder: &Path, system: &System) -> Outcome<Figures> 
     } else {
         format!("postgres://{user}@{host}:{port}/compared")
     };
-    let output =
-        Command::new(found(folder, system.program[0]))
-            .args(&system.program[1..])
-            .args(&system.arguments)
-            .current_dir(folder)
-            .env("DATABASE_URL", url)
-            .output()?;
+    let output = Command::new(found(folder, system.program[0]))
+        .args(&system.program[1..])
+        .args(&system.arguments)
+        .current_dir(folder)
+        .env("DATABASE_URL", url)
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().rfind(|line| line.starts_with('{'));
     match line {
