@@ -15,20 +15,15 @@ begin
   if v_size > 2 * v_max then
     raise exception using errcode = 'LH001', message = format('a checkpoint has %s bytes, more than the limit of %s (setting max_payload_bytes)', v_size, v_max);
   end if;
-  -- In the order of their keys, as whoever locks several.
-  perform from (
-    select distinct i.run_id, i.seq, i.attempt from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-    order by i.run_id, i.seq, i.attempt) n
-  cross join lateral (
-    select from lease x
-    where x.run_id = n.run_id and x.seq = n.seq and x.attempt = n.attempt and x.worker_id is not distinct from p_worker
-    for share) l;
+  -- Locked in the order of their keys, as by whoever locks several; given in the order of the items.
   v_held := array(
     select l.lease
-    from unnest(p_run_ids, p_seqs, p_attempts) with ordinality i(run_id, seq, attempt, number)
+    from (select * from unnest(p_run_ids, p_seqs, p_attempts) with ordinality x(run_id, seq, attempt, number)
+          order by x.run_id, x.seq, x.attempt) i
     left join lateral (
       select x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l on true
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker
+      for share) l on true
     order by i.number);
 
   insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)

@@ -169,15 +169,18 @@ begin
   exception when data_exception or program_limit_exceeded or feature_not_supported or undefined_object then
     v_error := sqlerrm;
   end;
-  foreach v_key in array p_steps loop
-    if cardinality(p_steps) > 1 then
+  if cardinality(p_steps) > 1 then
+    foreach v_key in array p_steps loop
       v_ended := v_ended || enter_steps(array[v_key]);
-    elsif fail_step(v_key.run_id, v_key.seq, v_error) then
-      perform count_off(array[v_key]);
-      v_ended := v_ended || v_key;
-    end if;
-  end loop;
-  return v_ended;
+    end loop;
+    return v_ended;
+  end if;
+  v_key := p_steps[1];
+  if not fail_step(v_key.run_id, v_key.seq, v_error) then
+    return '{}';
+  end if;
+  perform count_off(p_steps);
+  return p_steps;
 end $$;
 comment on function enter_steps(step_key[]) is 'enter_in_turn(), but a step that cannot begin because of its data has failed.';
 

@@ -44,7 +44,7 @@ begin
   return query
   select i.run_id, i.seq, i.attempt
   from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-  -- As in complete(): by the key, one by one, and never by the index on the owner.
+  -- As in close_leases(): by the key, one by one, and never by the index on the owner.
   left join lateral (
     select true as there from lease l
     where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker offset 0) l on true

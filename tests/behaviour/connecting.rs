@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use longhaul::{Client, Config, Database, Step, StepContext, StepError, Worker};
-use serde_json::Value;
+use longhaul::{Client, Config, Database, Step, Worker};
 
 use crate::{
-    harness::{with_database, within},
+    harness::{nothing, with_database, within},
     network::Network,
 };
-
-async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_host_that_can_write_is_used() {

@@ -8,13 +8,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    harness::{TestDb, eventually, with_database, within},
+    harness::{Running, TestDb, eventually, nothing, with_database, within},
     network::Network,
 };
-
-async fn nothing(_: StepContext, _: Value) -> Result<(), StepError> {
-    Ok(())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
@@ -94,8 +90,12 @@ enum Then {
     Silent,
 }
 
-/// A worker behind a network, which gives silent connections up soon and looks for work only when it is told to.
-async fn remote_worker(db: &TestDb, network: &Network) -> crate::harness::Running {
+/// A worker behind a network, which gives silent connections up soon and looks for work only when it is told to. It has done a
+/// first run of the flow `one`.
+async fn remote_worker(db: &TestDb) -> (Client, Network, Running) {
+    db.deploy_single("one", Step::new("a", "nothing")).await;
+    let client = db.client().await;
+    let network = Network::start(&db.config).await.unwrap();
     let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
@@ -104,7 +104,8 @@ async fn remote_worker(db: &TestDb, network: &Network) -> crate::harness::Runnin
     // It never polls: what is ready before it has entered itself it would not learn of.
     eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
         .await;
-    worker
+    within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
+    (client, network, worker)
 }
 
 /// Loses the answer of a call that is blocked by this transaction.
@@ -128,11 +129,7 @@ async fn lose_answer(
 /// to its answer, each step is done once.
 async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, deadpool_postgres::Transaction<'_>)) {
     with_database(|db| async move {
-        db.deploy_single("one", Step::new("a", "nothing")).await;
-        let client = db.client().await;
-        let network = Network::start(&db.config).await.unwrap();
-        let worker = remote_worker(&db, &network).await;
-        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
+        let (client, network, worker) = remote_worker(&db).await;
 
         let mut connection = db.database.connection().await.unwrap();
         let barrier = connection.transaction().await.unwrap();
@@ -194,11 +191,7 @@ async fn a_slow_network_loses_no_lease() {
 
 async fn completion_with_a_lost_answer(then: Then) {
     with_database(|db| async move {
-        db.deploy_single("one", Step::new("a", "nothing")).await;
-        let client = db.client().await;
-        let network = Network::start(&db.config).await.unwrap();
-        let worker = remote_worker(&db, &network).await;
-        within("the first run", client.start("one", &0).await.unwrap().output::<()>()).await.unwrap();
+        let (client, network, worker) = remote_worker(&db).await;
 
         let run = {
             // Held until the step is there to be locked.

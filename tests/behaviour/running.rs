@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul::{Error, Flow, Start, Step, StepContext, StepError, calls::RunState};
 
-use crate::harness::{eventually, with_database, within};
+use crate::harness::{eventually, nothing, with_database, within};
 
 async fn double(_: StepContext, number: i64) -> Result<i64, StepError> {
     Ok(number * 2)
@@ -14,10 +14,6 @@ async fn add_up(ctx: StepContext, number: i64) -> Result<i64, StepError> {
     let left: i64 = ctx.output("left").await?;
     let right: i64 = ctx.output("right").await?;
     Ok(number + left + right)
-}
-
-async fn nothing(_: StepContext, _: serde_json::Value) -> Result<(), StepError> {
-    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -182,9 +182,9 @@ async fn torture(
     flows::deploy(&client, limits).await?;
     let other = Client::connect(&config.clone().tenant(nemesis::OTHER_TENANT)?).await?;
     flows::deploy_for_other(&other).await?;
-    for other in mutants::MUTANTS {
+    for known in mutants::MUTANTS {
         // So that none of them goes stale while nobody hunts it.
-        other.broken(&client).await?;
+        known.broken(&client).await?;
     }
     if let Some(mutant) = mutant {
         mutant.apply(&client).await?;

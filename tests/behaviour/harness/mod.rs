@@ -2,8 +2,10 @@
 
 mod child;
 mod database;
+mod handlers;
 mod wait;
 
 pub use child::{Child, child_main};
 pub use database::{Running, TestDb, with_database};
+pub use handlers::nothing;
 pub use wait::{eventually, within};
