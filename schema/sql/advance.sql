@@ -172,7 +172,7 @@ comment on function fail_steps(ended_attempt[]) is
 create or replace function fail_step_with(p_run_id uuid, p_seq integer, p_error jsonb) returns boolean
 language plpgsql as $$
 begin
-  return cardinality(fail_steps(array[(p_run_id, p_seq, null, null, clock(), 0, 'failed', p_error, false, null, null)::ended_attempt])) > 0;
+  return cardinality(fail_steps(array[(p_run_id, p_seq, null, null, clock(), 0, 'failed', checked_error(p_error), false, null, null)::ended_attempt])) > 0;
 end $$;
 comment on function fail_step_with(uuid, integer, jsonb) is
   'Fails a step that cannot begin or go on. True when its run goes on without it; it is still to be counted off then.';

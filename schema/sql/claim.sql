@@ -115,6 +115,8 @@ begin
   end if;
 
   perform admit(1000);
+  -- Not before: what was let in now may have waited for an end that was later than this call's beginning.
+  v_now := clock();
   -- In the order of their ids: the rows of limited queues are locked.
   for v_asked in
     select q, a.most from unnest(p_queues, p_limits) a(name, most) join queue q on q.tenant = v_worker.tenant and q.name = a.name order by q.id

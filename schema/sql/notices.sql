@@ -143,24 +143,24 @@ comment on function deliver(notice) is 'Does what a notice asks for, unless the 
 create or replace function deliver_these(p_items text[]) returns bigint
 language plpgsql as $$
 declare
-  v_notice    notice;
-  v_delivered bigint := 0;
+  v_notice notice;
+  v_seen   bigint := 0;
 begin
   for v_notice in
     select n.* from unnest(p_items) i(id) join notice n on n.id = i.id::bigint order by n.id for update of n skip locked
   loop
     if deliver(v_notice) then
       delete from notice n where n.id = v_notice.id;
-      v_delivered := v_delivered + 1;
     else
       -- Behind the others: a run that is held for a day keeps nobody waiting.
       update notice n set tries = n.tries + 1, due_at = clock() + least(5000, 100 * 2 ^ least(n.tries, 10)) * interval '1 millisecond'
       where n.id = v_notice.id;
     end if;
+    v_seen := v_seen + 1;
   end loop;
-  return v_delivered;
+  return v_seen;
 end $$;
-comment on function deliver_these(text[]) is 'Delivers notices of these ids. Returns how many.';
+comment on function deliver_these(text[]) is 'Delivers notices of these ids, or puts them off. Returns how many.';
 
 create or replace function deliver_notices(p_limit integer) returns bigint
 language plpgsql as $$
@@ -170,7 +170,7 @@ begin
   return in_parts('deliver_these', array(
     select n.id::text from notice n where n.due_at <= v_now and not is_set_aside('deliver_these', n.id::text, v_now) order by n.due_at, n.id limit p_limit));
 end $$;
-comment on function deliver_notices(integer) is 'Does what could not be done at once because another run was busy. Returns how many notices.';
+comment on function deliver_notices(integer) is 'Does what could not be done at once because another run was busy. Returns at how many notices it looked.';
 
 create or replace function deliver_notices() returns bigint
 language sql as $$ select deliver_notices(1000) $$;

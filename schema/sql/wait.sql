@@ -326,7 +326,7 @@ comment on function answer_wait(wait, answer, jsonb) is
 create or replace function end_failed(p_key step_key, p_wait wait, p_error jsonb) returns void
 language plpgsql as $$
 begin
-  perform go_on(fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', p_error, false, null, null)::ended_attempt]));
+  perform go_on(fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', checked_error(p_error), false, null, null)::ended_attempt]));
 end $$;
 comment on function end_failed(step_key, wait, jsonb) is 'Fails a step that waited.';
 
@@ -340,7 +340,7 @@ begin
   perform settle_attempts(array[(
     p_wait.run_id, p_wait.seq, p_wait.attempt, v_attempt.worker_id, v_attempt.claimed_at, p_wait.failures,
     case when p_answer = 'timeout' then 'timed_out' else 'failed' end,
-    coalesce(p_value, jsonb_build_object('message', format('no completion came on %s %s in time', p_wait.topic, p_wait.key))),
+    coalesce(checked_error(p_value), jsonb_build_object('message', format('no completion came on %s %s in time', p_wait.topic, p_wait.key))),
     true, null, null)::ended_attempt]);
 end $$;
 comment on function settle_external(wait, answer, jsonb) is 'Work that was handed to an outside provider has failed, or its completion is overdue.';

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longhaul::{
-    Error, Payload, Step, StepContext, StepError,
+    Payload, Step, StepContext, StepError,
     calls::{Awaited, NewCheckpoint},
 };
 use serde_json::{Value, json};
