@@ -21,9 +21,20 @@ pub(super) struct ConnectionArguments {
 impl ConnectionArguments {
     /// Settings for this database. A command for people does not wait as long as a worker.
     pub(super) fn config(&self) -> Result<Config, Error> {
-        let mut config = self.apply(Config::from_url(self.database_url.as_deref().unwrap_or_default())?)?;
+        let mut config = self.process_config()?;
         config.retry_for = std::time::Duration::from_secs(5);
         Ok(config)
+    }
+
+    /// The same for workers and schedulers, which are patient.
+    pub(super) fn process_config(&self) -> Result<Config, Error> {
+        self.apply(Config::from_url(self.database_url.as_deref().unwrap_or_default())?)
+    }
+
+    /// What tells a child process of the same. The connection string may hold a password, so that it is no argument.
+    pub(super) fn variables(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let url = self.database_url.as_deref().map(|url| ("DATABASE_URL", url));
+        url.into_iter().chain([("LONGHAUL_SCHEMA", self.schema.as_str()), ("LONGHAUL_TENANT", self.tenant.as_str())])
     }
 
     /// Schema and tenant for another database.

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use longhaul_schema::calls::DeadLetterFilter;
 use serde_json::json;
 use uuid::Uuid;
@@ -10,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Context, Failure,
     operate::actor,
-    output::time,
+    output::Cell,
     runs::{shortened, value},
 };
 
@@ -96,10 +95,10 @@ impl Dead {
                 }
                 let rows = dead.iter().map(|d| {
                     vec![
-                        Cell::new(d.run_id),
+                        Cell::id(d.run_id),
                         Cell::new(format!("{} v{}", d.flow, d.version)),
                         Cell::new(&d.step),
-                        Cell::new(time(d.died_at)),
+                        Cell::time(d.died_at),
                         Cell::new(d.error.as_ref().map(shortened).unwrap_or_default()),
                     ]
                 });

@@ -1,11 +1,11 @@
 //! `doctor`: is everything as it should be?
 
 use clap::Args;
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 use longhaul_schema::{Database, Error, calls::Executor, migrate};
 use serde_json::json;
 
-use super::{Context, Failure};
+use super::{Context, Failure, output::Cell};
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]

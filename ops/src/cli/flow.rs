@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use comfy_table::Cell;
 use serde_json::json;
 
-use super::{Context, Failure, output::time, runs::value};
+use super::{Context, Failure, output::Cell, runs::value};
 use crate::flow_file;
 
 /// Commands below `flow`.
@@ -76,12 +75,7 @@ impl FlowCommand {
                     }
                 } else {
                     let rows = flows.iter().map(|f| {
-                        vec![
-                            Cell::new(&f.name),
-                            Cell::new(f.version),
-                            Cell::new(f.steps),
-                            Cell::new(time(f.deployed_at)),
-                        ]
+                        vec![Cell::new(&f.name), Cell::new(f.version), Cell::new(f.steps), Cell::time(f.deployed_at)]
                     });
                     output.table(&["FLOW", "VERSION", "STEPS", "DEPLOYED"], rows.collect());
                 }
@@ -93,7 +87,7 @@ impl FlowCommand {
                 if output.json {
                     output.json(&definition);
                 } else {
-                    output.line(&serde_json::to_string_pretty(&definition).unwrap_or_default());
+                    output.json_text(&serde_json::to_string_pretty(&definition).unwrap_or_default());
                 }
                 Ok(())
             }
@@ -128,7 +122,7 @@ impl FlowCommand {
                 Ok(())
             }
             Self::Schema => {
-                output.line(flow_file::json_schema().trim_end());
+                output.json_text(flow_file::json_schema().trim_end());
                 Ok(())
             }
         }

@@ -17,6 +17,7 @@ mod schedule;
 mod signals;
 mod start;
 mod supervise;
+mod terminal;
 mod up;
 
 use std::process::ExitCode;
@@ -123,7 +124,10 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return print_help(&answer),
+    };
     let talkative =
         matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
     start_logging(cli.log.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
@@ -135,9 +139,28 @@ pub fn main() -> ExitCode {
     let outcome = runtime.block_on(run(cli.command, &context));
     // Whatever blocks a thread still must not keep the process.
     runtime.shutdown_background();
-    match outcome {
+    let done = outcome.is_ok();
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(cli.json),
+    };
+    match terminal::failure() {
+        None => code,
+        Some(reason) => {
+            let told = Failure::new(1, reason).report(cli.json);
+            if done { told } else { code }
+        }
+    }
+}
+
+/// What clap has to say: help and version on standard output, wrong usage on standard error.
+fn print_help(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    match answer.print() {
+        Err(error) if code == 0 && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Failure::new(1, format!("standard output cannot be written: {error}")).report(false)
+        }
+        _ => ExitCode::from(code),
     }
 }
 
@@ -173,7 +196,7 @@ fn start_logging(filter: &str) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(move || terminal::Log { colours })
         .with_ansi(colours)
         .with_target(false)
         .init();

@@ -25,7 +25,7 @@ impl Migrate {
         if self.dry_run {
             let sql = migrate::plan(&database).await?;
             let sql = if sql.is_empty() { "-- nothing to do\n" } else { &sql };
-            context.output.line(sql.trim_end());
+            context.output.text(sql.trim_end());
             return Ok(());
         }
         let done = migrate::migrate(&database).await?;
@@ -131,7 +131,7 @@ pub(super) struct WorkerCommand {
 
 impl WorkerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut builder = self.work.builder(&context.connection.config()?)?;
+        let mut builder = self.work.builder(&context.connection.process_config()?)?;
         if let Some(name) = self.name {
             builder = builder.name(name);
         }
@@ -151,6 +151,6 @@ pub(super) struct SchedulerCommand {}
 
 impl SchedulerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        Ok(Scheduler::new(&context.connection.config()?)?.run_until(shutdown_signal()).await?)
+        Ok(Scheduler::new(&context.connection.process_config()?)?.run_until(shutdown_signal()).await?)
     }
 }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use comfy_table::Cell;
 use longhaul_scheduler::Client;
 use longhaul_schema::{
     Payload, Span,
@@ -16,8 +15,9 @@ use uuid::Uuid;
 use super::{
     Context, Failure,
     operate::payload,
-    output::{optional_time, state, time},
+    output::{Cell, length, state, time},
     start::FOREVER,
+    terminal,
 };
 
 /// Options of `list`.
@@ -88,16 +88,17 @@ impl List {
         }
         let rows = runs.iter().map(|run| {
             vec![
-                Cell::new(run.id),
+                Cell::id(run.id),
                 Cell::new(format!("{} v{}", run.flow, run.version)),
                 state(run.state.as_str()),
                 Cell::new(format!("{}/{}", run.steps - run.open_steps, run.steps)),
-                Cell::new(time(run.created_at)),
-                Cell::new(optional_time(run.ended_at)),
+                Cell::time(run.start_at.unwrap_or(run.created_at)),
+                Cell::new(length(run.start_at.unwrap_or(run.created_at), run.ended_at)),
                 Cell::new(run.name.as_deref().unwrap_or_default()),
+                Cell::new(run.error.as_ref().map(reason).unwrap_or_default()),
             ]
         });
-        context.output.table(&["RUN", "FLOW", "STATE", "DONE", "STARTED", "ENDED", "NAME"], rows.collect());
+        context.output.table(&["RUN", "FLOW", "STATE", "ENDED", "STARTED", "TOOK", "NAME", "ERROR"], rows.collect());
         Ok(())
     }
 }
@@ -176,8 +177,8 @@ impl Show {
                 state(step.state.as_str()),
                 Cell::new(step.attempt.map(|a| a.to_string()).unwrap_or_default()),
                 Cell::new(step.worker_id.map(|w| w.to_string()).unwrap_or_default()),
-                Cell::new(optional_time(step.started_at)),
-                Cell::new(optional_time(step.ended_at)),
+                Cell::time(step.started_at),
+                Cell::time(step.ended_at),
                 Cell::new(detail),
             ]
         });
@@ -190,7 +191,7 @@ impl Show {
                     Cell::new(a.attempt),
                     state(&a.outcome),
                     Cell::new(a.worker_id),
-                    Cell::new(time(a.ended_at)),
+                    Cell::time(a.ended_at),
                     Cell::new(a.error.as_ref().map(shortened).unwrap_or_default()),
                 ]
             });
@@ -248,10 +249,10 @@ pub(super) async fn wait_for(
             json["output"] = value(output.as_ref());
             context.output.json(&json);
         } else if run.state == RunState::Completed {
-            context.output.line(output.as_ref().map_or("null", Payload::as_str));
+            context.output.json_text(output.as_ref().map_or("null", Payload::as_str));
         } else {
             let error = run.error.as_ref().map(|e| format!(": {}", e.as_str())).unwrap_or_default();
-            eprintln!("run {id} {}{error}", run.state);
+            terminal::tell(&format!("run {id} {}{error}", run.state));
         }
         if run.state != RunState::Completed {
             unsuccessful += 1;
@@ -273,7 +274,7 @@ fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Fa
     }
     let rows = timeline.iter().map(|e| {
         vec![
-            Cell::new(time(e.at)),
+            Cell::time(e.at),
             Cell::new(&e.kind),
             Cell::new(e.step.as_deref().unwrap_or_default()),
             Cell::new(e.attempt.map(|a| a.to_string()).unwrap_or_default()),
@@ -309,10 +310,21 @@ pub(super) fn value(payload: Option<&Payload>) -> Value {
     payload.and_then(|payload| payload.read().ok()).unwrap_or(Value::Null)
 }
 
+/// The message of an error, or its beginning as it is.
+pub(super) fn reason(error: &Payload) -> String {
+    match value(Some(error))["message"].as_str() {
+        Some(message) => cut(message),
+        None => shortened(error),
+    }
+}
+
 /// The beginning of a payload, for tables.
 pub(super) fn shortened(payload: &Payload) -> String {
+    cut(payload.as_str())
+}
+
+fn cut(text: &str) -> String {
     const MOST: usize = 100;
-    let text = payload.as_str();
     if text.chars().count() <= MOST {
         return text.to_owned();
     }

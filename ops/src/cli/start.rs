@@ -10,7 +10,7 @@ use longhaul_schema::{Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, operate, runs};
+use super::{Context, Failure, operate, runs, terminal};
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -155,7 +155,7 @@ async fn start_lines(context: &Context, flow: &str, file: &std::path::Path) -> R
         refused += outcome.refused.len();
         for (place, reason) in outcome.refused {
             let number = lines[index * 10_000 + place].0 + 1;
-            bar.suspend(|| eprintln!("line {number} was refused: {reason}"));
+            bar.suspend(|| terminal::tell(&format!("line {number} was refused: {reason}")));
         }
     }
     bar.finish_and_clear();
