@@ -16,3 +16,4 @@ pub mod flow_file;
 pub mod handlers;
 mod parent;
 mod shell;
+mod similar;

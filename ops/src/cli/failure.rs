@@ -23,6 +23,11 @@ impl Failure {
         Self::new(2, message)
     }
 
+    /// With what it means here.
+    pub(super) fn explained(self, meaning: &str) -> Self {
+        Self::new(self.code, format!("{}; {meaning}", self.message))
+    }
+
     pub(super) fn report(self, json: bool) -> ExitCode {
         if json {
             terminal::tell_json(&serde_json::json!({ "error": self.message, "exit_code": self.code }));

@@ -4,8 +4,11 @@ mod connection;
 mod dead;
 mod doctor;
 mod failure;
+mod fleet;
 mod flow;
+mod lines;
 mod lock;
+mod moment;
 mod operate;
 mod output;
 mod process;
@@ -19,6 +22,7 @@ mod start;
 mod supervise;
 mod terminal;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -61,8 +65,8 @@ struct Cli {
     /// Print JSON, for scripts: one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace.
-    #[arg(long, global = true, env = "LONGHAUL_LOG", value_name = "FILTER")]
+    /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace. [env: LONGHAUL_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -74,7 +78,7 @@ enum Command {
     Up(up::Up),
     /// Install Longhaul in a database, or upgrade it.
     Migrate(process::Migrate),
-    /// Do steps with the built-in handlers `command` and `http`.
+    /// Do steps with the built-in handlers `command` and `http`; list and drain workers.
     Worker(process::WorkerCommand),
     /// Keep worker processes alive: replace what ends or hangs.
     Supervise(supervise::Supervise),
@@ -89,6 +93,8 @@ enum Command {
     List(runs::List),
     /// Show a run with its steps.
     Show(runs::Show),
+    /// Say what a run waits for.
+    Why(why::Why),
     #[command(flatten)]
     Operate(operate::Operate),
     /// Send a signal to a run, or to a topic and key.
@@ -104,6 +110,9 @@ enum Command {
     /// List, retry or discard steps that used up their attempts.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// List the steps in flight.
+    #[command(subcommand)]
+    Lease(fleet::Lease),
     /// List, pause, resume or limit queues.
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -130,7 +139,8 @@ pub fn main() -> ExitCode {
     };
     let talkative =
         matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
-    start_logging(cli.log.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
+    let filter = cli.log.or_else(|| std::env::var("LONGHAUL_LOG").ok().filter(|filter| !filter.is_empty()));
+    start_logging(filter.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
     let context = Context { connection: cli.connection, output: Output::new(cli.json) };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -175,6 +185,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,
         Command::Show(show) => show.run(context).await,
+        Command::Why(why) => why.run(context).await,
         Command::Operate(operate) => operate.run(context).await,
         Command::Signal(signal) => signal.run(context).await,
         Command::Complete(complete) => complete.run(context).await,
@@ -182,6 +193,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Questions(questions) => questions.run(context).await,
         Command::Decide(decide) => decide.run(context).await,
         Command::Dead(dead) => dead.run(context).await,
+        Command::Lease(lease) => lease.run(context).await,
         Command::Queue(queue) => queue.run(context).await,
         Command::Schedule(schedule) => schedule.run(context).await,
         Command::Retention(retention) => retention.run(context).await,

@@ -8,7 +8,7 @@ use longhaul_schema::{Config, Database, Span, migrate};
 use longhaul_worker::{Slots, Worker, WorkerBuilder, shutdown_signal};
 use serde_json::json;
 
-use super::{Context, Failure};
+use super::{Context, Failure, fleet::WorkerAction};
 use crate::handlers::{Permissions, built_in};
 
 /// Options of `migrate`.
@@ -79,9 +79,17 @@ pub(super) struct WorkArguments {
     /// several times.
     #[arg(long = "queue", value_name = "NAME=SLOTS", default_value = "default=16")]
     queues: Vec<QueueSlots>,
-    /// A program that handler `command` may run, exactly as flows name it; may be given several times.
+    /// A program that handler `command` may run, exactly as flows name it; may be given several times. It is looked for once,
+    /// when the worker starts.
     #[arg(long = "allow-command", value_name = "PROGRAM")]
     programs: Vec<String>,
+    /// A name of an environment variable that flows may set for programs; may be given several times.
+    #[arg(long = "allow-env", value_name = "NAME")]
+    variables: Vec<String>,
+    /// A variable of the worker's own environment that programs are given, beside PATH, HOME, LANG, TZ and the like; may be
+    /// given several times.
+    #[arg(long = "pass-env", value_name = "NAME")]
+    passed_variables: Vec<String>,
     /// Lets handler `http` call private, loopback and link-local addresses.
     #[arg(long)]
     allow_private_addresses: bool,
@@ -95,8 +103,12 @@ pub(super) struct WorkArguments {
 
 impl WorkArguments {
     pub(super) fn builder(&self, config: &Config) -> Result<WorkerBuilder, Failure> {
-        let permissions =
-            Permissions { programs: self.programs.clone(), private_addresses: self.allow_private_addresses };
+        let permissions = Permissions {
+            programs: self.programs.clone(),
+            variables: self.variables.clone(),
+            passed_variables: self.passed_variables.clone(),
+            private_addresses: self.allow_private_addresses,
+        };
         let mut builder = Worker::builder(config)
             .registry(built_in(&permissions)?)?
             .heartbeat(self.heartbeat.as_duration())
@@ -114,11 +126,15 @@ impl WorkArguments {
 Examples:
   longhaul worker --allow-command sha256sum --allow-command gzip
   longhaul worker --queue default=32 --queue mail=4 --heartbeat 10s
+  longhaul worker list
 
 SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace
 allows, and hands the rest back with no attempt consumed. A second signal
 ends it at once.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerCommand {
+    #[command(subcommand)]
+    action: Option<WorkerAction>,
     #[command(flatten)]
     work: WorkArguments,
     /// A name for people; the host's name by default.
@@ -131,6 +147,9 @@ pub(super) struct WorkerCommand {
 
 impl WorkerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        if let Some(action) = self.action {
+            return action.run(context).await;
+        }
         let mut builder = self.work.builder(&context.connection.process_config()?)?;
         if let Some(name) = self.name {
             builder = builder.name(name);
