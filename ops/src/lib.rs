@@ -15,5 +15,6 @@ pub mod embedded;
 pub mod flow_file;
 pub mod handlers;
 mod parent;
+mod secrets;
 mod shell;
 mod similar;

@@ -57,6 +57,11 @@ pub(super) async fn start_lines(
     };
     let lines = read(&text, file, flow, batch)?;
     let client = context.connection.client().await?;
+    let database = client.database();
+    let limit = database.retrying(|calls| async move { calls.setting("max_payload_bytes").await }).await?;
+    let (lines, large): (Vec<Line>, Vec<Line>) = lines
+        .into_iter()
+        .partition(|line| line.run.input.check_size(usize::try_from(limit).unwrap_or(usize::MAX)).is_ok());
     let bar = ProgressBar::new(lines.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}") {
         bar.set_style(style);
@@ -64,7 +69,12 @@ pub(super) async fn start_lines(
     if !context.output.json {
         bar.suspend(|| terminal::tell(&format!("batch {batch}: given again with --batch, nothing is started twice")));
     }
-    let mut tally = Tally::default();
+    let mut tally = Tally { refused: large.len(), ..Tally::default() };
+    for line in large {
+        let bytes = line.run.input.as_str().len();
+        let number = line.number;
+        terminal::tell(&format!("line {number} was refused: it has {bytes} bytes, more than the limit of {limit}"));
+    }
     let outcome = start_all(context, &client, flow, lines, &mut tally, &bar).await;
     bar.finish_and_clear();
     let Tally { started, existing, refused, settled } = tally;
@@ -162,10 +172,11 @@ async fn start_part(
     runs: &[NewRun],
     not_started: &mut Vec<NotStarted>,
 ) -> Result<(), (usize, Error)> {
-    let mut open = vec![0..runs.len()];
+    // From where to where, exclusive.
+    let mut open = vec![(0, runs.len())];
     let (mut accepted, mut alone) = (false, 0);
-    while let Some(range) = open.pop() {
-        let part = &runs[range.clone()];
+    while let Some((begin, end)) = open.pop() {
+        let part = &runs[begin..end];
         let tenant = client.database().tenant();
         let call = client.database().retrying(|calls| async move {
             calls.start_runs(StartRuns { tenant, flow, version: None, runs: part }).await
@@ -180,14 +191,14 @@ async fn start_part(
                 not_started.push(NotStarted { id: part[0].id, refusal: Some(reason.clone()) });
                 // It is the call that is wrong then, and not each line.
                 if !accepted && alone >= MOST_ALONE {
-                    return Err((range.end, Error::Invalid(reason)));
+                    return Err((end, Error::Invalid(reason)));
                 }
             }
             Err(Error::Invalid(_)) => {
-                let middle = range.start + part.len() / 2;
-                open.extend([middle..range.end, range.start..middle]);
+                let middle = begin + part.len() / 2;
+                open.extend([(middle, end), (begin, middle)]);
             }
-            Err(error) => return Err((range.start, error)),
+            Err(error) => return Err((begin, error)),
         }
     }
     Ok(())

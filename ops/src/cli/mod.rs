@@ -166,8 +166,13 @@ pub fn main() -> ExitCode {
 /// What clap has to say: help and version on standard output, wrong usage on standard error.
 fn print_help(answer: &clap::Error) -> ExitCode {
     let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    if code != 0 {
+        // What it repeats of the arguments may be somebody else's text.
+        terminal::tell_lines(&answer.to_string());
+        return ExitCode::from(code);
+    }
     match answer.print() {
-        Err(error) if code == 0 && error.kind() != std::io::ErrorKind::BrokenPipe => {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Failure::new(1, format!("standard output cannot be written: {error}")).report(false)
         }
         _ => ExitCode::from(code),

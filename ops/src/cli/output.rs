@@ -46,25 +46,30 @@ impl Output {
 
     /// A table; columns are only as wide as the terminal allows, but ids and times are never broken.
     pub(super) fn table(self, header: &[&str], rows: Vec<Vec<Cell>>) {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        if std::env::var_os("NO_COLOR").is_some() || !std::io::stdout().is_terminal() {
-            table.force_no_tty();
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
-        table.set_header(header.iter().map(|name| comfy_table::Cell::new(name).add_attribute(Attribute::Dim)));
-        let whole: Vec<usize> =
-            (0..header.len()).filter(|&at| rows.iter().any(|row| row.get(at).is_some_and(|cell| cell.whole))).collect();
-        table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| cell.inner).collect::<Vec<_>>()));
-        for at in whole {
-            if let Some(column) = table.column_mut(at) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
-        }
-        for line in table.lines() {
+        let plain = std::env::var_os("NO_COLOR").is_some() || !std::io::stdout().is_terminal();
+        for line in layout(header, rows, plain).lines() {
             write_output(line.trim_end());
         }
     }
+}
+
+fn layout(header: &[&str], rows: Vec<Vec<Cell>>, plain: bool) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    if plain {
+        table.force_no_tty();
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    table.set_header(header.iter().map(|name| comfy_table::Cell::new(name).add_attribute(Attribute::Dim)));
+    let is_whole = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| cell.whole));
+    let whole: Vec<usize> = (0..header.len()).filter(|at| is_whole(*at)).collect();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| cell.inner).collect::<Vec<_>>()));
+    for at in whole {
+        if let Some(column) = table.column_mut(at) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table
 }
 
 /// A cell of a table. It can only hold what was made safe for terminals.
@@ -132,6 +137,18 @@ pub(super) fn length(from: DateTime<Utc>, to: Option<DateTime<Utc>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_can_be_copied_from_a_narrow_terminal() {
+        let id = Uuid::now_v7();
+        let row =
+            || vec![Cell::id(id), Cell::new("a flow with a name"), Cell::time(Utc::now()), Cell::new("x ".repeat(90))];
+        let mut table = layout(&["RUN", "FLOW", "STARTED", "NAME"], vec![row(), row()], false);
+        table.set_width(80);
+        let lines: Vec<String> = table.lines().collect();
+        assert_eq!(lines.iter().filter(|line| line.contains(&id.to_string())).count(), 2, "{lines:?}");
+        assert!(lines.len() > 3, "other columns are broken instead: {lines:?}");
+    }
 
     #[test]
     fn lengths_name_the_units_that_matter() {

@@ -9,7 +9,10 @@ use longhaul_worker::{Slots, Worker, WorkerBuilder, shutdown_signal};
 use serde_json::json;
 
 use super::{Context, Failure, fleet::WorkerAction};
-use crate::handlers::{Permissions, built_in};
+use crate::{
+    handlers::{Permissions, built_in},
+    secrets,
+};
 
 /// Options of `migrate`.
 #[derive(Debug, Args)]
@@ -102,6 +105,13 @@ pub(super) struct WorkArguments {
 }
 
 impl WorkArguments {
+    /// All that is needed of the environment has been read.
+    pub(super) fn hide_secrets(&self) {
+        if !self.programs.is_empty() {
+            secrets::hide();
+        }
+    }
+
     pub(super) fn builder(&self, config: &Config) -> Result<WorkerBuilder, Failure> {
         let permissions = Permissions {
             programs: self.programs.clone(),
@@ -158,7 +168,9 @@ impl WorkerCommand {
             let names: Vec<&str> = self.handlers.iter().map(String::as_str).collect();
             builder = builder.allow(&names)?;
         }
-        let summary = builder.build()?.run_until(shutdown_signal()).await?;
+        let worker = builder.build()?;
+        self.work.hide_secrets();
+        let summary = worker.run_until(shutdown_signal()).await?;
         tracing::info!(settled = summary.settled, lost = summary.lost, "worker ended");
         Ok(())
     }

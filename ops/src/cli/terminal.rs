@@ -37,6 +37,13 @@ pub(crate) fn tell(text: &str) {
     }
 }
 
+/// Tells the user a text that has several lines of its own.
+pub(super) fn tell_lines(text: &str) {
+    for line in text.lines() {
+        write(&ERRORS, std::io::stderr(), &safe(line), "standard error");
+    }
+}
+
 /// Tells the user one JSON value.
 pub(super) fn tell_json(value: &serde_json::Value) {
     write(&ERRORS, std::io::stderr(), &safe_json(&value.to_string()), "standard error");
@@ -70,7 +77,8 @@ pub(super) fn failure() -> Option<String> {
 
 /// Whether a terminal could take a character for a command, or show a text other than it is.
 fn is_unsafe(c: char) -> bool {
-    c.is_control()
+    // A tab moves on and does nothing else.
+    (c.is_control() && c != '\t')
         || matches!(c,
             '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -94,6 +94,7 @@ impl Up {
             let stopped = stop.clone();
             workers.spawn(worker.run_until(async move { stopped.cancelled().await }));
         }
+        self.work.hide_secrets();
         let mut outcome = Ok(());
         let mut scheduled = None;
         loop {

@@ -157,6 +157,11 @@ fn foreign(path: &Path, uid: u32) -> EmbeddedError {
     EmbeddedError::Unsupported(format!("{} belongs to user {uid}; nothing in it is touched", path.display()))
 }
 
+/// Whether this process may do everything.
+pub(super) fn is_root() -> bool {
+    user() == 0
+}
+
 fn user() -> u32 {
     // SAFETY: geteuid has no preconditions and cannot fail.
     unsafe { libc::geteuid() }

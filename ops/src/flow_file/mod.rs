@@ -34,12 +34,12 @@ pub fn read(file: &Path) -> Result<Flow, FlowFileError> {
     if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
         serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
     } else {
-        serde_saphyr::from_str(&text).map_err(|e| refuse(in_words(e.without_snippet())))
+        serde_saphyr::from_str(&text).map_err(|e| refuse(in_words(&text, e.without_snippet())))
     }
 }
 
-/// What the parser says, with what to write instead where that is known.
-fn in_words(error: &serde_saphyr::Error) -> String {
+/// What the parser says, with what to write instead where that is known, and the line that it is about.
+fn in_words(file: &str, error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let hint = if text.contains("expected sequence start") {
         "; a list is needed here, as in [a, b]"
@@ -50,7 +50,10 @@ fn in_words(error: &serde_saphyr::Error) -> String {
     } else {
         ""
     };
-    format!("{text}{hint}")
+    let number = error.location().and_then(|location| usize::try_from(location.line()).ok());
+    let line = number.and_then(|number| file.lines().nth(number.checked_sub(1)?)).map(str::trim);
+    let line = line.filter(|line| !line.is_empty()).map(|line| format!("; the line is: {line}")).unwrap_or_default();
+    format!("{text}{hint}{line}")
 }
 
 /// Looks at a flow without a database: how its steps fit together, and the settings of the built-in handlers. Each mistake

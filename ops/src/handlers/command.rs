@@ -52,7 +52,7 @@ pub const LIMIT: Duration = Duration::from_secs(24 * 3600);
 const PIPE_GRACE: Duration = Duration::from_millis(500);
 
 /// The waits before a step that this worker may not do is offered again, by it to all.
-const NOT_HERE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+const NOT_HERE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
 /// A step's settings.
 #[derive(Debug, Deserialize)]

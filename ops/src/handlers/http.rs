@@ -6,7 +6,7 @@
 //!   timeout: 30s
 //!   with:
 //!     method: POST
-//!     url: "https://example.com/orders/{{ input.id }}"
+//!     url: "https://example.com/orders/{{ input.id | urlencode }}"
 //!     headers: { idempotency-key: "{{ run.key }}" }
 //!     body: { total: "{{ input.total }}" }   # the value itself: a number stays one
 //! ```

@@ -181,8 +181,8 @@ async fn a_program_that_is_not_there_is_told_when_the_worker_starts() {
 async fn programs_see_nothing_of_the_workers_secrets() {
     let installation = Installation::new().await;
     let client = installation.client().await;
-    let step = step("command", 1, json!({ "program": "env", "stdout": "lines", "env": { "COLOUR": "red" } }));
-    client.deploy(&Flow::new("env", 1).step(step)).await.unwrap();
+    let print = step("command", 1, json!({ "program": "env", "stdout": "lines", "env": { "COLOUR": "red" } }));
+    client.deploy(&Flow::new("env", 1).step(print)).await.unwrap();
     let mut worker = installation
         .command(&[
             "worker",
@@ -208,13 +208,20 @@ async fn programs_see_nothing_of_the_workers_secrets() {
     for line in &lines {
         assert!(!line.contains("topsecret") && !line.starts_with("DATABASE_URL"), "{line}");
     }
+    // Nor by a file in which the system shows the worker's environment.
+    let environment = std::fs::read(format!("/proc/{}/environ", worker.id().unwrap())).unwrap_or_default();
+    assert!(!String::from_utf8_lossy(&environment).contains("topsecret"));
+    let again = client.start("env", &json!({})).await.unwrap().wait(Duration::from_secs(60)).await.unwrap();
+    assert_eq!(again.expect("it ends").state, RunState::Completed, "the worker itself goes on");
     worker.kill().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_is_left_to_a_worker_that_may_run_its_program() {
     let installation = Installation::new().await;
-    installation.work(&Permissions { programs: vec!["true".into()], ..Permissions::default() });
+    let mut other = installation.command(&["worker", "--allow-command", "true", "--log", "error"]);
+    let mut other = other.kill_on_drop(true).spawn().unwrap();
+    tokio::spawn(longhaul_scheduler::Scheduler::new(&installation.config).unwrap().run_until(std::future::pending()));
     let client = installation.client().await;
     let step = step("command", 1, json!({ "program": "printf", "args": ["ok"] }));
     client.deploy(&Flow::new("elsewhere", 1).step(step)).await.unwrap();
@@ -231,7 +238,10 @@ async fn a_step_is_left_to_a_worker_that_may_run_its_program() {
     let shown = installation.longhaul(&["show", &run.id().to_string()]).await;
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("\"printf\" is not on this worker's allow-list (true)"), "{shown}");
-    // A worker that may: with one attempt, which was not used up.
+    // A worker that may: with the one attempt, which was not used up. (The other one would go on handing it back.)
+    // SAFETY: kill has no memory preconditions; the process is our own child.
+    unsafe { libc::kill(other.id().unwrap() as libc::pid_t, libc::SIGTERM) };
+    other.wait().await.unwrap();
     installation.work(&Permissions { programs: vec!["printf".into()], ..Permissions::default() });
     let ended = run.wait(Duration::from_secs(60)).await.unwrap().expect("it ends");
     assert_eq!(output(&installation, &ended).await["stdout"], "ok");
