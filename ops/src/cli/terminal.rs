@@ -124,7 +124,8 @@ impl Write for Log {
         for c in event.chars() {
             if is_unsafe(c) && !(colours && c == '\u{1b}') { line.extend(c.escape_default()) } else { line.push(c) }
         }
-        write(&ERRORS, std::io::stderr(), &line, "standard error");
+        // A log that is full for a while goes on when there is room again, and is no reason for its process to fail.
+        let _ = writeln!(std::io::stderr(), "{line}");
         Ok(bytes.len())
     }
 

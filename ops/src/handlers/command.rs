@@ -119,7 +119,7 @@ pub(super) fn register(registry: &mut Registry, permissions: &Permissions) -> Re
     });
     registry.add("command", move |context: StepContext, input: Value| {
         let allowed = allowed.clone();
-        async move { limited(&context, LIMIT, run(&context, &input, &allowed)).await }
+        async move { limited(context.timeout(), LIMIT, run(&context, &input, &allowed)).await }
     })
 }
 

@@ -107,7 +107,7 @@ pub(super) fn register(registry: &mut Registry, private_addresses: bool) -> Resu
                 let call = prepare(&context, &input).await?;
                 judge(send(&client, call, private_addresses).await?).await
             };
-            limited(&context, LIMIT, work).await
+            limited(context.timeout(), LIMIT, work).await
         }
     })
 }

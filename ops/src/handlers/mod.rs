@@ -12,7 +12,7 @@ mod variables;
 use std::time::Duration;
 
 use longhaul_schema::Error;
-use longhaul_worker::{Registry, StepContext, StepError};
+use longhaul_worker::{Registry, StepError};
 
 pub use check::{Problem, check};
 
@@ -42,11 +42,11 @@ pub fn built_in(permissions: &Permissions) -> Result<Registry, Error> {
 
 /// Bounds an attempt when its step has no timeout of its own.
 async fn limited<T>(
-    context: &StepContext,
+    timeout: Option<Duration>,
     limit: Duration,
     work: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
-    if context.timeout().is_some() {
+    if timeout.is_some() {
         return work.await;
     }
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -54,4 +54,22 @@ async fn limited<T>(
             "the attempt took longer than {limit:?}, the limit of a step without a `timeout` of its own"
         )))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_step_with_a_timeout_of_its_own_may_take_longer_than_the_limit() {
+        const LIMIT: Duration = Duration::from_millis(1);
+        let never = std::future::pending::<Result<(), StepError>>();
+        let error = limited(None, LIMIT, never).await.unwrap_err().to_string();
+        assert!(error.contains("took longer than 1ms"), "{error}");
+        let longer = async {
+            tokio::time::sleep(LIMIT * 20).await;
+            Ok(())
+        };
+        limited(Some(Duration::from_secs(3600)), LIMIT, longer).await.unwrap();
+    }
 }
