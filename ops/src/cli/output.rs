@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, io::IsTerminal};
 
-use chrono::{DateTime, Local, Utc};
+use chrono::{DateTime, Datelike, Local, Utc};
 use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use serde::Serialize;
 use uuid::Uuid;
@@ -113,6 +113,10 @@ pub(super) fn state(word: &str) -> Cell {
 
 /// A time in the machine's own zone, with the zone: `Z`, or as in `+01:00`.
 pub(super) fn time(time: DateTime<Utc>) -> String {
+    // At the ends of what can be counted an offset would lead beyond them.
+    if !(-200_000..200_000).contains(&time.year()) {
+        return time.format("%Y-%m-%d %H:%M:%SZ").to_string();
+    }
     let local = time.with_timezone(&Local);
     let zone = if local.offset().local_minus_utc() == 0 { "Z".into() } else { local.format("%:z").to_string() };
     format!("{}{zone}", local.format("%Y-%m-%d %H:%M:%S"))
@@ -148,6 +152,15 @@ mod tests {
         let lines: Vec<String> = table.lines().collect();
         assert_eq!(lines.iter().filter(|line| line.contains(&id.to_string())).count(), 2, "{lines:?}");
         assert!(lines.len() > 3, "other columns are broken instead: {lines:?}");
+    }
+
+    #[test]
+    fn any_time_can_be_shown() {
+        for extreme in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+            assert!(time(extreme).ends_with('Z'));
+            length(extreme, None);
+            length(Utc::now(), Some(extreme));
+        }
     }
 
     #[test]

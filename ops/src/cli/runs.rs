@@ -92,7 +92,7 @@ impl List {
                 Cell::id(run.id),
                 Cell::new(format!("{} v{}", run.flow, run.version)),
                 state(run.state.as_str()),
-                Cell::new(format!("{}/{}", run.steps - run.open_steps, run.steps)),
+                Cell::new(format!("{}/{}", run.steps.saturating_sub(run.open_steps), run.steps)),
                 Cell::time(run.start_at.unwrap_or(run.created_at)),
                 Cell::new(length(run.start_at.unwrap_or(run.created_at), run.ended_at)),
                 Cell::new(run.name.as_deref().unwrap_or_default()),
@@ -148,7 +148,7 @@ impl Show {
         output.line(&format!(
             "State    {}, {} of {} steps have ended",
             run.state,
-            run.steps - run.open_steps,
+            run.steps.saturating_sub(run.open_steps),
             run.steps
         ));
         output.line(&format!("Started  {}", time(run.start_at.unwrap_or(run.created_at))));

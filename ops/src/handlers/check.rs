@@ -75,7 +75,7 @@ pub fn check(flow: &Flow) -> Vec<Problem> {
             _ => continue,
         };
         let context = Context { step, before: before.get(step.name.as_str()), all: before.keys().copied().collect() };
-        reasons.extend(texts.iter().flat_map(|text| of_template(text, &language, &context)));
+        reasons.extend(texts.iter().flat_map(|text| of_template(text, language, &context)));
         problems.extend(reasons.into_iter().map(|reason| Problem { step: step.name.clone(), reason }));
     }
     problems

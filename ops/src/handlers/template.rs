@@ -4,7 +4,10 @@
 //! `key`: the idempotency key) and `attempt`. The language is Jinja's (minijinja) with its filters; unknown names are errors,
 //! not empty text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use longhaul_worker::{StepContext, StepError};
 use minijinja::{Environment, UndefinedBehavior};
@@ -15,7 +18,12 @@ use serde_json::{Value, json};
 const URL_PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The language, with Jinja's filters and tests and some that everybody knows.
-pub(super) fn environment() -> Environment<'static> {
+pub(super) fn environment() -> &'static Environment<'static> {
+    static LANGUAGE: LazyLock<Environment<'static>> = LazyLock::new(language);
+    &LANGUAGE
+}
+
+fn language() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.add_filter("urlencode", |value: &minijinja::Value| {
@@ -42,7 +50,7 @@ fn only_expression(text: &str) -> Option<&str> {
 
 /// Fills in the texts of one step.
 pub(super) struct Templates {
-    environment: Environment<'static>,
+    environment: &'static Environment<'static>,
     values: minijinja::Value,
 }
 
