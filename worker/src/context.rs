@@ -104,6 +104,11 @@ impl StepContext {
         u32::from(self.inner.step.max_attempts.unsigned_abs())
     }
 
+    /// Longest time of one attempt, as the flow has it; unlimited when it says nothing.
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        self.inner.step.timeout
+    }
+
     /// A number that grows with every claim of this step: a store that has seen a higher one must refuse this one.
     /// (Kleppmann, "How to do distributed locking", 2016.)
     pub fn fencing_token(&self) -> i32 {
