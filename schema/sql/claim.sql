@@ -81,8 +81,10 @@ begin
   return array(
     select distinct l.queue_id
     from heads(array(
-      select y.id from unnest(p_queues) a(name) join queue q on q.tenant = p_worker.tenant and q.name = a.name
-      join lane y on y.queue_id = q.id and y.handler = any (p_worker.handlers))) h
+      select y.id
+      from unnest(p_queues) a(name)
+      cross join lateral (select x.id from queue x where x.tenant = p_worker.tenant and x.name = a.name offset 0) q
+      cross join lateral (select x.id from lane x where x.queue_id = q.id and x.handler = any (p_worker.handlers) offset 0) y)) h
     join lane l on l.id = h.lane_id);
 end $$;
 comment on function queues_with_work(worker, text[]) is
@@ -136,9 +138,11 @@ begin
     v_some := queues_with_work(v_worker, p_queues);
   end if;
   for v_asked in
-    select q, a.most from unnest(p_queues, p_limits) a(name, most) join queue q on q.tenant = v_worker.tenant and q.name = a.name
-    where v_some is null or q.id = any (v_some)
-    order by q.id
+    select x.q, a.most
+    from unnest(p_queues, p_limits) a(name, most)
+    cross join lateral (select q from queue q where q.tenant = v_worker.tenant and q.name = a.name offset 0) x
+    where v_some is null or (x.q).id = any (v_some)
+    order by (x.q).id
   loop
     v_queue := v_asked.q;
     v_left := claimable(v_queue, least(v_asked.most, 10000), v_now);
