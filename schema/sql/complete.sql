@@ -1,7 +1,7 @@
 -- Completing steps. Room: lease -> none; successors without further blockers: blocked -> task.
 -- Locks: run (ascending), lease, step, task.
 
-create or replace function complete(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[])
+create or replace function complete(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[], p_skip_busy boolean default false)
 returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
@@ -67,5 +67,5 @@ begin
     return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
-comment on function complete(bigint, uuid[], integer[], integer[], jsonb[]) is
+comment on function complete(bigint, uuid[], integer[], integer[], jsonb[], boolean) is
   'Completes steps that the worker holds, unblocks their successors and ends runs that have no step left. Returns only what was refused: no row means that all was done.';

@@ -80,7 +80,8 @@ create or replace function end_attempts(
   p_outcomes  attempt_outcome[],
   p_errors    jsonb[],
   p_retryable boolean[],
-  p_delays_ms bigint[]
+  p_delays_ms bigint[],
+  p_skip_busy boolean default false
 ) returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
@@ -114,7 +115,7 @@ begin
     return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
-comment on function end_attempts(bigint, uuid[], integer[], integer[], attempt_outcome[], jsonb[], boolean[], bigint[]) is
+comment on function end_attempts(bigint, uuid[], integer[], integer[], attempt_outcome[], jsonb[], boolean[], bigint[], boolean) is
   'Ends attempts that the worker holds without completing their steps. Released, snoozed and deferred attempts are not counted. A null delay means the step''s backoff. Returns only what was refused.';
 
 create or replace function fail(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_errors jsonb[])

@@ -53,7 +53,7 @@ begin
 end $$;
 comment on function begin_wait(lease, run, jsonb) is 'Enters one thing that a suspended step waits for.';
 
-create or replace function suspend(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_waits jsonb[])
+create or replace function suspend(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_waits jsonb[], p_skip_busy boolean default false)
 returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
@@ -96,7 +96,7 @@ begin
     return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
-comment on function suspend(bigint, uuid[], integer[], integer[], jsonb[]) is
+comment on function suspend(bigint, uuid[], integer[], integer[], jsonb[], boolean) is
   'Ends attempts whose steps now wait, each for the first of a list: {"kind": "sleep", "path": "3", "name": "…", "wait_ms": 1000}, {"kind": "signal", "topic": …, "key": …, "wait_ms": …}, {"kind": "child", "flow": …, "input": …}, {"kind": "decision" or "interrupt", "prompt": {…}}, {"kind": "external", "topic": …, "key": …, "wait_ms": …}. Returns only what was refused.';
 
 create or replace function continue_as_new(p_lease lease, p_input jsonb) returns void
