@@ -18,6 +18,7 @@ mod limits;
 mod lost_connections;
 mod model;
 mod payloads;
+mod poison;
 mod plans;
 mod running;
 mod shutting_down;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     StepError,
     durable::{History, Waiting, saver::Save},
+    lease_clock::LeaseClock,
     report::ProgressWriter,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) step: Arc<FlowStep>,
     pub(crate) worker: i64,
     pub(crate) cancel: CancellationToken,
+    pub(crate) lease: LeaseClock,
     pub(crate) max_payload: usize,
     pub(crate) max_history: usize,
     pub(crate) history: History,
