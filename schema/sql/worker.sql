@@ -127,9 +127,12 @@ create or replace function drain_worker(p_worker bigint) returns void
 language plpgsql as $$
 begin
   update worker w set state = 'draining' where w.id = p_worker and w.state = 'active';
+  if found then
+    perform pg_notify(wake_channel(p_worker), 'heartbeat');
+  end if;
   delete from listener l where l.worker_id = p_worker;
 end $$;
-comment on function drain_worker(bigint) is 'The worker claims no more; what it has it may finish.';
+comment on function drain_worker(bigint) is 'The worker claims no more; what it has it may finish, and then its process ends. It learns of it by its heartbeat, which it is told to make.';
 
 create or replace function lock_worker(p_worker bigint) returns void
 language plpgsql as $$
@@ -163,22 +166,23 @@ create or replace function neglected_chores() returns table (late_ms bigint, wor
 language plpgsql as $$
 declare
   v_now  timestamptz := clock();
+  v_late timestamptz := v_now - interval '500 milliseconds';
   v_next timestamptz;
 begin
   select min(x.next_at) into v_next
   from (select c.next_at from chore c union all select s.next_at from schedule s where s.paused_at is null) x;
-  late_ms := greatest(0, extract(epoch from v_now - v_next) * 1000)::bigint;
-  if late_ms > 0 then
+  late_ms := 0;
+  if v_next < v_late then
     -- Not those that somebody is at right now: some take long.
-    select coalesce(max(extract(epoch from v_now - x.next_at) * 1000), 0)::bigint into late_ms
-    from (
-      (select c.next_at from chore c where c.next_at < v_now for key share skip locked)
-      union all
-      (select s.next_at from schedule s where s.paused_at is null and s.next_at < v_now for key share skip locked)) x;
+    select least(
+      (select min(x.next_at) from (select c.next_at from chore c where c.next_at < v_late for key share skip locked) x),
+      (select min(x.next_at) from (select s.next_at from schedule s where s.paused_at is null and s.next_at < v_late for key share skip locked) x))
+    into v_next;
+    late_ms := coalesce(extract(epoch from v_now - v_next) * 1000, 0)::bigint;
   end if;
   select count(*) into workers from worker w where w.state in ('active', 'draining');
   select coalesce(sum(c.runs), 0)::bigint into runs from chore c;
   return next;
 end $$;
 comment on function neglected_chores() is
-  'By how many milliseconds the most overdue chore or tick is late, how many workers live, and how often chores were done so far. Workers ask it, and do the chores when nobody else does.';
+  'By how many milliseconds the most overdue chore or tick is late, from half a second on and unless somebody is at it, how many workers live, and how often chores were done so far. Workers ask it, and do the chores when nobody else does.';

@@ -155,3 +155,39 @@ async fn a_second_signal_ends_the_worker_at_once() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_frozen_with_a_claim_under_way_does_not_begin_what_others_have_done() {
+    with_database(|db| async move {
+        let record = tempfile::NamedTempFile::new().unwrap();
+        db.deploy_single("w", Step::new("a", "work").retry(Retry::exponential(3))).await;
+        db.spawn_scheduler();
+        let client = db.client().await;
+        let frozen = Child::start(&db, 10, record.path(), Duration::from_secs(2));
+        eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
+            .await;
+
+        // Its claim is carried out while it is frozen; the answer waits for it.
+        let mut connection = db.database.connection().await.unwrap();
+        let barrier = connection.transaction().await.unwrap();
+        barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
+        client.start_many("w", (0..5).map(|_| json!({ "ms": 0 }))).await.unwrap();
+        db.until_blocked("claim").await;
+        frozen.signal(libc::SIGSTOP);
+        barrier.rollback().await.unwrap();
+        eventually("it has claimed them", || async { leases_of(&db, &frozen).await == 5 }).await;
+        let work = |_: longhaul::StepContext, _: serde_json::Value| async { Ok::<_, longhaul::StepError>(()) };
+        let heir = db.spawn(db.worker().handler("work", work).unwrap());
+        db.until_all_completed().await;
+
+        frozen.signal(libc::SIGCONT);
+        eventually("it has registered anew", || async {
+            let registered = format!("select count(*) from longhaul.worker where pid = {}", frozen.pid());
+            db.value::<i64>(&registered).await == 2
+        })
+        .await;
+        assert_eq!(frozen.lines(), Vec::<String>::new(), "it begins none of them");
+        heir.stop().await;
+    })
+    .await;
+}

@@ -67,8 +67,10 @@ async fn a_wait_for_ever_is_a_very_long_one_and_harms_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_cannot_be_stored_is_a_failed_attempt_with_the_reason() {
     with_database(|db| async move {
-        db.execute("alter table longhaul.attempt add constraint no_poison check (error ->> 'code' is distinct from 'poison')")
-            .await;
+        db.execute(
+            "alter table longhaul.attempt add constraint no_poison check (error ->> 'code' is distinct from 'poison')",
+        )
+        .await;
         db.spawn_scheduler();
         let worker = db.spawn(worker(&db, |_, _| async { Err(StepError::retry("bad").code("poison")) }));
         let client = db.client().await;
@@ -96,7 +98,10 @@ async fn an_output_that_the_database_refuses_in_its_own_way_fails_its_step_and_i
             let ended = within("the bad run", client.run(run).wait(Duration::from_secs(60))).await.unwrap().unwrap();
             assert_eq!(ended.state, RunState::Failed);
             let error = ended.error.unwrap();
-            assert!(error.as_str().contains("the output cannot be stored") && error.as_str().contains("23514"), "{error:?}");
+            assert!(
+                error.as_str().contains("the output cannot be stored") && error.as_str().contains("23514"),
+                "{error:?}"
+            );
             assert!(!error.as_str().contains("a secret"), "{error:?}");
         }
         assert_eq!(worker.stop().await.settled, 62);

@@ -34,6 +34,9 @@ const BROKEN_FOR: Duration = Duration::from_secs(30);
 /// First and longest wait before busy items are sent again.
 const BUSY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// The items of a call that are not stored: those that somebody else is busy with, or all of them.
+pub(crate) type Stored<T> = Result<Vec<T>, (Vec<T>, Error)>;
+
 /// Where items go.
 pub(crate) trait Destination: Sync {
     /// What is stored.
@@ -43,10 +46,7 @@ pub(crate) trait Destination: Sync {
     fn calls(&self, batch: Vec<Self::Item>) -> Vec<Vec<Self::Item>>;
 
     /// Makes a call and tells whom it concerns. Gives those items back that somebody else is busy with; all of them when it fails.
-    fn store(
-        &self,
-        items: Vec<Self::Item>,
-    ) -> impl Future<Output = Result<Vec<Self::Item>, (Vec<Self::Item>, Error)>> + Send;
+    fn store(&self, items: Vec<Self::Item>) -> impl Future<Output = Stored<Self::Item>> + Send;
 
     /// The database refuses this item, and nothing else is to blame. Returns what is to be stored instead, if anything.
     fn refused(&self, item: Self::Item, error: &Error) -> impl Future<Output = Option<Self::Item>> + Send;
@@ -80,7 +80,9 @@ pub(crate) fn trouble(error: &Error) -> Trouble {
         error if error.is_transient() => Trouble::Passing,
         Error::Invalid(_) | Error::NotFound(_) | Error::Refused(_) | Error::Conflict(_) => Trouble::Item,
         // Values that a constraint or a trigger refuses. All else is about the statement, or an answer that does not fit.
-        Error::Database(error) if error.code().is_some_and(|code| ABOUT_VALUES.contains(&&code.code()[..2])) => Trouble::Item,
+        Error::Database(error) if error.code().is_some_and(|code| ABOUT_VALUES.contains(&&code.code()[..2])) => {
+            Trouble::Item
+        }
         _ => Trouble::Installation,
     }
 }
@@ -252,7 +254,7 @@ impl<D: Destination> Sender<'_, D> {
         }
     }
 
-    async fn store(&self, part: Vec<D::Item>) -> Result<Vec<D::Item>, (Vec<D::Item>, Error)> {
+    async fn store(&self, part: Vec<D::Item>) -> Stored<D::Item> {
         if part.is_empty() {
             return Ok(part);
         }

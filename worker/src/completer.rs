@@ -11,7 +11,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     OutcomeReport, StepError,
-    batch::{self, Destination, logged, reason},
+    batch::{self, Destination, Stored, logged, reason},
     engine::Event,
     execute::Outcome,
 };
@@ -68,7 +68,7 @@ impl Destination for Completer {
         kinds.flat_map(|kind| into_calls(kind, MAX_BATCH, |parcel| parcel.outcome.size())).collect()
     }
 
-    async fn store(&self, parcels: Vec<Parcel>) -> Result<Vec<Parcel>, (Vec<Parcel>, Error)> {
+    async fn store(&self, parcels: Vec<Parcel>) -> Stored<Parcel> {
         let words: Vec<_> = parcels.iter().map(|p| (p.outcome.key(), p.outcome.as_str())).collect();
         let substitutes: Vec<bool> = parcels.iter().map(|p| p.substitute).collect();
         let outcomes = parcels.into_iter().map(|p| p.outcome).collect();

@@ -122,7 +122,8 @@ async fn run<K: Ord + Clone + Send + Sync, V: Clone + Send + Sync>(
         if !pending.is_empty() && due.is_none() {
             due = Some(now + settings.interval);
         }
-        let flush_at = if at_once { Some(now) } else { due }.map(|at| not_before.map_or(at, |earliest| at.max(earliest)));
+        let flush_at =
+            if at_once { Some(now) } else { due }.map(|at| not_before.map_or(at, |earliest| at.max(earliest)));
         if flush_at.is_none_or(|at| at > now) {
             tokio::select! {
                 message = inbox.recv(), if open && pending.len() < settings.max_keys => {

@@ -10,7 +10,12 @@ use longhaul_schema::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{Handler, Policy, StepContext, StepError, durable::{check_topic, until_suspended}, policy, step_error::Next};
+use crate::{
+    Handler, Policy, StepContext, StepError,
+    durable::{check_topic, until_suspended},
+    policy,
+    step_error::Next,
+};
 
 /// How an attempt ended, on its way to the completer.
 #[derive(Debug)]

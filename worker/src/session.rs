@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use longhaul_schema::{
     Database, Error,
     calls::{NewWorker, Registered},
@@ -19,7 +20,7 @@ use crate::{
     closing, completer,
     debounce::{DebounceSettings, DebouncedWriter},
     durable::saver,
-    engine::{End, Engine},
+    engine::{End, Engine, Session},
     heartbeat::Heartbeat,
     lease_clock::{LeaseClock, Moment},
     report::{self, FigureSink, ProgressSink, ProgressWriter},
@@ -140,27 +141,19 @@ fn begin(
     let reports = settings.observed.outcomes.clone();
     tasks.spawn("completer", completer::run(database.clone(), worker, outcomes_out, events.clone(), reports));
     tasks.spawn("saver of checkpoints", saver::run(database.clone(), worker, saves));
-    let listening = wakeup::run(database.clone(), registered.channel, at_once, events);
-    tasks.spawn("listener", async { Ok(listening.await) });
+    let listening = wakeup::run(database.clone(), registered.channel, at_once.clone(), events);
+    tasks.spawn("listener", listening.map(Ok));
 
     let debounce = DebounceSettings { interval: settings.flush, ..DebounceSettings::default() };
     let (progress, writing) = DebouncedWriter::with_task(ProgressSink::new(database.clone()), debounce);
-    tasks.spawn("writer of progress", async { Ok(writing.await) });
+    tasks.spawn("writer of progress", writing.map(Ok));
     let (figures, writing) = DebouncedWriter::with_task(FigureSink::new(database.clone(), worker), debounce);
-    tasks.spawn("writer of figures", async { Ok(writing.await) });
+    tasks.spawn("writer of figures", writing.map(Ok));
     let reporting = report::figures(figures, settings.observed.status.subscribe(), settings.flush);
-    tasks.spawn("reporter of figures", async { Ok(reporting.await) });
+    tasks.spawn("reporter of figures", reporting.map(Ok));
 
-    let engine = Engine::new(
-        database.clone(),
-        worker,
-        registry.clone(),
-        settings.clone(),
-        outcomes,
-        saver,
-        progress.clone(),
-        lease,
-    );
+    let session = Session { outcomes, saver, progress: progress.clone(), lease, beat: at_once };
+    let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), session);
     Ok((engine, progress, events_out))
 }
 

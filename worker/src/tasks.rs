@@ -16,11 +16,7 @@ pub(crate) struct Tasks {
 
 impl Tasks {
     /// Starts a task.
-    pub(crate) fn spawn(
-        &mut self,
-        name: &'static str,
-        task: impl Future<Output = Result<(), Error>> + Send + 'static,
-    ) {
+    pub(crate) fn spawn(&mut self, name: &'static str, task: impl Future<Output = Result<(), Error>> + Send + 'static) {
         self.names.insert(self.tasks.spawn(task).id(), name);
     }
 

@@ -98,12 +98,7 @@ impl<E: Executor> Calls<E> {
         self.completion(worker, items, true).await
     }
 
-    async fn completion(
-        &self,
-        worker: i64,
-        items: &[(AttemptKey, Payload)],
-        skip_busy: bool,
-    ) -> Result<Vec<Refused>> {
+    async fn completion(&self, worker: i64, items: &[(AttemptKey, Payload)], skip_busy: bool) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|(key, _)| *key));
         let outputs: Vec<Json<&RawValue>> = items.iter().map(|(_, output)| Json(output.raw())).collect();
         let rows = self

@@ -49,7 +49,7 @@ impl Destination for Fake {
         vec![batch]
     }
 
-    async fn store(&self, items: Vec<Item>) -> Result<Vec<Item>, (Vec<Item>, Error)> {
+    async fn store(&self, items: Vec<Item>) -> Stored<Item> {
         self.calls.fetch_add(1, SeqCst);
         tokio::task::yield_now().await;
         if self.away.load(SeqCst) {

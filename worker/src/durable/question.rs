@@ -109,7 +109,8 @@ impl Question {
 /// Fails for a topic or a key that no sender can name.
 pub(crate) fn check_topic(topic: &str, key: Option<&str>) -> Result<(), StepError> {
     let (length, key_length) = (topic.chars().count(), key.map_or(0, |key| key.chars().count()));
-    if !(1..=200).contains(&length) || key_length > 500 || topic.contains('\0') || key.is_some_and(|k| k.contains('\0')) {
+    if !(1..=200).contains(&length) || key_length > 500 || topic.contains('\0') || key.is_some_and(|k| k.contains('\0'))
+    {
         return Err(StepError::fail(format!(
             "nobody could send that signal: a topic has 1 to 200 characters, not {length}, and a key at most 500, not {key_length}; \
              neither holds \\u0000"

@@ -8,7 +8,7 @@ use longhaul_schema::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    batch::{self, Destination, reason},
+    batch::{self, Destination, Stored, reason},
     completer::reachable,
 };
 
@@ -48,7 +48,7 @@ impl Destination for Saver {
         into_calls(batch, MAX_BATCH, |save| save.checkpoint.value.as_str().len())
     }
 
-    async fn store(&self, saves: Vec<Save>) -> Result<Vec<Save>, (Vec<Save>, Error)> {
+    async fn store(&self, saves: Vec<Save>) -> Stored<Save> {
         let (checkpoints, waiting): (Vec<_>, Vec<_>) = saves.into_iter().map(|s| (s.checkpoint, s.saved)).unzip();
         let answer = async { self.database.calls().await?.save_checkpoints(self.worker, &checkpoints).await }.await;
         let lost: Vec<AttemptKey> = match answer {

@@ -91,6 +91,13 @@ impl Engine {
                 tracing::warn!(worker = self.worker, reason, "this worker was given up; it starts anew");
                 return true;
             }
+            Err(Error::Refused(reason)) => {
+                // Overdue, or drained: the next heartbeat tells, and comes now.
+                tracing::debug!(worker = self.worker, reason, "claim refused");
+                self.beat.notify_one();
+                self.claim_again_later();
+                return false;
+            }
             Err(error) => {
                 if error.is_transient() {
                     tracing::debug!(%error, "claim failed");

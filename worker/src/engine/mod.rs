@@ -18,7 +18,7 @@ use longhaul_schema::{
     retry::Backoff,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::{Id, JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,16 @@ enum Stage {
     Ended,
 }
 
+/// What the engine needs of the session around it.
+pub(crate) struct Session {
+    pub(crate) outcomes: mpsc::Sender<Outcome>,
+    pub(crate) saver: mpsc::Sender<Save>,
+    pub(crate) progress: ProgressWriter,
+    pub(crate) lease: LeaseClock,
+    /// Asks for a heartbeat at once.
+    pub(crate) beat: Arc<Notify>,
+}
+
 pub(crate) struct Engine {
     database: Database,
     worker: i64,
@@ -126,6 +136,8 @@ pub(crate) struct Engine {
     idle_polls: u32,
     unfinished: Option<Unfinished>,
     lease: LeaseClock,
+    /// Asks for a heartbeat at once.
+    beat: Arc<Notify>,
     /// It claims no more, and ends when it has done what it has.
     draining: bool,
     /// Set when the worker was told to stop: until then steps may go on.
@@ -140,11 +152,9 @@ impl Engine {
         worker: i64,
         registry: Arc<Registry>,
         settings: Settings,
-        outcomes: mpsc::Sender<Outcome>,
-        saver: mpsc::Sender<Save>,
-        progress: ProgressWriter,
-        lease: LeaseClock,
+        session: Session,
     ) -> Self {
+        let Session { outcomes, saver, progress, lease, beat } = session;
         let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
         Self {
             database,
@@ -169,6 +179,7 @@ impl Engine {
             idle_polls: 0,
             unfinished: None,
             lease,
+            beat,
             draining: false,
             deadline: None,
             handed_back: false,
@@ -241,7 +252,7 @@ impl Engine {
     fn publish(&self) {
         self.settings.observed.status.send_modify(|status| {
             status.worker = self.worker;
-            status.stopping = self.deadline.is_some();
+            status.stopping = !self.claims();
             status.owned = self.owned.len();
             if status.queues.len() != self.queues.len() {
                 status.queues = self.queues.iter().map(|q| (q.name.as_str().into(), QueueFigure::default())).collect();
@@ -262,7 +273,11 @@ impl Engine {
     /// Somebody has drained this worker. What it has it may finish, however long that takes.
     fn drain(&mut self) {
         if self.claims() {
-            tracing::info!(worker = self.worker, running = self.tasks.len(), "drained: it claims no more, and ends when it has finished");
+            tracing::info!(
+                worker = self.worker,
+                running = self.tasks.len(),
+                "drained: it claims no more, and ends when it has finished"
+            );
             self.draining = true;
             self.summary.drained = true;
             self.release_waiting(true, "the worker was drained");
