@@ -191,3 +191,19 @@ async fn a_worker_that_was_frozen_with_a_claim_under_way_does_not_begin_what_oth
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_comes_twice_at_once_ends_a_worker_in_good_order() {
+    with_database(|db| async move {
+        let record = tempfile::NamedTempFile::new().unwrap();
+        let mut child = Child::start(&db, 1, record.path(), Duration::from_secs(2));
+        eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
+            .await;
+        // As `timeout` sends it: to the process, and to its group.
+        child.signal(libc::SIGTERM);
+        child.signal(libc::SIGINT);
+        assert!(child.wait().await.success());
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.worker where state = 'gone'").await, 1);
+    })
+    .await;
+}

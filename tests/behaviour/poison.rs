@@ -149,7 +149,7 @@ async fn a_suspension_that_the_database_refuses_fails_its_own_step_only() {
         for run in good_ones_complete(&db).await {
             let ended = within("the bad run", client.run(run).wait(Duration::from_secs(60))).await.unwrap().unwrap();
             assert_eq!(ended.state, RunState::Failed);
-            assert!(ended.error.unwrap().as_str().contains("the step cannot wait for that"));
+            assert!(ended.error.unwrap().as_str().contains("no_poison"));
         }
         worker.stop().await;
     })
@@ -213,6 +213,44 @@ async fn a_worker_whose_calls_were_answered_by_nonsense_for_a_while_loses_no_ste
         client.start_many("good", 0..10).await.unwrap();
         db.until_all_completed().await;
         worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_somebody_else_holds_delays_no_other() {
+    with_database(|db| async move {
+        let worker = db.spawn(worker(&db, |_, _| async { Ok(Value::Null) }).lease(Duration::from_secs(60)));
+        let client = db.client().await;
+        for handler in ["bad", "good"] {
+            client.deploy(&Flow::new(handler, 1).step(Step::new("a", handler))).await.unwrap();
+        }
+        // An operator's transaction that stays open.
+        let mut connection = db.database.connection().await.unwrap();
+        let transaction = connection.transaction().await.unwrap();
+        let held = Uuid::now_v7();
+        client
+            .start_with("bad", longhaul::Start::new(&1).unwrap().id(held).delay(Duration::from_millis(1)))
+            .await
+            .unwrap();
+        transaction.execute("select longhaul.lock_runs(array[$1::uuid])", &[&held]).await.unwrap();
+        eventually("its step is claimed", || async {
+            db.execute("select longhaul.fire_timers()").await;
+            db.value::<i64>("select count(*) from longhaul.lease").await == 1
+        })
+        .await;
+        for _ in 0..5 {
+            client.start_many("good", 0..40).await.unwrap();
+            eventually("the others complete", || async {
+                db.value::<i64>("select count(*) from longhaul.lease").await == 1
+                    && db.value::<bool>("select not exists (select from longhaul.task)").await
+            })
+            .await;
+        }
+        transaction.rollback().await.unwrap();
+        db.until_all_completed().await;
+        let summary = within("the shutdown", worker.stop()).await;
+        assert_eq!((summary.settled, summary.lost), (201, 0));
     })
     .await;
 }

@@ -157,6 +157,10 @@ impl Completer {
                 Some(before) => outcome_named(before),
                 None if refused.is_busy() => continue,
                 None if refused.is_cancelled() => "cancelled",
+                None if refused.invalid().is_some() => {
+                    tracing::warn!(key = %refused.key, "the outcome cannot be stored; the attempt has failed");
+                    "failed"
+                }
                 None => {
                     tracing::warn!(key = %refused.key, worker = self.worker, "the outcome was refused: the lease was lost");
                     "lost"

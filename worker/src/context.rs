@@ -7,7 +7,7 @@ use std::sync::{
 
 use longhaul_schema::{
     Calls, Database, Payload,
-    calls::{AttemptKey, Executor, FlowStep, Reported},
+    calls::{AttemptKey, Executor, FlowStep, Refused, Reported},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -152,6 +152,9 @@ impl StepContext {
         let calls = Calls::on(transaction, self.inner.database.schema().clone());
         match calls.complete(self.inner.worker, &[(self.inner.key, output)]).await?.first() {
             None => Ok(()),
+            Some(Refused { reason, .. }) if reason.starts_with("invalid: ") => {
+                Err(StepError::fail(format!("the output cannot be stored: {reason}")))
+            }
             Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
         }
     }

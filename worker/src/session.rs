@@ -98,7 +98,10 @@ pub(crate) async fn run(
         drop(tasks);
         if end == End::Broken {
             closing::leave(&database, worker, &AtomicBool::new(false)).await;
-            breaks = if began.elapsed() < BREAKS.1 { breaks + 1 } else { 1 };
+            if began.elapsed() >= BREAKS.1 {
+                (breaks, backoff) = (0, Backoff::default());
+            }
+            breaks += 1;
             if breaks >= BREAKS.0 {
                 return Err(Error::Corrupt(format!("the worker broke down {breaks} times in a row: {reason}")));
             }

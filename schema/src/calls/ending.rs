@@ -61,7 +61,8 @@ pub struct Refused {
     pub key: AttemptKey,
     /// `lease_lost`: the attempt is no longer this worker's. `cancelled`: because its run ended. `not_found`: there is no such
     /// step. `already_…`: this attempt of this worker had ended so before, as when a call is repeated after a lost answer.
-    /// `busy`: somebody else is at the run; the lease is still held, and the item is to be sent again.
+    /// `busy`: somebody else is at the run; the lease is still held, and the item is to be sent again. `invalid: …`: the database
+    /// could not take it, and the attempt has failed with this reason.
     pub reason: String,
 }
 
@@ -79,6 +80,11 @@ impl Refused {
     /// Nothing was decided: the item is to be sent again.
     pub fn is_busy(&self) -> bool {
         self.reason == "busy"
+    }
+
+    /// The attempt has failed, because what was sent could not be stored: why.
+    pub fn invalid(&self) -> Option<&str> {
+        self.reason.strip_prefix("invalid: ")
     }
 
     /// The attempt's run has ended, and its step with it.
