@@ -149,8 +149,14 @@ async fn a_second_signal_ends_the_worker_at_once() {
             db.value::<i64>("select count(*) from longhaul.worker where state = 'draining'").await == 1
         })
         .await;
-        child.signal(libc::SIGTERM);
-        assert_eq!(child.wait().await.code(), Some(130));
+        // One that comes within half a second of the first does not count.
+        let status = loop {
+            child.signal(libc::SIGTERM);
+            if let Ok(status) = tokio::time::timeout(Duration::from_millis(50), child.wait()).await {
+                break status;
+            }
+        };
+        assert_eq!(status.code(), Some(130));
         assert_eq!(db.value::<i64>("select count(*) from longhaul.lease").await, 1, "its lease will expire");
     })
     .await;

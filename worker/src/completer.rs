@@ -89,7 +89,7 @@ impl Destination for Completer {
         let key = parcel.outcome.key();
         if parcel.substitute {
             tracing::error!(%key, error = logged(error), "the attempt cannot be ended in any way; its lease is given up");
-            self.let_go(key).await;
+            self.let_go(key);
             return None;
         }
         tracing::warn!(%key, error = logged(error), "the outcome cannot be stored; the attempt has failed");
@@ -195,19 +195,24 @@ impl Completer {
         refused
     }
 
-    async fn let_go(&self, key: AttemptKey) {
-        let mut backoff = Backoff::default();
-        loop {
-            match async { self.database.calls().await?.let_go(self.worker, &[key]).await }.await {
-                Err(error) if error.is_transient() => backoff.wait().await,
-                Err(error) => {
-                    tracing::error!(%key, error = logged(&error), "the lease lives for as long as this worker");
-                    break;
+    /// In a task of its own: the run may be held by somebody, and other outcomes do not wait for that.
+    fn let_go(&self, key: AttemptKey) {
+        let (database, worker, events) = (self.database.clone(), self.worker, self.events.clone());
+        tokio::spawn(async move {
+            let mut backoff = Backoff::default();
+            loop {
+                match async { database.calls().await?.let_go(worker, &[key]).await }.await {
+                    Err(error) if error.is_transient() => backoff.wait().await,
+                    Err(error) => {
+                        tracing::error!(%key, error = logged(&error), "the lease lives for as long as this worker");
+                        break;
+                    }
+                    Ok(_) => break,
                 }
-                Ok(_) => break,
             }
-        }
-        let _ = self.events.send(Event::Settled(vec![(key, "lost")])).await;
+            // The engine is gone only with the session.
+            let _ = events.send(Event::Settled(vec![(key, "lost")])).await;
+        });
     }
 }
 
