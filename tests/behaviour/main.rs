@@ -22,6 +22,7 @@ mod payloads;
 mod plans;
 mod poison;
 mod running;
+mod seams;
 mod shutting_down;
 mod starting;
 mod stopping;
