@@ -99,7 +99,7 @@ pub(super) struct WorkArguments {
     /// How often the worker says that it lives; its steps go to others after three missed times.
     #[arg(long, default_value = "30s", value_name = "TIME")]
     heartbeat: Span,
-    /// How long running steps may go on at shutdown before they are handed back.
+    /// How long a shutdown may take. Steps that still run when its last fifth begins are handed back.
     #[arg(long, default_value = "30s", value_name = "TIME")]
     grace: Span,
 }
@@ -139,8 +139,8 @@ Examples:
   longhaul worker list
 
 SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace
-allows, and hands the rest back with no attempt consumed. A second signal
-ends it at once.")]
+allows, and hands the rest back with no attempt consumed. A second signal,
+half a second later or more, ends it at once.")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerCommand {
     #[command(subcommand)]
@@ -153,6 +153,9 @@ pub(super) struct WorkerCommand {
     /// Do only steps of this handler; may be given several times.
     #[arg(long = "handler", value_name = "NAME")]
     handlers: Vec<String>,
+    /// Never do the chores (timers, expired leases, schedules), which a worker does when nobody else does.
+    #[arg(long)]
+    no_chores: bool,
 }
 
 impl WorkerCommand {
@@ -168,10 +171,18 @@ impl WorkerCommand {
             let names: Vec<&str> = self.handlers.iter().map(String::as_str).collect();
             builder = builder.allow(&names)?;
         }
+        if self.no_chores {
+            builder = builder.without_chores();
+        }
         let worker = builder.build()?;
         self.work.hide_secrets();
         let summary = worker.run_until(shutdown_signal()).await?;
-        tracing::info!(settled = summary.settled, lost = summary.lost, "worker ended");
+        let (settled, lost, cancelled) = (summary.settled, summary.lost, summary.cancelled);
+        if summary.drained {
+            tracing::info!(settled, lost, cancelled, "worker ended: it was drained");
+        } else {
+            tracing::info!(settled, lost, cancelled, "worker ended");
+        }
         Ok(())
     }
 }

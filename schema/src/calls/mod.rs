@@ -42,7 +42,7 @@ pub use start::{NewRun, NotStarted, StartRuns};
 pub use state::{RunState, StepState};
 pub use steer::{Answer, Asking, Operation, Question};
 pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
-pub use worker::{NewWorker, Registered};
+pub use worker::{Neglected, NewWorker, Registered, Renewal};
 
 use crate::{Error, Result, SchemaName, connect::Connection};
 
