@@ -285,7 +285,12 @@ impl Client {
     /// Takes a lock from its holder, which is recorded. False when nobody held it.
     pub async fn force_release_lock(&self, name: &str, by: Option<&str>) -> Result<bool, Error> {
         let tenant = self.database.tenant();
-        self.database.retrying(|calls| async move { calls.force_release_lock(tenant, name, by).await }).await
+        // The hold is named that is seen now: asked again after a lost answer, the call takes the lock from nobody else.
+        let token = self.database.retrying(|calls| async move { calls.lock_token(tenant, name).await }).await?;
+        if token.is_none() {
+            return Ok(false);
+        }
+        self.database.retrying(|calls| async move { calls.force_release_lock(tenant, name, by, token).await }).await
     }
 
     /// What the handlers of a run reported, by step and key.

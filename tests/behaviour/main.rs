@@ -21,6 +21,7 @@ mod payloads;
 mod plans;
 mod running;
 mod shutting_down;
+mod silence;
 mod starting;
 mod stopping;
 mod tls;

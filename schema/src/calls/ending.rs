@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
-use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
-use crate::{Payload, Result};
+use super::{AttemptKey, Calls, Columns, Executor, Row, attempt_key};
+use crate::{Payload, Result, duration::millis};
 
 /// How an attempt ended that did not complete its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outputs],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 
     /// Ends attempts that did not complete their steps. Returns only what was refused. May be repeated.
@@ -92,17 +92,17 @@ impl<E: Executor> Calls<E> {
         let errors: Vec<Option<Json<&RawValue>>> =
             items.iter().map(|item| item.error.as_ref().map(|e| Json(e.raw()))).collect();
         let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
-        let delays: Vec<Option<i64>> = items.iter().map(|item| item.delay.map(|d| d.as_millis() as i64)).collect();
+        let delays: Vec<Option<i64>> = items.iter().map(|item| item.delay.map(millis)).collect();
         let rows = self
             .rows(
                 "select * from longhaul.end_attempts($1, $2, $3, $4, $5::text[]::longhaul.attempt_outcome[], $6, $7, $8)",
                 &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outcomes, &errors, &retryable, &delays],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 }
 
-pub(super) fn refused(row: &tokio_postgres::Row) -> Refused {
-    Refused { key: attempt_key(row), reason: row.get("refusal") }
+pub(super) fn refused(row: &Row) -> Result<Refused> {
+    Ok(Refused { key: attempt_key(row)?, reason: row.try_get("refusal")? })
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, json};
+use super::{Calls, Executor, Row, readable};
 use crate::{Error, Payload, Result};
 
 /// What happens to ticks that passed while no scheduler ran, or the schedule was paused.
@@ -139,30 +139,30 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// The schedules of a tenant, by name.
     pub async fn list_schedules(&self, tenant: &str) -> Result<Vec<ScheduleInfo>> {
         let sql = format!("select {COLUMNS} from longhaul.schedules where tenant = $1 order by name");
-        self.rows(&sql, &[&tenant]).await?.iter().map(schedule_info).collect()
+        readable(&self.rows(&sql, &[&tenant]).await?, schedule_info)
     }
 
     /// Locks schedules with a due tick, but for those that another scheduler is at. Within a transaction.
     pub async fn due_schedules(&self, limit: i32) -> Result<Vec<ScheduleInfo>> {
         let sql = format!("select {COLUMNS} from longhaul.due_schedules($1)");
-        self.rows(&sql, &[&limit]).await?.iter().map(schedule_info).collect()
+        readable(&self.rows(&sql, &[&limit]).await?, schedule_info)
     }
 
     /// When the next tick of any schedule is, but for those that are due.
     pub async fn next_tick(&self) -> Result<Option<DateTime<Utc>>> {
         let sql = "select min(next_at) from longhaul.schedule where paused_at is null and next_at > longhaul.clock()";
-        Ok(self.row(sql, &[]).await?.get(0))
+        self.row(sql, &[]).await?.try_get(0)
     }
 
     /// Fires a tick once. Returns the run that it started.
     pub async fn fire_tick(&self, schedule: i32, tick: DateTime<Utc>, missed: bool) -> Result<Option<Uuid>> {
-        Ok(self.row("select longhaul.fire_tick($1, $2, $3)", &[&schedule, &tick, &missed]).await?.get(0))
+        self.row("select longhaul.fire_tick($1, $2, $3)", &[&schedule, &tick, &missed]).await?.try_get(0)
     }
 
     /// Sets the next tick of a schedule.
@@ -177,17 +177,17 @@ impl<E: Executor> Calls<E> {
 
     /// Pauses a schedule. False when it was paused already.
     pub async fn pause_schedule(&self, tenant: &str, name: &str) -> Result<bool> {
-        Ok(self.row("select longhaul.pause_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.pause_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Lets a schedule go on. False when it was not paused.
     pub async fn resume_schedule(&self, tenant: &str, name: &str) -> Result<bool> {
-        Ok(self.row("select longhaul.resume_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.resume_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
     pub async fn run_schedule(&self, tenant: &str, name: &str) -> Result<Option<Uuid>> {
-        Ok(self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Deletes a schedule and the record of its ticks; its runs stay.
@@ -197,27 +197,27 @@ impl<E: Executor> Calls<E> {
 
     /// The time by which everything is decided.
     pub async fn clock(&self) -> Result<DateTime<Utc>> {
-        Ok(self.row("select longhaul.clock()", &[]).await?.get(0))
+        self.row("select longhaul.clock()", &[]).await?.try_get(0)
     }
 }
 
-fn schedule_info(row: &tokio_postgres::Row) -> Result<ScheduleInfo> {
+fn schedule_info(row: &Row) -> Result<ScheduleInfo> {
     Ok(ScheduleInfo {
-        id: row.get("id"),
-        name: row.get("name"),
-        cron: row.get("cron"),
-        zone: row.get("zone"),
-        flow: row.get("flow"),
-        version: row.get("version"),
-        input: json(row, "input").unwrap_or_else(Payload::null),
-        missed: row.get::<_, &str>("missed").parse()?,
-        overlap: row.get::<_, &str>("overlap").parse()?,
-        jitter_ms: row.get("jitter_ms"),
-        starts_at: row.get("starts_at"),
-        ends_at: row.get("ends_at"),
-        paused_at: row.get("paused_at"),
-        next_at: row.get("next_at"),
-        last_at: row.get("last_at"),
-        last_error: row.get("last_error"),
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        cron: row.try_get("cron")?,
+        zone: row.try_get("zone")?,
+        flow: row.try_get("flow")?,
+        version: row.try_get("version")?,
+        input: row.try_get::<Option<Payload>>("input")?.unwrap_or_else(Payload::null),
+        missed: row.try_get::<&str>("missed")?.parse()?,
+        overlap: row.try_get::<&str>("overlap")?.parse()?,
+        jitter_ms: row.try_get("jitter_ms")?,
+        starts_at: row.try_get("starts_at")?,
+        ends_at: row.try_get("ends_at")?,
+        paused_at: row.try_get("paused_at")?,
+        next_at: row.try_get("next_at")?,
+        last_at: row.try_get("last_at")?,
+        last_error: row.try_get("last_error")?,
     })
 }

@@ -8,7 +8,10 @@ use tokio_postgres::types::{Json, Timestamp};
 use uuid::Uuid;
 
 use super::{Calls, Executor};
-use crate::{Payload, Result};
+use crate::{
+    Payload, Result,
+    duration::{millis, seconds},
+};
 
 /// A run to be started.
 #[derive(Clone, Debug)]
@@ -85,8 +88,8 @@ impl<E: Executor> Calls<E> {
             _ if r.create_only => Some(Timestamp::PosInfinity),
             at => at.map(Timestamp::Value),
         });
-        let delays = column(runs, |r| r.delay.map(|d| d.as_millis() as i64));
-        let deadlines = column(runs, |r| r.deadline.map(|d| d.as_millis() as i64));
+        let delays = column(runs, |r| r.delay.map(millis));
+        let deadlines = column(runs, |r| r.deadline.map(millis));
         let metadata = column(runs, |r| r.metadata.as_ref().map(|m| Json(m.raw())));
         let rows = self
             .rows(
@@ -106,7 +109,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(rows.iter().map(|row| NotStarted { id: row.get(0), refusal: row.get(1) }).collect())
+        rows.iter().map(|row| Ok(NotStarted { id: row.try_get(0)?, refusal: row.try_get(1)? })).collect()
     }
 }
 
@@ -133,15 +136,15 @@ impl<E: Executor> Calls<E> {
                     &run.id,
                     &Json(run.input.raw()),
                     &key,
-                    &window.map(|w| w.as_secs_f64()),
+                    &window.map(seconds),
                     &run.name,
                     &run.priority.map(i32::from),
-                    &run.delay.map(|d| d.as_millis() as i64),
+                    &run.delay.map(millis),
                     &metadata,
                 ],
             )
             .await?;
-        Ok((row.get(0), row.get(1)))
+        Ok((row.try_get(0)?, row.try_get(1)?))
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
-use crate::Result;
+use super::{AttemptKey, Calls, Columns, Executor, attempt_key, readable};
+use crate::{
+    Result,
+    duration::{millis, seconds},
+};
 
 /// A worker process that registers.
 #[derive(Clone, Debug)]
@@ -52,11 +55,11 @@ impl<E: Executor> Calls<E> {
                     &worker.queues,
                     &worker.handlers,
                     &worker.slots,
-                    &(worker.lease.as_millis() as i64),
+                    &millis(worker.lease),
                 ],
             )
             .await?;
-        Ok(Registered { worker: row.get(0), channel: row.get(1) })
+        Ok(Registered { worker: row.try_get(0)?, channel: row.try_get(1)? })
     }
 
     /// Renews a worker's leases; of the attempts that it names, returns those that are no longer its own.
@@ -68,7 +71,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &owned.run_ids, &owned.seqs, &owned.attempts],
             )
             .await?;
-        Ok(rows.iter().map(attempt_key).collect())
+        rows.iter().map(attempt_key).collect()
     }
 
     /// Asks to be notified when these queues get work. The worker must look once more after this call, and again as
@@ -81,7 +84,7 @@ impl<E: Executor> Calls<E> {
     /// this worker one: `None` when there is none. Otherwise the id to ask with, again and again, until there is none; then one more look
     /// is due.
     pub async fn unfinished_before(&self, id: Option<i64>) -> Result<Option<i64>> {
-        Ok(self.row("select longhaul.unfinished_before($1)", &[&id]).await?.get(0))
+        self.row("select longhaul.unfinished_before($1)", &[&id]).await?.try_get(0)
     }
 
     /// No notifications of new work in these queues any more.
@@ -104,14 +107,14 @@ impl<E: Executor> Calls<E> {
                    where host = $1 and pid = any ($2) and started_at > longhaul.clock() - make_interval(secs => $3) - interval '5 seconds'
                    order by pid, id desc) w
                  where w.state <> 'gone' and w.expires_at < longhaul.clock() - w.lease_ms * interval '1 millisecond'",
-                &[&host, &pids, &since.as_secs_f64()],
+                &[&host, &pids, &seconds(since)],
             )
             .await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        readable(&rows, |row| row.try_get(0))
     }
 
     /// The worker leaves; what it still holds goes back with no attempt consumed. Returns how many steps that were.
     pub async fn deregister_worker(&self, worker: i64) -> Result<i64> {
-        Ok(self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.get(0))
+        self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.try_get(0)
     }
 }
