@@ -6,6 +6,7 @@ create or replace function retry_run(
 language plpgsql as $$
 -- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
 declare
+  v_other uuid;
   v_run  run := begin_operation(p_tenant, p_id, 'retried', '{failed,cancelled}', p_expected_state, p_expected_revision, p_request);
   v_now  timestamptz := clock();
   v_live step_key[];
@@ -17,6 +18,10 @@ begin
   end if;
   if v_run.compensating then
     raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
+  end if;
+  v_other := unique_key_conflict(p_id);
+  if v_other is not null then
+    raise exception using errcode = 'LH003', message = format('run %s is %s and its key belongs to run %s now', p_id, v_run.state, v_other);
   end if;
   with again as (
     update step s set outcome = null, started_at = null, ended_at = null, worker_id = null, attempt = null, output = null, error = null, blockers = 0
@@ -163,6 +168,7 @@ begin
   foreach v_id in array v_ids loop
     -- Somebody may have retried it meanwhile.
     continue when not exists (select from run r where r.id = v_id and r.state = 'failed' and r.compensating is not true);
+    continue when unique_key_conflict(v_id) is not null;
     perform retry_run(p_tenant, v_id, p_by);
     v_retried := v_retried + 1;
   end loop;
