@@ -175,7 +175,7 @@ begin
   update schedule s
   set last_error = p_error, tried_tick = coalesce(p_tick, s.tried_tick),
       -- Twice as long as it has been tried, from a second to a minute.
-      retry_at = clock() + least(greatest(clock() - coalesce(p_tick, clock()), interval '1 second'), interval '1 minute')
+      retry_at = clock() + coalesce(least(greatest(clock() - p_tick, interval '1 second'), interval '1 minute'), interval '1 minute')
   where s.id = p_schedule;
 end $$;
 comment on function postpone_schedule(integer, timestamptz, text) is

@@ -27,31 +27,6 @@ begin
 end $$;
 comment on function checked_run_id(uuid) is 'The id, if it is a UUIDv7 made within a day of now; an error otherwise.';
 
-create or replace function refused_start(p_item new_run, p_delay_ms bigint, p_now timestamptz, p_max bigint) returns text
-language sql immutable as $$
-  select case
-    when pg_column_size(p_item.input) / 2 > p_max then
-      format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(p_item.input), p_max)
-    when pg_column_size(p_item.metadata) / 2 > p_max then
-      format('the metadata has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(p_item.metadata), p_max)
-    when length(p_item.name) > 200 then 'the name has more than 200 characters'
-    when jsonb_typeof(p_item.metadata) not in ('object', 'null') then 'metadata must be an object'
-    when p_item.create_only and (p_delay_ms is not null or p_item.start_at < 'infinity') then
-      'a run that is only created has no start time and no delay'
-    when not coalesce(p_item.create_only, false) and p_item.start_at not between timestamptz 'epoch' and latest_time(p_now) then
-      format('the start time must be from 1970 to 10000 days ahead, not %s', p_item.start_at)
-    when p_delay_ms not between 0 and 864000000000 then format('a delay must be from 0 to 10000 days, not %s ms', p_delay_ms)
-    when not coalesce(p_item.create_only, false) and coalesce(p_item.start_at, p_now) + coalesce(p_delay_ms, 0) * interval '1 millisecond' > latest_time(p_now) then
-      'the start must be at most 10000 days ahead'
-    when p_item.deadline_ms < 1 then 'a deadline must be in the future'
-    when p_item.deadline_ms > 864000000000 then format('a deadline must be within 10000 days, not %s ms', p_item.deadline_ms)
-    when p_item.key is not null and length(p_item.key) not between 1 and 500 then 'a key of a unique start has 1 to 500 characters'
-    when p_item.window_ms is not null and p_item.key is null then 'a window needs a key'
-    when p_item.window_ms < 1 then 'the window of a key must be longer than nothing'
-  end
-$$;
-comment on function refused_start(new_run, bigint, timestamptz, bigint) is 'Why a start is refused, or null.';
-
 create or replace function differing_start(p_run_id uuid, p_tenant text, p_flow text, p_version integer, p_input jsonb) returns text
 language plpgsql stable as $$
 begin
@@ -94,6 +69,7 @@ declare
   v_last     uuid := uuid_at(clock_timestamp() + interval '1 day');
   -- Clients count compact text, which the database does not see: it lets pass what may be that, in its own form.
   v_max      bigint := setting_value('max_payload_bytes');
+  v_latest   timestamptz := latest_time(v_now);
   v_items    new_run[];
   v_refused  uuid[];
   v_refusals text[];
@@ -116,22 +92,36 @@ begin
 
   -- What is wrong with an item concerns that item alone.
   with asked as (
-    select i.*, case when i.priority between -32768 and 32767 then i.priority end as fits,
-           coalesce(i.create_only, i.start_at = 'infinity', false) as created_only
+    select i.*, coalesce(i.create_only, i.start_at = 'infinity', false) as created_only
     from unnest(p_ids, p_inputs, p_names, p_priorities, p_start_ats, p_delays_ms, p_metadata, p_deadlines_ms, p_keys, p_windows_ms, p_create_only)
       i(id, input, name, priority, start_at, delay_ms, metadata, deadline_ms, key, window_ms, create_only)
   ), judged as (
-    select a.*,
-      case when a.id is null then 'a run needs an id'
-           when a.id < v_first or a.id > v_last or get_byte(uuid_send(a.id), 6) >> 4 <> 7 then
-             format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', a.id)
-           when a.priority not between -1000 and 1000 then format('priority must be from -1000 to 1000, not %s', a.priority)
-           else refused_start((a.id, a.input, a.name, a.fits, a.start_at, a.metadata, a.deadline_ms, a.created_only, a.key, a.window_ms)::new_run, a.delay_ms, v_now, v_max)
+    select i.*,
+      case when i.id is null then 'a run needs an id'
+           when i.id < v_first or i.id > v_last or get_byte(uuid_send(i.id), 6) >> 4 <> 7 then
+             format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
+           when pg_column_size(i.input) / 2 > v_max then
+             format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
+           when pg_column_size(i.metadata) / 2 > v_max then
+             format('the metadata has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.metadata), v_max)
+           when length(i.name) > 200 then 'the name has more than 200 characters'
+           when jsonb_typeof(i.metadata) not in ('object', 'null') then 'metadata must be an object'
+           when i.priority not between -1000 and 1000 then format('priority must be from -1000 to 1000, not %s', i.priority)
+           when i.created_only and (i.delay_ms is not null or i.start_at < 'infinity') then 'a run that is only created has no start time and no delay'
+           when not i.created_only and i.start_at not between timestamptz 'epoch' and v_latest then
+             format('the start time must be from 1970 to 10000 days ahead, not %s', i.start_at)
+           when i.delay_ms not between 0 and 864000000000 then format('a delay must be from 0 to 10000 days, not %s ms', i.delay_ms)
+           when not i.created_only and i.start_at + i.delay_ms * interval '1 millisecond' > v_latest then 'the start must be at most 10000 days ahead'
+           when i.deadline_ms < 1 then 'a deadline must be in the future'
+           when i.deadline_ms > 864000000000 then format('a deadline must be within 10000 days, not %s ms', i.deadline_ms)
+           when length(i.key) not between 1 and 500 then 'a key of a unique start has 1 to 500 characters'
+           when i.window_ms is not null and i.key is null then 'a window needs a key'
+           when i.window_ms < 1 then 'the window of a key must be longer than nothing'
       end as refusal
-    from asked a
+    from asked i
   )
   select
-    array_agg((j.id, coalesce(j.input, 'null'), j.name, j.fits,
+    array_agg((j.id, coalesce(j.input, 'null'), j.name, case when j.refusal is null then j.priority end,
                -- A time in the past is now.
                case when j.refusal is not null then null
                     when j.created_only then 'infinity'

@@ -7,14 +7,29 @@ use croner::{
 
 use crate::Error;
 
-/// Name and bounds of each field.
-const FIELDS: [(&str, u32, u32); 6] = [
-    ("second", 0, 59),
-    ("minute", 0, 59),
-    ("hour", 0, 23),
-    ("day of month", 1, 31),
-    ("month", 1, 12),
-    ("day of week", 0, 6),
+/// A field: its name, its bounds, the names of its values, and the letters that may follow a value.
+struct Field {
+    name: &'static str,
+    least: u32,
+    most: u32,
+    names: &'static [&'static str],
+    letters: &'static [char],
+}
+
+const fn numbers(name: &'static str, least: u32, most: u32) -> Field {
+    Field { name, least, most, names: &[], letters: &[] }
+}
+
+const MONTHS: &[&str] = &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const DAYS: &[&str] = &["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"];
+
+const FIELDS: [Field; 6] = [
+    numbers("second", 0, 59),
+    numbers("minute", 0, 59),
+    numbers("hour", 0, 23),
+    Field { letters: &['L', 'W'], ..numbers("day of month", 1, 31) },
+    Field { names: MONTHS, ..numbers("month", 1, 12) },
+    Field { names: DAYS, letters: &['L'], ..numbers("day of week", 0, 6) },
 ];
 
 /// Longest expression.
@@ -44,7 +59,7 @@ impl Fields {
         }
         let bounds = &FIELDS[6 - fields.len()..];
         for (number, (field, bound)) in fields.iter().zip(bounds).enumerate() {
-            let place = || format!("field {} ({}) {field:?}", number + 1, bound.0);
+            let place = || format!("field {} ({}) {field:?}", number + 1, bound.name);
             if let Some(why) = mistake(field, bound) {
                 return Err(wrong(&format!("{}: {why}", place())));
             }
@@ -65,7 +80,7 @@ fn parse(expression: &str, both_days: bool) -> Result<Cron, String> {
 }
 
 /// What croner would take for something else.
-fn mistake(field: &str, (_, least, most): &(&str, u32, u32)) -> Option<String> {
+fn mistake(field: &str, bound: &Field) -> Option<String> {
     for item in field.split(',') {
         if item.is_empty() {
             return Some("an item of the list is empty".into());
@@ -73,10 +88,21 @@ fn mistake(field: &str, (_, least, most): &(&str, u32, u32)) -> Option<String> {
         if item.starts_with('+') {
             return Some("it begins with +".into());
         }
+        if let Some(word) = item.split(['-', '/', '#']).find(|word| !known(word, bound)) {
+            return Some(format!("{word:?} is no value of it"));
+        }
         let step = item.split_once('/').and_then(|(_, step)| step.parse::<u32>().ok());
-        if step.is_some_and(|step| step > most - least) {
-            return Some(format!("a step must be at most {}, or it never comes to a second value", most - least));
+        let longest = bound.most - bound.least;
+        if step.is_some_and(|step| step > longest) {
+            return Some(format!("a step must be at most {longest}, or it never comes to a second value"));
         }
     }
     None
+}
+
+/// Whether a word has no letters, or is a name of this field: croner replaces names wherever they stand.
+fn known(word: &str, bound: &Field) -> bool {
+    let word = word.to_uppercase();
+    let value = word.strip_suffix(bound.letters).unwrap_or(&word);
+    bound.names.contains(&value) || !value.contains(char::is_alphabetic)
 }

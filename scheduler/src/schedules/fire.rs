@@ -100,10 +100,9 @@ impl Firing {
             if ticks >= TICKS {
                 break;
             }
-            if let Some(plan) = Plan::of(schedule, now, self.tried.get(&schedule.id).copied()) {
-                ticks += plan.ticks.len();
-                plans.push(plan);
-            }
+            let plan = Plan::of(schedule, now, self.tried.get(&schedule.id).copied());
+            ticks += plan.ticks.len();
+            plans.push(plan);
         }
         let more = due.len() == SCHEDULES
             || plans.len() < due.len()

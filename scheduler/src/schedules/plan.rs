@@ -66,18 +66,19 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `tried`: a tick whose start met something that passes. It is not missed, however late it is.
-    pub(super) fn of(schedule: &ScheduleInfo, now: DateTime<Utc>, tried: Option<DateTime<Utc>>) -> Option<Self> {
-        let first = schedule.next_at?.trunc_subsecs(0);
+    pub(super) fn of(schedule: &ScheduleInfo, now: DateTime<Utc>, tried: Option<DateTime<Utc>>) -> Self {
+        let Some(first) = schedule.next_at.map(|next| next.trunc_subsecs(0)).filter(|next| *next <= now) else {
+            // Changed since its last try.
+            let moved = Moved { schedule: schedule.id, last: None, next: schedule.next_at, error: None };
+            return Self { ticks: vec![], moved };
+        };
         let ticks = match Ticks::of(schedule) {
             Ok(ticks) => ticks,
             Err(error) => {
                 // Stored by somebody who did not check: it will not become right by itself.
                 tracing::error!(schedule = schedule.name, %error, "a schedule has no next tick");
                 let error = Some(error.to_string());
-                return Some(Self {
-                    ticks: vec![],
-                    moved: Moved { schedule: schedule.id, last: None, next: None, error },
-                });
+                return Self { ticks: vec![], moved: Moved { schedule: schedule.id, last: None, next: None, error } };
             }
         };
         let tried = tried == Some(first) || schedule.tried_tick == Some(first);
@@ -103,7 +104,7 @@ impl Plan {
         // Of all that is not made up for, the first is recorded.
         let passed = (fired.first() != Some(&first)).then(|| tick(first, true));
         let ticks = passed.into_iter().chain(fired.into_iter().map(|at| tick(at, false))).collect();
-        Some(Self { ticks, moved: Moved { schedule: schedule.id, last, next, error: None } })
+        Self { ticks, moved: Moved { schedule: schedule.id, last, next, error: None } }
     }
 
     /// The tick that comes first.
@@ -128,7 +129,7 @@ mod tests {
     }
 
     fn plan(schedule: &ScheduleInfo, now: &str) -> Plan {
-        Plan::of(schedule, utc(now), None).unwrap()
+        Plan::of(schedule, utc(now), None)
     }
 
     #[test]
@@ -155,9 +156,9 @@ mod tests {
     fn a_tick_that_was_tried_is_fired_however_late_it_is() {
         let schedule = due("0 3 * * *", Missed::Skip, "2026-01-01T03:00:00Z");
         let late = utc("2026-01-01T03:30:00Z");
-        assert!(Plan::of(&schedule, late, None).unwrap().ticks[0].missed);
-        assert!(!Plan::of(&schedule, late, Some(utc("2026-01-01T03:00:00Z"))).unwrap().ticks[0].missed);
-        assert!(Plan::of(&schedule, late, Some(utc("2025-12-31T03:00:00Z"))).unwrap().ticks[0].missed);
+        assert!(Plan::of(&schedule, late, None).ticks[0].missed);
+        assert!(!Plan::of(&schedule, late, Some(utc("2026-01-01T03:00:00Z"))).ticks[0].missed);
+        assert!(Plan::of(&schedule, late, Some(utc("2025-12-31T03:00:00Z"))).ticks[0].missed);
     }
 
     #[test]
@@ -167,7 +168,7 @@ mod tests {
         let plan = plan(&schedule, "2026-01-05T00:00:00Z");
         assert_eq!((plan.ticks.len(), plan.moved.next), (2, None), "a tick at the very end counts");
         schedule.cron = "0 99 * * *".into();
-        let plan = Plan::of(&schedule, utc("2026-01-05T00:00:00Z"), None).unwrap();
+        let plan = Plan::of(&schedule, utc("2026-01-05T00:00:00Z"), None);
         assert!(plan.ticks.is_empty() && plan.moved.error.unwrap().contains("field 2 (hour)"));
     }
 }

@@ -125,6 +125,12 @@ fn wrong_expressions_are_refused_with_the_position() {
         (",1 * * * *", "field 1 (minute)"),
         ("0 1, * * *", "field 2 (hour)"),
         ("0 0 13 * +FRI", "field 5 (day of week)"),
+        ("MON * * * *", "field 1 (minute) \"MON\": \"MON\" is no value of it"),
+        ("0 0 1 MON *", "field 4 (month)"),
+        ("0 0 1 JAN1 *", "field 4 (month)"),
+        ("0 0 * * JAN", "field 5 (day of week)"),
+        ("0 0 * * 1MON", "field 5 (day of week)"),
+        ("0 0 L1 * *", "field 3 (day of month)"),
         ("@reboot", "no known name"),
         ("@every", "no known name"),
     ] {
@@ -146,6 +152,10 @@ fn the_two_day_fields_add_up_or_narrow_each_other() {
         ("0 0 * * MON", &[2, 9, 16, 23, 30]),
         ("0 0 10 * *", &[10]),
         ("0 0 */10 * ?", &[1, 11, 21, 31]),
+        ("0 0 * * friL", &[27]),
+        ("0 0 * MAR-apr Mon#1,5L", &[2, 27]),
+        ("0 0 L * *", &[31]),
+        ("0 0 1W * *", &[2]),
     ];
     for (expression, days) in table {
         let cron = CronExpression::parse(expression, "UTC").unwrap();
