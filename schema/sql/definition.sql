@@ -17,15 +17,20 @@ comment on function valid_label(text) is
 create or replace function duration_ms(p_text text, p_place text) returns bigint
 language plpgsql immutable strict as $$
 declare
-  v_part text[] := regexp_match(p_text, '^([0-9]{1,9})(ms|s|m|h|d)$');
+  v_part text[] := regexp_match(p_text, '^([0-9]{1,12})(ms|s|m|h|d)$');
+  v_ms   bigint;
 begin
   if v_part is null then
     raise exception using errcode = 'LH001',
       message = format('%s: %L is not a duration; write a whole number and a unit (ms, s, m, h, d), as in "90s"', p_place, p_text);
   end if;
-  return v_part[1]::bigint * case v_part[2] when 'ms' then 1 when 's' then 1000 when 'm' then 60000 when 'h' then 3600000 else 86400000 end;
+  v_ms := v_part[1]::bigint * case v_part[2] when 'ms' then 1 when 's' then 1000 when 'm' then 60000 when 'h' then 3600000 else 86400000 end;
+  if v_ms > 864000000000 then
+    raise exception using errcode = 'LH001', message = format('%s: %L is longer than 10000 days', p_place, p_text);
+  end if;
+  return v_ms;
 end $$;
-comment on function duration_ms(text, text) is 'Milliseconds of a duration such as 90s; the place is named when it is malformed.';
+comment on function duration_ms(text, text) is 'Milliseconds of a duration such as 90s, at most 10000 days; the place is named when it is malformed.';
 
 create or replace function refuse_unknown_keys(p_object jsonb, p_known text[], p_place text) returns void
 language plpgsql immutable as $$
@@ -121,6 +126,18 @@ create or replace function duration_of(p_value jsonb, p_place text) returns bigi
 language sql immutable as $$ select duration_ms(text_of(p_value, p_place), p_place) $$;
 comment on function duration_of(jsonb, text) is 'Milliseconds of a duration, or null.';
 
+create or replace function timeout_of(p_value jsonb, p_place text) returns bigint
+language plpgsql immutable as $$
+declare
+  v_ms bigint := duration_of(p_value, p_place);
+begin
+  if v_ms < 1 then
+    raise exception using errcode = 'LH001', message = format('%s must be longer than 0; without a timeout there is no limit', p_place);
+  end if;
+  return v_ms;
+end $$;
+comment on function timeout_of(jsonb, text) is 'Milliseconds of a timeout, or null; an error that names the place when nothing could end within it.';
+
 create or replace function refuse_bad_path(p_path text, p_place text) returns void
 language plpgsql immutable as $body$
 declare
@@ -189,6 +206,9 @@ begin
   v_choices := list_of_texts(coalesce(v_approval -> 'choices', '["approve", "reject"]'), p_place || '.choices');
   if jsonb_array_length(v_choices) = 0 then
     raise exception using errcode = 'LH001', message = format('%s.choices is empty', p_place);
+  end if;
+  if v_approval ? 'by' and jsonb_array_length(list_of_texts(v_approval -> 'by', p_place || '.by')) = 0 then
+    raise exception using errcode = 'LH001', message = format('%s.by is empty, so that nobody could decide; leave it out to let everybody', p_place);
   end if;
   v_pauses := coalesce(text_of(v_approval -> 'pauses', p_place || '.pauses'), 'run');
   if v_pauses not in ('run', 'step') then
@@ -341,7 +361,7 @@ begin
     'priority', integer_of(p_step -> 'priority', 0, -1000, 1000, v_place || ': priority'),
     'after', coalesce((select jsonb_agg(distinct a order by a) from jsonb_array_elements_text(p_step -> 'after') a), '[]'),
     'retry', normal_retry(coalesce(p_step -> 'retry', '{}'), v_place || '.retry'),
-    'timeout_ms', duration_of(p_step -> 'timeout', v_place || '.timeout'),
+    'timeout_ms', timeout_of(p_step -> 'timeout', v_place || '.timeout'),
     'with', p_step -> 'with')
     || jsonb_strip_nulls(v_kind || jsonb_build_object(
     'phase', p_step -> 'phase',

@@ -148,13 +148,65 @@ begin
   update flow_step f set plain_successors = false
   where f.flow_id = p_flow.id and f.seq in (
     select b.seq from flow_step n cross join lateral unnest(n.predecessor_seqs) b(seq) where n.flow_id = p_flow.id and not n.plain);
-
-  insert into gate_limit as g (tenant, name, most)
-  select p_flow.tenant, f.settings -> 'concurrency' ->> 'name', min((f.settings -> 'concurrency' ->> 'limit')::integer)
-  from flow_step f where f.flow_id = p_flow.id and f.settings ? 'concurrency' group by 2 order by 2
-  on conflict (tenant, name) do update set most = excluded.most where g.most <> excluded.most;
 end $$;
 comment on function store_steps(flow, jsonb, text[], integer[], integer[]) is 'Stores the steps of a flow version, and the queues and lanes that they need.';
+
+create or replace function set_gate_limits(p_flow flow) returns void
+language plpgsql as $$
+-- Deployments that share limits come one after the other, by an advisory lock of the tenant.
+declare
+  v_bad     record;
+  v_changed text[];
+begin
+  if not exists (select from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency')
+     and not exists (select from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name) then
+    return;
+  end if;
+  perform pg_advisory_xact_lock(lock_class('gate_limit'::regclass), hashtext(p_flow.tenant));
+
+  select a.name as step, b.name as other, a.settings -> 'concurrency' ->> 'name' as name,
+         a.settings -> 'concurrency' ->> 'limit' as most, b.settings -> 'concurrency' ->> 'limit' as others into v_bad
+  from flow_step a join flow_step b on b.flow_id = a.flow_id and b.settings -> 'concurrency' ->> 'name' = a.settings -> 'concurrency' ->> 'name'
+  where a.flow_id = p_flow.id and a.settings -> 'concurrency' ->> 'limit' <> b.settings -> 'concurrency' ->> 'limit' and a.seq < b.seq
+  order by a.seq, b.seq limit 1;
+  if found then
+    raise exception using errcode = 'LH001', message = format(
+      'flow %s: the concurrency limit %s is %s at step %s and %s at step %s; a name has one limit', p_flow.name, v_bad.name, v_bad.most, v_bad.step, v_bad.others, v_bad.other);
+  end if;
+  -- An older version deployed late has nothing to say.
+  if exists (select from flow f where f.tenant = p_flow.tenant and f.name = p_flow.name and f.version > p_flow.version) then
+    insert into gate_limit (tenant, name, most)
+    select p_flow.tenant, s.settings -> 'concurrency' ->> 'name', min((s.settings -> 'concurrency' ->> 'limit')::integer)
+    from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency' group by 2
+    on conflict do nothing;
+    return;
+  end if;
+
+  delete from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name;
+  insert into gate_limit_use (tenant, name, flow, version, most)
+  select p_flow.tenant, s.settings -> 'concurrency' ->> 'name', p_flow.name, p_flow.version, min((s.settings -> 'concurrency' ->> 'limit')::integer)
+  from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency' group by 2;
+  select m.name, m.most, o.flow, o.version, o.most as others into v_bad
+  from gate_limit_use m join gate_limit_use o on o.tenant = m.tenant and o.name = m.name and o.most <> m.most
+  where m.tenant = p_flow.tenant and m.flow = p_flow.name
+  order by m.name, o.flow limit 1;
+  if found then
+    raise exception using errcode = 'LH004', message = format(
+      'flow %s version %s: the concurrency limit %s is %s here and %s in flow %s version %s; a name has one limit, so give this one another name or the same limit',
+      p_flow.name, p_flow.version, v_bad.name, v_bad.most, v_bad.others, v_bad.flow, v_bad.version);
+  end if;
+  with changed as (
+    insert into gate_limit as g (tenant, name, most)
+    select u.tenant, u.name, u.most from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name
+    on conflict (tenant, name) do update set most = excluded.most where g.most <> excluded.most
+    returning g.name
+  )
+  select array_agg(c.name order by c.name) into v_changed from changed c;
+  -- A higher limit lets steps in that wait.
+  perform look_at_gates(p_flow.tenant, c.name) from unnest(v_changed) c(name);
+end $$;
+comment on function set_gate_limits(flow) is
+  'Sets the limits of concurrency that a flow version names, for the running steps of its older versions as well. Refuses one that contradicts the latest version of another flow.';
 
 create or replace function flow_difference(p_tenant text, p_flow text, p_from integer, p_to integer)
 returns table (step text, change text, before jsonb, after jsonb)
@@ -261,7 +313,7 @@ begin
   v_normal := jsonb_build_object('name', v_name, 'version', v_version::int, 'description', p_definition -> 'description', 'steps', v_steps)
     || case when p_definition ? 'output' then jsonb_build_object('output', p_definition -> 'output', 'output_reads', (
          select coalesce(jsonb_agg(array_position(v_names, n) - 1), '[]') from unnest(v_read) n)) else '{}' end
-    || jsonb_strip_nulls(jsonb_build_object('timeout_ms', duration_of(p_definition -> 'timeout', 'timeout'),
+    || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_of(p_definition -> 'timeout', 'timeout'),
                                             'checkpoints', case when not boolean_of(p_definition -> 'checkpoints', true, 'checkpoints') then false end));
 
   insert into flow (tenant, name, version, definition, step_count, deployed_at, timeout_ms, compensates)
@@ -280,6 +332,7 @@ begin
   end if;
 
   perform store_steps(v_flow, v_steps, v_names, v_from, v_to);
+  perform set_gate_limits(v_flow);
 
   return query select v_flow.id, v_flow.version, true;
 end $$;

@@ -79,7 +79,7 @@ begin
 end $$;
 comment on function release_lock(text, text, bigint) is 'Gives a lock back. False when it is not held under this token any more: a former holder changes nothing.';
 
-create or replace function force_release_lock(p_tenant text, p_name text, p_by text default null) returns boolean
+create or replace function force_release_lock(p_tenant text, p_name text, p_by text default null, p_token bigint default null) returns boolean
 language plpgsql as $$
 declare
   v_lock lock;
@@ -88,13 +88,15 @@ begin
   if not found then
     raise exception using errcode = 'LH002', message = format('there is no lock %s for tenant %s', p_name, p_tenant);
   end if;
-  if v_lock.holder is null then
-    return false;
+  if v_lock.holder is null or v_lock.token <> p_token then
+    -- Asked again after a lost answer: what was done then is the answer, and whoever took the lock since keeps it.
+    return exists (select from lock_event e where e.tenant = p_tenant and e.name = p_name and e.token = p_token and e.kind = 'forced');
   end if;
   perform end_hold(v_lock, clock(), 'forced', p_by);
   return true;
 end $$;
-comment on function force_release_lock(text, text, text) is 'Takes a lock from its holder, which is recorded with who did it. False when nobody held it.';
+comment on function force_release_lock(text, text, text, bigint) is
+  'Takes a lock from its holder, which is recorded with who did it. False when nobody held it. With a token only from the hold with that token, so that the call may be repeated after a lost answer.';
 
 create or replace view locks as
 select l.tenant, l.name, l.holder, l.token, l.acquired_at, l.expires_at, l.holder is not null and l.expires_at > clock() as held,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{Calls, Executor};
+use super::{Calls, Executor, readable};
 use crate::{Error, Result};
 
 /// How many rows the rooms hold, and how many workers live.
@@ -23,13 +23,10 @@ impl<E: Executor> Calls<E> {
     /// Violations of "a live step is in exactly one room", as sentences. There are none unless something is broken.
     pub async fn room_violations(&self) -> Result<Vec<String>> {
         let rows = self.rows("select run_id, seq, violation from longhaul.room_violations limit 100", &[]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let step = row.get::<_, Option<i32>>(1).map(|seq| format!(" step {seq}")).unwrap_or_default();
-                format!("run {}{step}: {}", row.get::<_, Uuid>(0), row.get::<_, String>(2))
-            })
-            .collect())
+        readable(&rows, |row| {
+            let step = row.try_get::<Option<i32>>(1)?.map(|seq| format!(" step {seq}")).unwrap_or_default();
+            Ok(format!("run {}{step}: {}", row.try_get::<Uuid>(0)?, row.try_get::<String>(2)?))
+        })
     }
 
     /// Chores that are late by more than a minute, or whose last run failed.
@@ -40,7 +37,7 @@ impl<E: Executor> Calls<E> {
                 &[],
             )
             .await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        readable(&rows, |row| row.try_get(0))
     }
 
     /// Handlers and queues with ready steps that no living worker takes, with how many wait.
@@ -48,13 +45,10 @@ impl<E: Executor> Calls<E> {
         let rows = self
             .rows("select handler, name, ready from longhaul.queues where ready > 0 and workers = 0 order by ready desc limit 20", &[])
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let (handler, queue, ready): (&str, &str, i64) = (row.get(0), row.get(1), row.get(2));
-                format!("handler {handler} from queue {queue} ({ready} ready)")
-            })
-            .collect())
+        readable(&rows, |row| {
+            let (handler, queue, ready): (&str, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            Ok(format!("handler {handler} from queue {queue} ({ready} ready)"))
+        })
     }
 
     /// Age in seconds of the oldest transaction that keeps dead rows from being removed, this one excepted.
@@ -66,13 +60,13 @@ impl<E: Executor> Calls<E> {
                 &[],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// A setting of the installation, such as `max_payload_bytes`.
     pub async fn setting(&self, name: &str) -> Result<i64> {
         let row = self.row("select longhaul.setting_value($1)", &[&name]).await?;
-        row.get::<_, Option<i64>>(0).ok_or_else(|| Error::NotFound(format!("there is no setting named {name}")))
+        row.try_get::<Option<i64>>(0)?.ok_or_else(|| Error::NotFound(format!("there is no setting named {name}")))
     }
 
     /// Changes a setting of the installation.
@@ -89,6 +83,11 @@ impl<E: Executor> Calls<E> {
                 &[],
             )
             .await?;
-        Ok(Figures { ready: row.get(0), running: row.get(1), waiting: row.get(2), workers: row.get(3) })
+        Ok(Figures {
+            ready: row.try_get(0)?,
+            running: row.try_get(1)?,
+            waiting: row.try_get(2)?,
+            workers: row.try_get(3)?,
+        })
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Calls, Executor, RunState, json};
-use crate::{Error, Payload, Result};
+use super::{Calls, Executor, RunState, readable};
+use crate::{Payload, Result, duration::seconds};
 
 /// Which ended runs are deleted.
 #[derive(Clone, Debug)]
@@ -57,13 +57,18 @@ pub struct AgeFigures {
     pub newest: Option<DateTime<Utc>>,
 }
 
+/// An interval is an age, however long or odd it is.
+fn age(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(if seconds > 0.0 { Duration::MAX } else { Duration::ZERO })
+}
+
 impl<E: Executor> Calls<E> {
     /// Makes or changes a policy.
     pub async fn put_retention_policy(&self, tenant: &str, policy: &RetentionPolicy) -> Result<()> {
         let state = policy.state.map(RunState::as_str);
         self.run(
             "select longhaul.put_retention_policy($1, $2, make_interval(secs => $3), $4, $5, $6)",
-            &[&tenant, &policy.name, &policy.age.as_secs_f64(), &state, &policy.flow, &policy.keep_last],
+            &[&tenant, &policy.name, &seconds(policy.age), &state, &policy.flow, &policy.keep_last],
         )
         .await
     }
@@ -82,43 +87,39 @@ impl<E: Executor> Calls<E> {
                 &[&tenant],
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(RetentionPolicy {
-                    name: row.get("name"),
-                    state: row.get::<_, Option<&str>>("state").map(str::parse).transpose()?,
-                    flow: row.get("flow"),
-                    age: Duration::try_from_secs_f64(row.get("seconds"))
-                        .map_err(|e| Error::Corrupt(format!("the age of a policy: {e}")))?,
-                    keep_last: row.get("keep_last"),
-                })
+        readable(&rows, |row| {
+            Ok(RetentionPolicy {
+                name: row.try_get("name")?,
+                state: row.try_get("state")?,
+                flow: row.try_get("flow")?,
+                age: age(row.try_get("seconds")?),
+                keep_last: row.try_get("keep_last")?,
             })
-            .collect()
+        })
     }
 
     /// What the policies would delete now.
     pub async fn retention_plan(&self, tenant: &str) -> Result<Vec<RetentionPlan>> {
         let rows = self.rows("select * from longhaul.retention_plan($1)", &[&tenant]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| RetentionPlan {
-                policy: row.get("policy"),
-                runs: row.get("runs"),
-                oldest: row.get("oldest"),
-                newest: row.get("newest"),
+        readable(&rows, |row| {
+            Ok(RetentionPlan {
+                policy: row.try_get("policy")?,
+                runs: row.try_get("runs")?,
+                oldest: row.try_get("oldest")?,
+                newest: row.try_get("newest")?,
             })
-            .collect())
+        })
     }
 
     /// Up to so many runs that the policies would delete now, oldest first.
     pub async fn retention_candidates(&self, tenant: &str, limit: i32) -> Result<Vec<Uuid>> {
         let rows = self.rows("select run_id from longhaul.retention_candidates($1, $2)", &[&tenant, &limit]).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        readable(&rows, |row| row.try_get(0))
     }
 
     /// Deletes ended runs with all that belongs to them. Returns how many; live ones stay.
     pub async fn delete_runs(&self, runs: &[Uuid]) -> Result<i64> {
-        Ok(self.row("select longhaul.delete_runs($1)", &[&runs]).await?.get(0))
+        self.row("select longhaul.delete_runs($1)", &[&runs]).await?.try_get(0)
     }
 
     /// All that is known of some runs, one JSON object each.
@@ -126,24 +127,23 @@ impl<E: Executor> Calls<E> {
         let rows = self
             .rows("select longhaul.archived_run(i.id) as run from unnest($1::uuid[]) i(id) order by i.id", &[&runs])
             .await?;
-        Ok(rows.iter().filter_map(|row| json(row, "run")).collect())
+        rows.iter().filter_map(|row| row.try_get("run").transpose()).collect()
     }
 
     /// How many runs and signals of a tenant there are, by age.
     pub async fn retention_stats(&self, tenant: &str) -> Result<Vec<AgeFigures>> {
         let rows = self.rows("select * from longhaul.retention_stats($1)", &[&tenant]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| AgeFigures {
-                kind: row.get("kind"),
-                total: row.get("total"),
-                last_24h: row.get("last_24h"),
-                last_7d: row.get("last_7d"),
-                last_30d: row.get("last_30d"),
-                older: row.get("older"),
-                oldest: row.get("oldest"),
-                newest: row.get("newest"),
+        readable(&rows, |row| {
+            Ok(AgeFigures {
+                kind: row.try_get("kind")?,
+                total: row.try_get("total")?,
+                last_24h: row.try_get("last_24h")?,
+                last_7d: row.try_get("last_7d")?,
+                last_30d: row.try_get("last_30d")?,
+                older: row.try_get("older")?,
+                oldest: row.try_get("oldest")?,
+                newest: row.try_get("newest")?,
             })
-            .collect())
+        })
     }
 }

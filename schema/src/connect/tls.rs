@@ -16,6 +16,16 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::options::{ConnectOptions, SslMode};
 use crate::{Error, Result};
 
+/// What connections are encrypted with; nothing when TLS is disabled.
+#[derive(Clone)]
+pub(super) struct Tls(pub(super) Option<MakeRustlsConnect>);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Tls(on)" } else { "Tls(off)" })
+    }
+}
+
 /// The connector for these options; `None` when TLS is disabled.
 pub(super) fn connector(options: &ConnectOptions) -> Result<Option<MakeRustlsConnect>> {
     if options.ssl_mode == SslMode::Disable {

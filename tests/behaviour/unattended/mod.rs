@@ -4,4 +4,5 @@ mod fleet;
 mod locks;
 mod retention;
 mod schedules;
+mod ticks;
 mod unique;
