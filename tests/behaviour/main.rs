@@ -5,10 +5,12 @@ mod harness;
 #[path = "../network/mod.rs"]
 mod network;
 
+mod belonging;
 mod blocking;
 mod chores;
 mod connecting;
 mod cost;
+mod extremes;
 mod failing;
 mod fencing;
 mod floors;

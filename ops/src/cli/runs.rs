@@ -91,7 +91,7 @@ impl List {
                 Cell::new(run.id),
                 Cell::new(format!("{} v{}", run.flow, run.version)),
                 state(run.state.as_str()),
-                Cell::new(format!("{}/{}", run.steps - run.open_steps, run.steps)),
+                Cell::new(format!("{}/{}", run.steps.saturating_sub(run.open_steps), run.steps)),
                 Cell::new(time(run.created_at)),
                 Cell::new(optional_time(run.ended_at)),
                 Cell::new(run.name.as_deref().unwrap_or_default()),
@@ -150,7 +150,12 @@ impl Show {
             output.line(&format!("Name     {name}"));
         }
         output.line(&format!("Flow     {} version {}", run.flow, run.version));
-        output.line(&format!("State    {}, {} of {} steps done", run.state, run.steps - run.open_steps, run.steps));
+        output.line(&format!(
+            "State    {}, {} of {} steps done",
+            run.state,
+            run.steps.saturating_sub(run.open_steps),
+            run.steps
+        ));
         output.line(&format!("Started  {}", time(run.start_at.unwrap_or(run.created_at))));
         if let Some(ended) = run.ended_at {
             output.line(&format!("Ended    {}", time(ended)));
