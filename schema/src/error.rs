@@ -95,7 +95,7 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 /// An error that the server has answered with; `None` when it is none that a caller could tell from others.
-fn from_server(code: &SqlState, message: &str, described: String) -> Option<Error> {
+pub(crate) fn from_server(code: &SqlState, message: &str, described: String) -> Option<Error> {
     let state = code.code();
     Some(match state {
         "LH001" => Error::Invalid(message.into()),

@@ -5,11 +5,13 @@ mod harness;
 #[path = "../network/mod.rs"]
 mod network;
 
+mod belonging;
 mod blocking;
 mod blocking_handlers;
 mod chores;
 mod connecting;
 mod cost;
+mod extremes;
 mod failing;
 mod fencing;
 mod floors;

@@ -2,6 +2,7 @@
 
 mod command_handler;
 mod commands;
+mod extremes;
 mod flow_commands;
 mod flow_files;
 mod http_handler;

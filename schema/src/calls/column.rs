@@ -41,7 +41,7 @@ impl Row {
     }
 }
 
-/// Reads the rows of a list. A row that cannot be read is left out with a line in the log, so that it hides none of the others;
+/// Reads the rows of a list for people. A row that cannot be read is left out with a line in the log, so that it hides none of the others;
 /// when not one of them can be read, that is the error.
 pub(crate) fn readable<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
     let mut items = Vec::with_capacity(rows.len());
@@ -59,6 +59,11 @@ pub(crate) fn readable<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T>) -> Res
         Some(error) if items.is_empty() => Err(error),
         _ => Ok(items),
     }
+}
+
+/// Reads the rows of an answer from which a program goes on, as from a history: with one left out it would be another answer.
+pub(crate) fn every<T>(rows: &[Row], read: impl Fn(&Row) -> Result<T>) -> Result<Vec<T>> {
+    rows.iter().map(read).collect()
 }
 
 /// A type that columns are read to.

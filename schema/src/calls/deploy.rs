@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 
-use super::{Calls, Executor, Name, Row, readable};
+use super::{Calls, Executor, Name, Row, every, readable};
 use crate::{Error, Flow, Payload, Result, duration::from_millis};
 
 /// What became of a deployment.
@@ -153,7 +153,7 @@ impl<E: Executor> Calls<E> {
             )
             .await?;
         let flow: Name = rows.first().map(|row| row.try_get("flow")).transpose()?.unwrap_or_else(|| "".into());
-        readable(&rows, |row| {
+        every(&rows, |row| {
             Ok(FlowStep {
                 seq: row.try_get("seq")?,
                 flow: flow.clone(),

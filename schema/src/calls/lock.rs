@@ -60,10 +60,7 @@ impl<E: Executor> Calls<E> {
     /// Holds a lock for longer. False when it is not held under this token any more.
     pub async fn renew_lock(&self, tenant: &str, name: &str, token: i64, hold: Duration) -> Result<bool> {
         let hold = millis(hold);
-        Ok(self
-            .row("select longhaul.renew_lock($1, $2, $3, $4)", &[&tenant, &name, &token, &hold])
-            .await?
-            .try_get(0)?)
+        self.row("select longhaul.renew_lock($1, $2, $3, $4)", &[&tenant, &name, &token, &hold]).await?.try_get(0)
     }
 
     /// Gives a lock back. False when it is not held under this token any more.

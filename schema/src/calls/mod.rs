@@ -45,7 +45,7 @@ pub use steer::{Answer, Asking, Operation, Question};
 pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
 pub use worker::{Neglected, NewWorker, Registered, Renewal};
 
-use column::{Row, readable};
+use column::{Row, every, readable};
 
 use crate::{Error, Result, SchemaName, connect::Connection};
 

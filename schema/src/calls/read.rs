@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, Row, RunState, StepState, readable};
+use super::{Calls, Executor, Row, RunState, StepState, every, readable};
 use crate::{Error, Payload, Result};
 
 /// A run, as operators see it.
@@ -248,7 +248,7 @@ impl<E: Executor> Calls<E> {
     /// What a completed run gave; `None` for other runs.
     pub async fn run_output(&self, id: Uuid) -> Result<Option<Payload>> {
         let row = self.row("select longhaul.run_output($1) as output", &[&id]).await?;
-        Ok(row.try_get("output")?)
+        row.try_get("output")
     }
 
     /// The steps of a run, by number.
@@ -276,7 +276,7 @@ impl<E: Executor> Calls<E> {
             )
             .await?;
         match rows.first() {
-            Some(row) => Ok(row.try_get("output")?),
+            Some(row) => row.try_get("output"),
             None => Err(Error::NotFound(format!("run {run_id} has no step {step}"))),
         }
     }
@@ -316,7 +316,7 @@ impl<E: Executor> Calls<E> {
                 &[&run_id, &step, &from, &limit],
             )
             .await?;
-        readable(&rows, |row| {
+        every(&rows, |row| {
             Ok(ItemOutput {
                 index: row.try_get("index")?,
                 outcome: row.try_get("outcome")?,

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, readable};
+use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, every};
 use crate::{Error, Payload, Result, duration::millis};
 
 /// Something that a suspended step waits for.
@@ -145,7 +145,7 @@ impl<E: Executor> Calls<E> {
                 &[&step.run_id, &step.seq],
             )
             .await?;
-        readable(&rows, |row| {
+        every(&rows, |row| {
             let answer = match row.try_get::<Option<&str>>("answer")? {
                 None => None,
                 Some("ok") => Some(AnswerKind::Ok),

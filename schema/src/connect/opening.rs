@@ -12,7 +12,7 @@ use super::tls::Tls;
 /// poolers refuse options that they do not know.
 ///
 /// - The functions count on READ COMMITTED: under another level a signal could be accepted and never delivered.
-/// - Texts in our functions are written for standard strings.
+/// - Texts in our functions are written for standard strings, and names are compared as the server spells them.
 /// - How long a call may take is decided by its caller (`call_timeout`, and much more for chores and migrations), who also finds out
 ///   what became of it; how long the database may be idle is none of its business. A limit that the connection string itself sets
 ///   (`options=-c …`) is the operator's will for this very program, and stays.
@@ -22,6 +22,7 @@ select set_config(s.name, w.value, false)
 from (values
   ('default_transaction_isolation', 'read committed'),
   ('standard_conforming_strings', 'on'),
+  ('quote_all_identifiers', 'off'),
   ('statement_timeout', '0'),
   ('lock_timeout', '0'),
   ('transaction_timeout', '0'),
