@@ -165,10 +165,22 @@ pub struct RunFilter {
     pub before: Option<Uuid>,
     /// At most so many.
     pub limit: i64,
+    /// Look at so many runs at most, so that the answer comes in the same time whatever the history holds. See [`RunPage`].
+    pub look: i64,
+}
+
+/// Some runs, and how far was looked.
+#[derive(Clone, Debug)]
+pub struct RunPage {
+    /// The runs, newest first.
+    pub runs: Vec<RunInfo>,
+    /// Older runs than this one were not looked at, because [`RunFilter::look`] was used up: give it as [`RunFilter::before`] to go on.
+    /// `None` when the page is full, or there are no older runs.
+    pub looked_to: Option<Uuid>,
 }
 
 impl Default for RunFilter {
-    /// The newest 50 runs of tenant `default`.
+    /// The newest 50 runs of tenant `default`, among the newest 100,000.
     fn default() -> Self {
         Self {
             tenant: "default".into(),
@@ -183,6 +195,7 @@ impl Default for RunFilter {
             dismissed: false,
             before: None,
             limit: 50,
+            look: 100_000,
         }
     }
 }
@@ -200,18 +213,18 @@ impl<E: Executor> Calls<E> {
             .unwrap_or_else(|| Err(Error::NotFound(format!("there is no run {id} for tenant {tenant}"))))
     }
 
-    /// Runs, newest first.
+    /// Runs, newest first. Of a page that [`RunFilter::look`] has cut short, what was found: [`find_runs`](Self::find_runs) tells.
     pub async fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunInfo>> {
+        Ok(self.find_runs(filter).await?.runs)
+    }
+
+    /// Runs, newest first, and whether older ones are still to be looked at.
+    pub async fn find_runs(&self, filter: &RunFilter) -> Result<RunPage> {
         let sql = format!(
-            "select {RUN_COLUMNS} from longhaul.runs
-             where tenant = $1 and ($2::text is null or flow = $2) and ($3::text is null or state::text = $3)
-               and id < coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($6::int is null or version = $6) and ($7::text is null or name like $7)
-               and ($8::jsonb is null or metadata @> $8) and ($9 or dismissed_at is null)
-               and id >= coalesce(longhaul.uuid_at($10), '00000000-0000-0000-0000-000000000000'::uuid)
-               and id < coalesce(longhaul.uuid_at($11), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($12::uuid is null or parent_id = $12)
-             order by id desc limit $5"
+            "select f.looked_to, {RUN_COLUMNS}
+             from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) with ordinality f(found, looked_to, place)
+             left join lateral (select * from longhaul.runs r where r.id = f.found offset 0) r on true
+             order by f.place"
         );
         let state = filter.state.map(RunState::as_str);
         let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
@@ -221,20 +234,23 @@ impl<E: Executor> Calls<E> {
                 &[
                     &filter.tenant,
                     &filter.flow,
-                    &state,
-                    &filter.before,
-                    &filter.limit,
                     &filter.version,
+                    &state,
                     &filter.name,
                     &metadata,
-                    &filter.dismissed,
                     &filter.since,
                     &filter.until,
                     &filter.parent,
+                    &filter.dismissed,
+                    &filter.before,
+                    &filter.limit,
+                    &filter.look,
                 ],
             )
             .await?;
-        rows.iter().map(run_info).collect()
+        let looked_to = rows.last().and_then(|row| row.get("looked_to"));
+        let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
+        Ok(RunPage { runs: found.iter().map(run_info).collect::<Result<_>>()?, looked_to })
     }
 
     /// The present states of some runs; ids that are no runs of this tenant are left out.

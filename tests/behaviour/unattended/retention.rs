@@ -13,7 +13,7 @@ use crate::harness::{TestDb, with_database};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn policy(name: &str, state: Option<RunState>, age: Duration) -> RetentionPolicy {
-    RetentionPolicy { name: name.into(), state, flow: None, age, keep_last: 0 }
+    RetentionPolicy { name: name.into(), state, flow: None, age, keep_last: 0, archive: false }
 }
 
 /// Makes all ids and times so much older, as if that time had passed.
