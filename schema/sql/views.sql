@@ -73,7 +73,8 @@ from queue q;
 comment on view queue_limits is 'What limits each queue: pause_queue(), limit_queue().';
 
 create or replace view gates as
-select g.tenant, g.name, g.key, g.most, g.used, (select count(*) from queued q where q.gate_id = g.id) as queued from gate g;
+select g.tenant, g.name, g.key, g.most, g.used, coalesce(n.steps, 0) as queued
+from gate g left join (select q.gate_id, count(*) as steps from queued q group by q.gate_id) n on n.gate_id = g.id;
 comment on view gates is 'Keys of bounded concurrency: how many steps of each run or may run, and how many wait for them.';
 
 create or replace view workers as

@@ -19,6 +19,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("chores.sql", include_str!("../sql/chores.sql")),
     ("floor.sql", include_str!("../sql/floor.sql")),
     ("definition.sql", include_str!("../sql/definition.sql")),
+    ("flow_order.sql", include_str!("../sql/flow_order.sql")),
     ("deploy.sql", include_str!("../sql/deploy.sql")),
     ("wake.sql", include_str!("../sql/wake.sql")),
     ("run_end.sql", include_str!("../sql/run_end.sql")),

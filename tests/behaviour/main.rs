@@ -12,6 +12,7 @@ mod cost;
 mod failing;
 mod fencing;
 mod floors;
+mod history_costs;
 mod installing;
 mod killing;
 mod limits;
