@@ -22,7 +22,10 @@ declare
   v_id  uuid := p_before;
 begin
   if p_parent is not null then
-    return array(select r.id from run r where r.parent_id = p_parent and r.id < p_before and r.id >= p_from order by r.id desc limit p_limit);
+    -- By the index on parents, and not by walking down the ids until some are found.
+    return array(
+      select c.id from (select r.id from run r where r.parent_id = p_parent offset 0) c
+      where c.id < p_before and c.id >= p_from order by c.id desc limit p_limit);
   elsif not p_live then
     return array(select r.id from run r where r.id < p_before and r.id >= p_from order by r.id desc limit p_limit);
   end if;

@@ -70,7 +70,8 @@ impl Asking {
 
     /// Pages that a statement touches, in or out of the cache.
     async fn pages(&self, sql: &str) -> i64 {
-        let row = self.client.query_one(&format!("explain (analyze, buffers, timing off, format json) {sql}"), &[]).await;
+        let row =
+            self.client.query_one(&format!("explain (analyze, buffers, timing off, format json) {sql}"), &[]).await;
         let plan: Value = row.unwrap_or_else(|e| panic!("{sql}: {e:?}")).get(0);
         let plan = &plan[0]["Plan"];
         plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
@@ -91,7 +92,9 @@ async fn what_is_asked_often_costs_the_same_with_ten_times_the_history() {
         client.start_many("common", 0..20).await.unwrap();
         let asking = Asking::connect(&db).await;
         asking.execute(PAST).await;
-        asking.execute("select longhaul.put_retention_policy('default', 'rare', '1 day', 'completed', 'rare', 10)").await;
+        asking
+            .execute("select longhaul.put_retention_policy('default', 'rare', '1 day', 'completed', 'rare', 10)")
+            .await;
         asking.execute("select pg_temp.history(300, 'rare'), pg_temp.history(4000, 'common'); analyze").await;
         let mut before = Vec::new();
         for (sql, _) in ASKED {
@@ -175,7 +178,8 @@ async fn a_list_says_how_far_it_has_looked_and_goes_on_there() {
         // Live ones are found by the rooms: the pause of the oldest is not hidden by what came after.
         client.run(oldest).retry().await.unwrap();
         client.run(oldest).pause().await.unwrap();
-        let paused = longhaul::calls::RunFilter { state: Some(longhaul::calls::RunState::Paused), ..Default::default() };
+        let paused =
+            longhaul::calls::RunFilter { state: Some(longhaul::calls::RunState::Paused), ..Default::default() };
         assert_eq!(client.list(&paused).await.unwrap()[0].id, oldest);
         let statistics: (i64, bool) = {
             let stats = db.calls().await.retention_stats("default").await.unwrap();

@@ -62,9 +62,11 @@ fn some(findings: &[String]) -> String {
 async fn rooms(calls: &Calls<impl Executor>, standby: bool) -> Result<Check, Failure> {
     let violations = calls.room_violations().await?;
     Ok(match violations.first() {
-        None if standby => {
-            ("rooms", Verdict::Good, "every live step is in exactly one room (a standby: floors are not looked at)".into())
-        }
+        None if standby => (
+            "rooms",
+            Verdict::Good,
+            "every live step is in exactly one room (a standby: floors are not looked at)".into(),
+        ),
         None => ("rooms", Verdict::Good, "every live step is in exactly one room".into()),
         Some(first) => ("rooms", Verdict::Bad, format!("{} violations, such as {first}", violations.len())),
     })
@@ -172,7 +174,13 @@ async fn locks(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
         .iter()
         .filter(|call| call.seconds > LONG_BLOCKED_SECONDS)
         .map(|call| {
-            format!("{} waits for {:.0} s ({}); held by {}", call.pid, call.seconds, one_line(&call.query), call.held_by)
+            format!(
+                "{} waits for {:.0} s ({}); held by {}",
+                call.pid,
+                call.seconds,
+                one_line(&call.query),
+                call.held_by
+            )
         })
         .collect();
     Ok(warn("locks", &findings, "no call waits for a lock for long"))
@@ -188,7 +196,10 @@ async fn vacuum(calls: &Calls<impl Executor>, standby: bool) -> Result<Check, Fa
         .iter()
         .map(|table| {
             let when = table.vacuumed_at.map_or("never".into(), |at| at.format("%F %T UTC").to_string());
-            format!("{} has {} dead rows beside {} live ones, last vacuumed: {when}", table.table, table.dead, table.live)
+            format!(
+                "{} has {} dead rows beside {} live ones, last vacuumed: {when}",
+                table.table, table.dead, table.live
+            )
         })
         .collect();
     Ok(warn("vacuum", &findings, "autovacuum keeps up"))

@@ -67,7 +67,13 @@ impl Run {
     }
 
     async fn apply(
-        &self, client: &Client, tenant: &str, policy: &str, mut archive: Option<&mut Archive>, bar: &ProgressBar, done: &mut Done,
+        &self,
+        client: &Client,
+        tenant: &str,
+        policy: &str,
+        mut archive: Option<&mut Archive>,
+        bar: &ProgressBar,
+        done: &mut Done,
     ) -> Result<(), Failure> {
         let mut page = RetentionPage::default();
         loop {
@@ -134,7 +140,9 @@ impl Archive {
         if runs.is_empty() {
             return Ok(());
         }
-        self.open().and_then(|writer| runs.iter().try_for_each(|run| writeln!(writer, "{}", run.run.as_str()))).map_err(|e| self.failed(&e))
+        self.open()
+            .and_then(|writer| runs.iter().try_for_each(|run| writeln!(writer, "{}", run.run.as_str())))
+            .map_err(|e| self.failed(&e))
     }
 
     fn open(&mut self) -> std::io::Result<&mut GzEncoder<std::fs::File>> {

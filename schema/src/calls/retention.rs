@@ -94,7 +94,15 @@ impl<E: Executor> Calls<E> {
         let state = policy.state.map(RunState::as_str);
         self.run(
             "select longhaul.put_retention_policy($1, $2, make_interval(secs => $3), $4, $5, $6, $7)",
-            &[&tenant, &policy.name, &policy.age.as_secs_f64(), &state, &policy.flow, &policy.keep_last, &policy.archive],
+            &[
+                &tenant,
+                &policy.name,
+                &policy.age.as_secs_f64(),
+                &state,
+                &policy.flow,
+                &policy.keep_last,
+                &policy.archive,
+            ],
         )
         .await
     }
@@ -147,7 +155,12 @@ impl<E: Executor> Calls<E> {
     /// The next runs that a policy would delete now, at most `limit`, behind the page before. With `archive` also those that are to stand
     /// in an archive first. Looks at 100,000 runs at most: a page may be empty, and not the last one.
     pub async fn retention_page(
-        &self, tenant: &str, policy: &str, before: &RetentionPage, archive: bool, limit: i32,
+        &self,
+        tenant: &str,
+        policy: &str,
+        before: &RetentionPage,
+        archive: bool,
+        limit: i32,
     ) -> Result<RetentionPage> {
         let kept = before.kept.as_ref().map(|kept| Json(kept.raw()));
         let row = self
