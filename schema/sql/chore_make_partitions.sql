@@ -141,10 +141,12 @@ create or replace function make_partitions() returns bigint
 language plpgsql as $$
 declare
   v_table   text;
+  v_astray  uuid;
   v_made    bigint := 0;
   v_problem text;
 begin
   foreach v_table in array history_tables() loop
+    v_astray := astray(v_table, '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 0);
     begin
       v_made := v_made + make_partitions_ahead(v_table);
     exception when others then
@@ -155,6 +157,8 @@ begin
     exception when others then
       v_problem := coalesce(v_problem, format('%s: %s (SQLSTATE %s)', v_table, sqlerrm, sqlstate));
     end;
+    -- Where rows may have moved, all who want the table wait until this transaction ends: the other tables come next time.
+    exit when v_astray is not null and v_made > 0;
   end loop;
   if v_made = 0 and v_problem is not null then
     raise exception using errcode = 'LH003', message = format('partitions could not be made for table %s', v_problem);

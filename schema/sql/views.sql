@@ -46,6 +46,18 @@ cross join lateral (select x.def from step x where x.run_id = w.run_id and x.seq
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, w.seq);
 comment on view waits is 'What waiting steps wait for.';
 
+create or replace view timers as
+select i.run_id, step_label(i.run_id, fs.name, i.seq, s.def) as step, r.tenant, f.name as flow, i.kind, nullif(i.fire_at, 'infinity') as fire_at, i.attempt, i.failures
+from timer i
+cross join lateral (select x.tenant, x.flow_id from run x where x.id = i.run_id offset 0) r
+join flow f on f.id = r.flow_id
+cross join lateral (select x.def from step x where x.run_id = i.run_id and x.seq = i.seq offset 0) s
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, i.seq);
+comment on view timers is 'Steps that sleep until a time: delayed starts, backoff after failed attempts, snoozes. Durable sleeps stand in waits.';
+comment on column timers.kind is 'start: delayed start of the run; retry: backoff; snooze: its handler asked for it.';
+comment on column timers.fire_at is 'When it becomes ready; null: when somebody starts its run.';
+comment on column timers.failures is 'Attempts consumed so far.';
+
 create or replace view flow_versions as
 select f.tenant, f.name, f.version, f.checksum, f.deployed_at, f.step_count as steps, coalesce(l.live, 0) as live_runs
 from flow f
@@ -91,6 +103,32 @@ cross join lateral (select x.def from step x where x.run_id = l.run_id and x.seq
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, l.seq)
 left join worker w on w.id = l.worker_id;
 comment on view leases is 'Steps in flight: who owns each, since when, and until when at least.';
+
+comment on column runs.state is 'pending, running, paused, completed, failed or cancelled.';
+comment on column runs.steps is 'Steps of the flow; items of fan-outs are not counted.';
+comment on column runs.open_steps is 'Steps that have not ended.';
+comment on column runs.revision is 'Raised by every change of the run.';
+comment on column runs.paused_for is 'Why it is paused: operator or question.';
+comment on column runs.compensated is 'Whether it failed and its completed steps were or are undone.';
+comment on column runs.dismissed_at is 'Since when it is left out of lists.';
+comment on column steps.blockers is 'How many steps it still waits for.';
+comment on column steps.attempt is 'Number (fencing token) of the present or last attempt.';
+comment on column steps.failures is 'Attempts consumed so far, while it lives.';
+comment on column steps.fire_at is 'Until when it sleeps or waits.';
+comment on column steps.waits_for is 'What it waits for, or whose turn it is.';
+comment on column steps.def is 'Number of its definition in flow_step: items of a fan-out share one.';
+comment on column gates.most is 'How many steps of the key may be in task or lease at once.';
+comment on column gates.used is 'How many are.';
+comment on column gates.queued is 'How many wait for their turn.';
+comment on column queues.oldest_ready_at is 'When the ready step that stands first in line became ready.';
+comment on column queues.workers is 'Living workers that know the handler and serve the queue.';
+comment on column queue_limits.rate_limit is 'Most claims in any rate_ms milliseconds.';
+comment on column queue_limits.rate_ms is 'Milliseconds of the period that rate_limit counts for.';
+comment on column queue_limits.breaker_ms is 'For how many milliseconds the breaker keeps the queue closed.';
+comment on column queue_limits.open_until is 'Until when the breaker keeps it closed.';
+comment on column workers.running is 'Steps that it owns, those that it has claimed ahead of its slots among them.';
+comment on column workers.expires_at is 'When its steps go to others, unless a heartbeat comes before.';
+comment on column leases.expires_at is 'When the step goes to others, unless its worker''s heartbeat comes before.';
 
 create or replace function run_output(p_run_id uuid) returns jsonb
 language plpgsql stable as $$

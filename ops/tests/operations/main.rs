@@ -4,6 +4,7 @@ mod command_handler;
 mod commands;
 mod flow_files;
 mod http_handler;
+mod overseeing;
 mod server;
 mod steering;
 mod supervise;
