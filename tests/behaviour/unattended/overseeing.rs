@@ -42,12 +42,12 @@ async fn a_frozen_owner_is_named_with_when_its_step_goes_to_others_and_a_failed_
         let run = client.start("f", &1).await.unwrap();
         let worker = play_worker(&db, &["h"]).await;
         db.calls().await.claim(worker, &["default"], &[1]).await.unwrap();
-        db.execute("update longhaul.worker set heartbeat_at = longhaul.clock() - lease_ms * interval '1 millisecond' * 0.7, expires_at = longhaul.clock() + lease_ms * interval '1 millisecond' * 0.3").await;
+        db.execute("update longhaul.worker set lease_ms = 86400000, heartbeat_at = longhaul.clock() - interval '17 hours', expires_at = longhaul.clock() + interval '7 hours'").await;
         let why = client.why(run.id(), "a").await.unwrap();
         assert!(why.contains("process ") && why.contains("its last heartbeat came") && why.contains("goes to others at"), "{why}");
         db.execute("update longhaul.worker set expires_at = longhaul.clock() - interval '1 minute'").await;
         assert!(client.why(run.id(), "a").await.unwrap().contains("its lease was over"));
-        assert_eq!(db.calls().await.overdue(10).await.unwrap()[0].kind, "lease");
+        assert!(db.calls().await.overdue(100).await.unwrap().iter().any(|late| late.kind == "lease"));
         db.execute(&format!(
             "update longhaul.worker set expires_at = longhaul.clock() + interval '1 minute';
              select longhaul.end_attempts({worker}, array['{}']::uuid[], array[0], array[1], array['failed']::longhaul.attempt_outcome[],
