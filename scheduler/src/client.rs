@@ -4,7 +4,7 @@ use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
         AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewSignal,
-        Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, ScheduleInfo, StepInfo, TimelineEntry,
+        Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo, TimelineEntry,
     },
     lock::Locked,
     migrate,
@@ -133,6 +133,13 @@ impl Client {
         let filter = RunFilter { tenant: self.database.tenant().into(), ..filter.clone() };
         let filter = &filter;
         self.database.retrying(|calls| async move { calls.list_runs(filter).await }).await
+    }
+
+    /// As [`list`](Self::list), with how far was looked: a page may end before the history does.
+    pub async fn find(&self, filter: &RunFilter) -> Result<RunPage, Error> {
+        let filter = RunFilter { tenant: self.database.tenant().into(), ..filter.clone() };
+        let filter = &filter;
+        self.database.retrying(|calls| async move { calls.find_runs(filter).await }).await
     }
 
     /// The steps of a run, in the order of its flow.

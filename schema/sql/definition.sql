@@ -157,14 +157,14 @@ end $body$;
 comment on function refuse_bad_path(text, text) is 'Raises an error that names the place when a text is no SQL/JSON path, or one with variables.';
 
 create or replace function paths_in(p_template jsonb) returns setof text
-language sql immutable as $body$
+language sql immutable strict as $body$
   select v #>> '{}' from jsonb_path_query(p_template, 'strict $.**') v
   where jsonb_typeof(v) = 'string' and v #>> '{}' like '$%' and v #>> '{}' not like '$$%'
 $body$;
 comment on function paths_in(jsonb) is 'The paths in a template.';
 
 create or replace function refuse_bad_template(p_template jsonb, p_place text) returns void
-language sql immutable as $$ select refuse_bad_path(p, p_place) from paths_in(p_template) p $$;
+language sql immutable strict as $$ select refuse_bad_path(p, p_place) from paths_in(p_template) p $$;
 comment on function refuse_bad_template(jsonb, text) is 'Raises an error that names the place when one of a template''s paths is malformed.';
 
 create or replace function steps_read(p_paths text[]) returns text[]
@@ -260,6 +260,9 @@ begin
   perform refuse_unknown_keys(p_limit, array['name', 'key', 'limit'], p_place);
   v_limit := integer_of(p_limit -> 'limit', 1, 1, 1000000, p_place || '.limit');
   perform refuse_bad_template(p_limit -> 'key', p_place || '.key');
+  if length(p_limit ->> 'name') > 200 then
+    raise exception using errcode = 'LH001', message = format('%s.name has more than 200 characters', p_place);
+  end if;
   return jsonb_strip_nulls(jsonb_build_object('name', coalesce(text_of(p_limit -> 'name', p_place || '.name'), p_step), 'key', p_limit -> 'key', 'limit', v_limit));
 end $$;
 comment on function normal_concurrency(jsonb, text, text) is 'A bounded concurrency, checked and with its defaults filled in: one at a time, under the name of its handler.';
@@ -394,8 +397,9 @@ declare
   v_step  record;
   v_names text[];
   v_first text[];
+  v_known jsonb;
   v_last  text[] := '{}';
-  v_all   jsonb := '[]';
+  v_all   jsonb[] := '{}';
   v_after jsonb;
 begin
   if jsonb_typeof(p_phases) is distinct from 'array' or jsonb_array_length(p_phases) = 0 then
@@ -410,22 +414,23 @@ begin
       raise exception using errcode = 'LH001', message = format('phase %s: steps must be a list of at least one step', v_phase.phase ->> 'name');
     end if;
     v_names := array(select s ->> 'name' from jsonb_array_elements(v_phase.phase -> 'steps') s);
+    v_known := coalesce((select jsonb_object_agg(n, true) from unnest(v_names) n where n is not null), '{}');
     v_first := v_last;
     v_last := array(
-      select n from unnest(v_names) n where not exists (
-        select from jsonb_array_elements(v_phase.phase -> 'steps') s
-        where jsonb_typeof(s -> 'after') = 'array' and s -> 'after' ? n));
+      select n from unnest(v_names) n where n not in (
+        select a from jsonb_array_elements(v_phase.phase -> 'steps') s cross join lateral jsonb_array_elements_text(s -> 'after') a
+        where jsonb_typeof(s -> 'after') = 'array' and a is not null));
     for v_step in select s.step from jsonb_array_elements(v_phase.phase -> 'steps') with ordinality s(step, place) order by s.place loop
       if jsonb_typeof(v_step.step) <> 'object' then
         raise exception using errcode = 'LH001', message = format('phase %s: each step must be an object', v_phase.phase ->> 'name');
       end if;
       v_after := coalesce(v_step.step -> 'after', '[]');
-      if jsonb_typeof(v_after) = 'array' and not exists (select from jsonb_array_elements_text(v_after) a where a = any (v_names)) then
+      if jsonb_typeof(v_after) = 'array' and not exists (select from jsonb_array_elements_text(v_after) a where v_known ? a) then
         v_after := v_after || to_jsonb(v_first);
       end if;
-      v_all := v_all || jsonb_build_array(v_step.step || jsonb_build_object('phase', v_phase.phase ->> 'name', 'after', v_after));
+      v_all := v_all || (v_step.step || jsonb_build_object('phase', v_phase.phase ->> 'name', 'after', v_after));
     end loop;
   end loop;
-  return v_all;
+  return to_jsonb(v_all);
 end $$;
 comment on function steps_of_phases(jsonb) is 'The steps of phases, with the order that the phases give them.';

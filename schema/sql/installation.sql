@@ -14,7 +14,8 @@ do $$
 declare
   v_function regprocedure;
   v_schema   text := current_schema();
-  v_cold     constant text[] := array['broadcast_signal', 'deploy', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'why'];
+  v_cold     constant text[] := array[
+    'broadcast_signal', 'deploy', 'drop_partition', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'wanted_run', 'why'];
 begin
   for v_function in
     select p.oid::regprocedure from pg_proc p

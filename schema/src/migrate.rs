@@ -30,6 +30,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("set_aside.sql", include_str!("../sql/set_aside.sql")),
     ("floor.sql", include_str!("../sql/floor.sql")),
     ("definition.sql", include_str!("../sql/definition.sql")),
+    ("flow_order.sql", include_str!("../sql/flow_order.sql")),
     ("deploy.sql", include_str!("../sql/deploy.sql")),
     ("wake.sql", include_str!("../sql/wake.sql")),
     ("run_end.sql", include_str!("../sql/run_end.sql")),
@@ -52,6 +53,10 @@ const SOURCES: &[(&str, &str)] = &[
     ("limits.sql", include_str!("../sql/limits.sql")),
     ("gate.sql", include_str!("../sql/gate.sql")),
     ("views.sql", include_str!("../sql/views.sql")),
+    ("room_violations.sql", include_str!("../sql/room_violations.sql")),
+    ("inspect.sql", include_str!("../sql/inspect.sql")),
+    ("why.sql", include_str!("../sql/why.sql")),
+    ("find_runs.sql", include_str!("../sql/find_runs.sql")),
     ("operate.sql", include_str!("../sql/operate.sql")),
     ("again.sql", include_str!("../sql/again.sql")),
     ("question.sql", include_str!("../sql/question.sql")),
@@ -60,11 +65,14 @@ const SOURCES: &[(&str, &str)] = &[
     ("chore_fire_timers.sql", include_str!("../sql/chore_fire_timers.sql")),
     ("chore_make_partitions.sql", include_str!("../sql/chore_make_partitions.sql")),
     ("chore_forget_workers.sql", include_str!("../sql/chore_forget_workers.sql")),
+    ("chore_forget_limits.sql", include_str!("../sql/chore_forget_limits.sql")),
     ("schedule.sql", include_str!("../sql/schedule.sql")),
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
+    ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
+    ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),
 ];
 
 /// What every function gets, once all are there.

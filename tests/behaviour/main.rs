@@ -15,6 +15,7 @@ mod extremes;
 mod failing;
 mod fencing;
 mod floors;
+mod history_costs;
 mod installing;
 mod killing;
 mod limits;

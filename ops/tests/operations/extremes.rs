@@ -56,7 +56,7 @@ async fn fill(client: &Client) -> uuid::Uuid {
         .unwrap();
     let calls = client.database().calls().await.unwrap();
     let age = std::time::Duration::from_secs(86_400);
-    let policy = RetentionPolicy { name: "p".into(), state: None, flow: None, age, keep_last: 0 };
+    let policy = RetentionPolicy { name: "p".into(), state: None, flow: None, age, keep_last: 0, archive: false };
     calls.put_retention_policy("default", &policy).await.unwrap();
     calls.send_signal("default", "k", &NewSignal::new("t", longhaul_schema::Payload::null())).await.unwrap();
     let run = client.start("one", &1).await.unwrap();

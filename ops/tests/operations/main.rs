@@ -8,6 +8,7 @@ mod flow_files;
 mod http_handler;
 mod lines;
 mod output;
+mod overseeing;
 mod server;
 mod steering;
 mod supervise;

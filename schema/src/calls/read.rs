@@ -1,7 +1,6 @@
 //! Reading runs and steps. Reads never wait for writers.
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{Calls, Executor, Row, RunState, StepState, every, readable};
@@ -138,56 +137,7 @@ pub struct TimelineEntry {
     pub detail: Option<Payload>,
 }
 
-/// Which runs to list, newest first.
-#[derive(Clone, Debug)]
-pub struct RunFilter {
-    /// Of this tenant.
-    pub tenant: String,
-    /// Of this flow only.
-    pub flow: Option<String>,
-    /// Of this version only.
-    pub version: Option<i32>,
-    /// In this state only.
-    pub state: Option<RunState>,
-    /// With this name only; `%` stands for any text.
-    pub name: Option<String>,
-    /// Whose metadata contains this.
-    pub metadata: Option<Payload>,
-    /// Created since then.
-    pub since: Option<DateTime<Utc>>,
-    /// Created before then.
-    pub until: Option<DateTime<Utc>>,
-    /// Children of this run only.
-    pub parent: Option<Uuid>,
-    /// Dismissed runs as well.
-    pub dismissed: bool,
-    /// Older than this run only: the last one of the page before.
-    pub before: Option<Uuid>,
-    /// At most so many.
-    pub limit: i64,
-}
-
-impl Default for RunFilter {
-    /// The newest 50 runs of tenant `default`.
-    fn default() -> Self {
-        Self {
-            tenant: "default".into(),
-            flow: None,
-            version: None,
-            state: None,
-            name: None,
-            metadata: None,
-            since: None,
-            until: None,
-            parent: None,
-            dismissed: false,
-            before: None,
-            limit: 50,
-        }
-    }
-}
-
-const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
+pub(super) const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
      metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
 
 impl<E: Executor> Calls<E> {
@@ -198,43 +148,6 @@ impl<E: Executor> Calls<E> {
         rows.first()
             .map(run_info)
             .unwrap_or_else(|| Err(Error::NotFound(format!("there is no run {id} for tenant {tenant}"))))
-    }
-
-    /// Runs, newest first.
-    pub async fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunInfo>> {
-        let sql = format!(
-            "select {RUN_COLUMNS} from longhaul.runs
-             where tenant = $1 and ($2::text is null or flow = $2) and ($3::text is null or state::text = $3)
-               and id < coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($6::int is null or version = $6) and ($7::text is null or name like $7)
-               and ($8::jsonb is null or metadata @> $8) and ($9 or dismissed_at is null)
-               and id >= coalesce(longhaul.uuid_at($10), '00000000-0000-0000-0000-000000000000'::uuid)
-               and id < coalesce(longhaul.uuid_at($11), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($12::uuid is null or parent_id = $12)
-             order by id desc limit $5"
-        );
-        let state = filter.state.map(RunState::as_str);
-        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
-        let rows = self
-            .rows(
-                &sql,
-                &[
-                    &filter.tenant,
-                    &filter.flow,
-                    &state,
-                    &filter.before,
-                    &filter.limit,
-                    &filter.version,
-                    &filter.name,
-                    &metadata,
-                    &filter.dismissed,
-                    &filter.since,
-                    &filter.until,
-                    &filter.parent,
-                ],
-            )
-            .await?;
-        readable(&rows, run_info)
     }
 
     /// The present states of some runs; ids that are no runs of this tenant are left out.
@@ -348,7 +261,7 @@ impl<E: Executor> Calls<E> {
     }
 }
 
-fn run_info(row: &Row) -> Result<RunInfo> {
+pub(super) fn run_info(row: &Row) -> Result<RunInfo> {
     Ok(RunInfo {
         id: row.try_get("id")?,
         flow: row.try_get("flow")?,

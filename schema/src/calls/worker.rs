@@ -105,7 +105,7 @@ impl<E: Executor> Calls<E> {
             .await?;
         let mut renewal = Renewal { draining: false, lost: Vec::new() };
         for row in &rows {
-            renewal.draining = row.try_get::<_, &str>("worker_state")? == "draining";
+            renewal.draining = row.try_get::<&str>("worker_state")? == "draining";
             if let Some(run_id) = row.try_get("run_id")? {
                 let step = StepKey { run_id, seq: row.try_get("seq")? };
                 let key = AttemptKey { step, attempt: row.try_get("attempt")? };
@@ -134,8 +134,8 @@ impl<E: Executor> Calls<E> {
     pub async fn neglected_chores(&self) -> Result<Neglected> {
         let row = self.row("select * from longhaul.neglected_chores()", &[]).await?;
         Ok(Neglected {
-            late: Duration::from_millis(row.try_get::<_, i64>("late_ms")?.unsigned_abs()),
-            workers: u32::try_from(row.try_get::<_, i64>("workers")?).unwrap_or(u32::MAX),
+            late: Duration::from_millis(row.try_get::<i64>("late_ms")?.unsigned_abs()),
+            workers: u32::try_from(row.try_get::<i64>("workers")?).unwrap_or(u32::MAX),
             runs: row.try_get("runs")?,
         })
     }
