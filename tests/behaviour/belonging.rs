@@ -82,6 +82,8 @@ async fn an_installation_without_a_list_is_upgraded_and_keeps_what_is_not_ours()
         let listed: Vec<String> = db.value("select longhaul.installed_objects()").await;
         for object in listed.iter().map(|o| o.replace("timestamp with time zone", "timestamptz")) {
             if object != "function installed_objects()" && !known.contains(&object.as_str()) {
+                // Some go with others.
+                let object = object.replacen(' ', " if exists ", 1);
                 db.execute(&format!("set search_path = longhaul; drop {object} cascade; reset search_path")).await;
             }
         }
@@ -91,6 +93,9 @@ async fn an_installation_without_a_list_is_upgraded_and_keeps_what_is_not_ours()
              create function longhaul.stop_run(text, uuid) returns int language sql as 'select 1'",
         )
         .await;
+        // The view that the operator's own stands on went with a function that is new.
+        let runs = include_str!("released_version.sql").lines().find(|line| line.starts_with("create view runs ")).unwrap();
+        db.execute(&format!("set search_path = longhaul; {runs} reset search_path")).await;
         db.execute(OTHERS).await;
         let done = migrate::migrate(&db.database).await.unwrap();
         assert!(done.functions);

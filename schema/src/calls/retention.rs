@@ -7,7 +7,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{Calls, Executor, RunState, readable};
-use crate::{Payload, Result, duration::seconds};
+use crate::{Payload, Result};
 
 /// Which ended runs are deleted.
 #[derive(Clone, Debug)]
@@ -99,7 +99,15 @@ impl<E: Executor> Calls<E> {
         let state = policy.state.map(RunState::as_str);
         self.run(
             "select longhaul.put_retention_policy($1, $2, make_interval(secs => $3), $4, $5, $6, $7)",
-            &[&tenant, &policy.name, &seconds(policy.age), &state, &policy.flow, &policy.keep_last, &policy.archive],
+            &[
+                &tenant,
+                &policy.name,
+                &policy.age.as_secs_f64(),
+                &state,
+                &policy.flow,
+                &policy.keep_last,
+                &policy.archive,
+            ],
         )
         .await
     }

@@ -2,6 +2,7 @@
 //! back. Steps are played by the calls of the database, so that each moment can be chosen.
 
 mod bad_items;
+mod busy_fleet;
 mod busy_runs;
 mod children;
 mod deadlocks;
