@@ -118,6 +118,6 @@ impl<E: Executor> Calls<E> {
                 &[&tenant],
             )
             .await?;
-        Ok(rows.iter().map(|row| row.try_get(0)).collect::<std::result::Result<_, _>>()?)
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 }

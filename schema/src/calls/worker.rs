@@ -127,7 +127,7 @@ impl<E: Executor> Calls<E> {
     pub async fn let_go(&self, worker: i64, keys: &[AttemptKey]) -> Result<i64> {
         let keys = Columns::of(keys.iter().copied());
         let sql = "select longhaul.let_go($1, $2, $3, $4)";
-        Ok(self.row(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?.try_get(0)?)
+        self.row(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?.try_get(0)
     }
 
     /// Whether anybody does the chores.

@@ -176,7 +176,7 @@ async fn outputs_errors_and_delays_beyond_all_bounds_concern_their_own_step() {
             ))
             .await;
         assert_eq!(ended, 0, "nothing is refused");
-        assert_eq!(db.value::<bool>("select bool_and(fire_at < longhaul.clock() + interval '10001 days') from longhaul.timer").await, true);
+        assert!(db.value::<bool>("select bool_and(fire_at < longhaul.clock() + interval '10001 days') from longhaul.timer").await);
         assert_eq!(claim(&db, worker).await.len(), 2, "the others may go on at once");
     })
     .await;

@@ -257,7 +257,7 @@ async fn old_ticks_are_forgotten_in_small_parts_and_cost_nothing_meanwhile() {
             connection.batch_execute("commit").await.unwrap();
             assert_eq!(rows, 0, "{call} reads no history");
         }
-        let kept = (TimeDelta::days(90).num_hours()) as i64;
+        let kept = TimeDelta::days(90).num_hours();
         assert_eq!(db.value::<i64>("select longhaul.forget_ticks()").await, 1000);
         while db.value::<i64>("select longhaul.forget_ticks()").await > 0 {}
         let left: i64 = db.value("select count(*) from longhaul.schedule_tick where outcome = 'skipped'").await;
