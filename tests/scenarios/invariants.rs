@@ -94,6 +94,11 @@ where exists (select from longhaul.queued q where q.gate_id = g.id)
     and (exists (select from longhaul.lease l where l.run_id = s.run_id and l.seq = s.seq) or exists (select from longhaul.task t where t.run_id = s.run_id and t.seq = s.seq)))
 limit 20";
 
+/// Beside QUIET.
+pub const SET_ASIDE: &str = "
+select 'set aside by ' || a.kind || ': ' || regexp_replace(a.error, '[0-9]+', 'N', 'g'), a.item from longhaul.set_aside a
+union all";
+
 /// At quiet moments as well: ready steps that no claim sees.
 const FLOORS: &str = "
 select 'a ready step stands below the floor of its lane', v.run_id::text from longhaul.room_violations v where v.violation like '%below the floor%' limit 1";

@@ -70,6 +70,9 @@ struct Arguments {
     /// Rules, or parts of them, that are not looked at: to see what lies behind them.
     #[arg(long)]
     except: Vec<String>,
+    /// Statements that are carried out after the installation: functions that somebody works on.
+    #[arg(long)]
+    patch: Option<PathBuf>,
     /// Leaves the corpus out.
     #[arg(long)]
     new_only: bool,
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let findings = runtime.block_on(async {
-        let server = Server::start().await;
+        let server = Server::start(arguments.patch.as_deref()).await;
         let mut connections = Connections::new(&server).await;
         let mut rig = Rig {
             server: &server,
