@@ -47,25 +47,49 @@ comment on function unblock_successors(step_key[]) is
 
 create or replace function advance(p_ended step_key[]) returns void
 language plpgsql as $$
+-- A loop and no recursion, and no longer than a call may take: what is left then is done by deliver_notices().
 declare
-  v_ended step_key[] := p_ended;
-  v_own   step_key[];
-  v_items step_key[];
+  v_pending step_key[] := '{}';
+  v_ended   step_key[] := p_ended;
+  v_rounds  integer := 0;
 begin
-  -- A loop and no recursion: a thousand skipped steps in a row are a thousand rounds.
   while cardinality(v_ended) > 0 loop
-    select array_agg(k) filter (where k.seq < 32768), array_agg(k) filter (where k.seq >= 32768) into v_own, v_items from unnest(v_ended) k;
-    v_ended := '{}';
-    if v_own is not null then
-      v_ended := enter_steps(unblock_successors(v_own));
+    v_rounds := v_rounds + 1;
+    if v_rounds > 1000 then
+      insert into notice (kind, run_id, seqs, due_at)
+      select 'go_on', k.run_id, array_agg(k.seq order by k.seq), clock() from unnest(v_ended) k group by k.run_id order by k.run_id;
+      exit;
     end if;
-    if v_items is not null then
-      v_ended := v_ended || items_ended(v_items);
-    end if;
+    v_ended := next_round(v_ended);
+    v_pending := v_pending || v_ended;
   end loop;
+  perform count_off(v_pending);
 end $$;
 comment on function advance(step_key[]) is
   'Goes on after steps that have ended and were counted off their runs, until nothing ends at once any more.';
+
+create or replace function next_round(p_ended step_key[]) returns step_key[]
+language plpgsql as $$
+declare
+  v_own     step_key[];
+  v_items   step_key[];
+  v_special step_key[];
+  v_ended   step_key[] := '{}';
+begin
+  select array_agg(k) filter (where k.seq < 32768), array_agg(k) filter (where k.seq >= 32768) into v_own, v_items from unnest(p_ended) k;
+  if v_own is not null then
+    v_special := unblock_successors(v_own);
+    if v_special is not null then
+      v_ended := enter_steps(v_special);
+    end if;
+  end if;
+  if v_items is not null then
+    v_ended := v_ended || items_ended(v_items);
+  end if;
+  return v_ended;
+end $$;
+comment on function next_round(step_key[]) is
+  'Begins what waited for these steps and waits for nothing more. Returns what has ended by that already, still to be counted off.';
 
 create or replace function go_on(p_ended step_key[]) returns void
 language plpgsql as $$
@@ -101,13 +125,21 @@ declare
   v_run_ids    uuid[];
   v_errors     jsonb[];
   v_continuing step_key[];
+  v_parents    step_key[];
 begin
   v_lowest := lowest_id(array(select x.run_id from unnest(p_failed) x));
 
-  update step s
-  set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
-  from (select * from unnest(p_failed) limit cardinality(p_failed)) e
-  where s.run_id = e.run_id and s.seq = e.seq and s.run_id >= v_lowest;
+  with written as (
+    update step s
+    set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
+    from (select * from unnest(p_failed) limit cardinality(p_failed)) e
+    where s.run_id = e.run_id and s.seq = e.seq and s.run_id >= v_lowest
+    returning s.run_id, s.seq, s.parent
+  )
+  select array_agg((w.run_id, w.seq)::step_key) filter (where w.parent) into v_parents from written w;
+  if v_parents is not null then
+    perform stop_children_of_steps(v_parents);
+  end if;
 
   insert into dead_letter (run_id, seq, died_at) select e.run_id, e.seq, v_now from unnest(p_failed) e on conflict do nothing;
 
@@ -137,12 +169,20 @@ end $$;
 comment on function fail_steps(ended_attempt[]) is
   'Fails steps for good, and their runs unless the flow says that they go on without them. Returns the steps whose runs go on; these are still to be counted off.';
 
+create or replace function fail_step_with(p_run_id uuid, p_seq integer, p_error jsonb) returns boolean
+language plpgsql as $$
+begin
+  return cardinality(fail_steps(array[(p_run_id, p_seq, null, null, clock(), 0, 'failed', checked_error(p_error), false, null, null)::ended_attempt])) > 0;
+end $$;
+comment on function fail_step_with(uuid, integer, jsonb) is
+  'Fails a step that cannot begin or go on. True when its run goes on without it; it is still to be counted off then.';
+
 create or replace function fail_step(p_run_id uuid, p_seq integer, p_message text) returns boolean
 language plpgsql as $$
 begin
-  return cardinality(fail_steps(array[(p_run_id, p_seq, null, null, clock(), 0, 'failed', jsonb_build_object('message', p_message), false, null, null)::ended_attempt])) > 0;
+  return fail_step_with(p_run_id, p_seq, jsonb_build_object('message', p_message));
 end $$;
-comment on function fail_step(uuid, integer, text) is 'Fails a step that cannot begin or go on. True when its run goes on.';
+comment on function fail_step(uuid, integer, text) is 'fail_step_with() this message.';
 
 create or replace function fail_runs(p_run_ids uuid[], p_errors jsonb[]) returns void
 language plpgsql as $$

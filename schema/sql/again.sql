@@ -4,17 +4,50 @@ create or replace function retry_run(
   p_tenant text, p_id uuid, p_by text default null, p_expected_state text default null, p_expected_revision integer default null, p_request uuid default null
 ) returns integer
 language plpgsql as $$
--- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
 declare
-  v_run  run := begin_operation(p_tenant, p_id, 'retried', '{failed,cancelled}', p_expected_state, p_expected_revision, p_request);
+  v_run    run := begin_operation(p_tenant, p_id, 'retried', '{failed,cancelled}', p_expected_state, p_expected_revision, p_request);
+  v_parent run;
+begin
+  if v_run.id is null then
+    return revision_of(p_id);
+  end if;
+  v_parent := parent_to_retry(v_run);
+  if v_parent.id is not null then
+    raise exception using errcode = 'LH003', message = format(
+      'run %s is %s, and so is run %s, which waited for it: retry that one, and it goes on with this child', p_id, v_run.state, v_parent.id);
+  end if;
+  perform retry_steps(p_id, p_by, p_request);
+  return revision_of(p_id);
+end $$;
+comment on function retry_run(text, uuid, text, text, integer, uuid) is
+  'Goes on with a failed or stopped run from the steps that failed or were cancelled; each has all its attempts again. Completed steps and checkpoints stay, and child runs that failed or were stopped are gone on with in the same way. A child whose parent has failed with it is refused: retry the parent.';
+
+create or replace function parent_to_retry(p_run run) returns run
+language plpgsql stable as $$
+declare
+  v_parent run;
+begin
+  if p_run.parent_path is not null then
+    select r.* into v_parent from run r
+    where r.id = p_run.parent_id and r.state in ('failed', 'cancelled') and r.compensating is not true
+      and exists (select from step s where s.run_id = r.id and s.seq = p_run.parent_seq and s.outcome in ('failed', 'cancelled'));
+  end if;
+  return v_parent;
+end $$;
+comment on function parent_to_retry(run) is 'The run that failed or was stopped together with this child, and goes on with it when it is retried; null when there is none.';
+
+create or replace function retry_steps(p_id uuid, p_by text, p_request uuid) returns void
+language plpgsql as $$
+-- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
+-- The caller holds the run's lock.
+declare
+  v_run  run;
   v_now  timestamptz := clock();
   v_live step_key[];
   v_fans integer[];
   v_keys step_key[];
 begin
-  if v_run.id is null then
-    return revision_of(p_id);
-  end if;
+  select r.* into v_run from run r where r.id = p_id;
   if v_run.compensating then
     raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
   end if;
@@ -35,8 +68,14 @@ begin
       where f.flow_id = v_run.flow_id and f.seq = s.seq)
   where s.run_id = p_id and s.outcome is null and s.def is null;
 
-  -- What was begun but not answered is begun anew, and so is what failed.
-  delete from checkpoint c using unnest(v_live) k where c.run_id = k.run_id and c.seq = k.seq and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject');
+  -- What was begun but not answered is begun anew, and so is what failed; but a child that was begun is gone on with, so that
+  -- its work is not done twice.
+  update checkpoint c
+  set answer = null, value = jsonb_build_object('child', c.value -> 'child', 'again', true)
+  from unnest(v_live) k
+  where c.run_id = k.run_id and c.seq = k.seq and c.kind = 'child' and c.answer is distinct from 'ok' and c.value ->> 'child' is not null;
+  delete from checkpoint c using unnest(v_live) k
+  where c.run_id = k.run_id and c.seq = k.seq and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject') and not (c.kind = 'child' and c.answer is null and c.value ? 'again');
   delete from dead_letter d using unnest(v_live) k where d.run_id = k.run_id and d.seq = k.seq;
   update run r
   set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
@@ -58,10 +97,8 @@ begin
     select k from unnest(v_live) k join step s on s.run_id = k.run_id and s.seq = k.seq
     where s.blockers = 0 and s.seq <> all (v_fans) order by s.seq);
   perform begin_steps(v_keys);
-  return revision_of(p_id);
 end $$;
-comment on function retry_run(text, uuid, text, text, integer, uuid) is
-  'Goes on with a failed or stopped run from the steps that failed or were cancelled; each has all its attempts again. Completed steps and checkpoints stay.';
+comment on function retry_steps(uuid, text, uuid) is 'What retry_run() does once it may.';
 
 create or replace function fork_run(
   p_tenant text, p_id uuid, p_step text, p_input jsonb default null, p_new_id uuid default null, p_by text default null,
@@ -71,6 +108,7 @@ language plpgsql as $$
 -- Of the source only rows that do not change any more are copied; the fork's rooms are its own.
 declare
   v_run   run := begin_operation(p_tenant, p_id, 'forked', enum_range(null::run_state), p_expected_state, p_expected_revision, null);
+  v_known run;
   v_new   uuid := coalesce(p_new_id, new_run_id());
   v_now   timestamptz := clock();
   v_flow  flow;
@@ -78,9 +116,23 @@ declare
   v_after integer[];
   v_open  integer;
 begin
-  perform from run r where r.id = v_new;
+  select r.* into v_known from run r where r.id = v_new;
   if found then
-    return v_new;
+    if v_known.forked_from = p_id and v_known.tenant = p_tenant then
+      return v_new;
+    end if;
+    raise exception using errcode = 'LH004', message = format('run id %s is taken by another run', v_new);
+  end if;
+  if v_run.compensating then
+    raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
+  end if;
+  if v_new < uuid_at(clock_timestamp() - interval '1 day') or v_new > uuid_at(clock_timestamp() + interval '1 day') then
+    raise exception using errcode = 'LH001',
+      message = format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', v_new);
+  end if;
+  if pg_column_size(p_input) > 2 * setting_value('max_payload_bytes') then
+    raise exception using errcode = 'LH001', message = format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)',
+      pg_column_size(p_input), setting_value('max_payload_bytes'));
   end if;
   select f.* into v_flow from flow f where f.id = v_run.flow_id;
   select f.seq into v_from from flow_step f where f.flow_id = v_run.flow_id and f.name = p_step and f.undoes is null;
@@ -147,29 +199,57 @@ $$;
 comment on function chosen_dead_letters(text, text, text, text, uuid, text, timestamptz, integer) is
   'Dead letters by flow, step, handler, run, message (a LIKE pattern) and time; oldest first.';
 
+create or replace function run_to_retry(p_run_id uuid) returns uuid
+language plpgsql stable as $$
+-- A child that took its parents with it is gone on with by the highest of them.
+declare
+  v_run    run;
+  v_parent run;
+begin
+  select r.* into v_run from run r where r.id = p_run_id;
+  loop
+    v_parent := parent_to_retry(v_run);
+    exit when v_parent.id is null;
+    v_run := v_parent;
+  end loop;
+  return case when v_run.state in ('failed', 'cancelled') and v_run.compensating is not true then v_run.id end;
+end $$;
+comment on function run_to_retry(uuid) is 'The run that is to be retried so that this one goes on: itself, or one above it; null when none can be.';
+
 create or replace function retry_dead_letters(
   p_tenant text, p_flow text default null, p_step text default null, p_handler text default null, p_run_id uuid default null,
   p_message text default null, p_since timestamptz default null, p_limit integer default 1000, p_by text default null
 ) returns bigint
 language plpgsql as $$
+-- Each run for itself: one that somebody holds, or that cannot be retried, stays where it is.
 declare
-  v_ids     uuid[] := array(
-    select distinct d.run_id from chosen_dead_letters(p_tenant, p_flow, p_step, p_handler, p_run_id, p_message, p_since, p_limit) d
-    where d.run_state = 'failed' order by d.run_id);
+  v_ids     uuid[];
   v_id      uuid;
   v_retried bigint := 0;
 begin
-  perform lock_runs(v_ids);
+  v_ids := array(
+    select distinct t.id
+    from (
+      select run_to_retry(d.run_id) as id
+      from chosen_dead_letters(p_tenant, p_flow, p_step, p_handler, p_run_id, p_message, p_since, null) d
+      where d.run_state in ('failed', 'cancelled')
+      limit p_limit) t
+    where t.id is not null order by t.id);
   foreach v_id in array v_ids loop
+    continue when not lock_if_free(v_id);
     -- Somebody may have retried it meanwhile.
-    continue when not exists (select from run r where r.id = v_id and r.state = 'failed' and r.compensating is not true);
-    perform retry_run(p_tenant, v_id, p_by);
-    v_retried := v_retried + 1;
+    continue when not exists (select from run r where r.id = v_id and r.state in ('failed', 'cancelled') and r.compensating is not true);
+    begin
+      perform retry_steps(v_id, p_by, null);
+      v_retried := v_retried + 1;
+    exception when sqlstate 'LH003' then
+      continue;
+    end;
   end loop;
   return v_retried;
 end $$;
 comment on function retry_dead_letters(text, text, text, text, uuid, text, timestamptz, integer, text) is
-  'Retries the failed runs of up to so many dead letters. Returns how many runs. Runs that went on without the step, or were undone, are not retried.';
+  'Retries the failed runs of up to so many dead letters. Returns how many runs. A child that took its parent with it is gone on with by that parent, once. Runs that went on without the step, were undone, or that somebody holds right now are not retried.';
 
 create or replace function discard_dead_letters(
   p_tenant text, p_flow text default null, p_step text default null, p_handler text default null, p_run_id uuid default null,
@@ -193,24 +273,37 @@ comment on function discard_dead_letters(text, text, text, text, uuid, text, tim
 
 -- Chore: runs that take longer than their flow allows -------------------------------------------------------------------
 
-create or replace function end_overdue_runs() returns bigint
+create or replace function end_overdue(p_items text[]) returns bigint
 language plpgsql as $$
+-- The caller holds the runs' locks.
 declare
-  v_now timestamptz := clock();
-  v_due uuid[];
+  v_due uuid[] := p_items::uuid[];
   v_ids uuid[];
 begin
-  v_due := array(select d.run_id from deadline d where d.at <= v_now order by d.at limit 500 for update skip locked);
-  if cardinality(v_due) = 0 then
-    return 0;
-  end if;
-  perform lock_runs(v_due);
-  v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true);
+  v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true order by r.id);
   delete from deadline d where d.run_id = any (v_due);
   if cardinality(v_ids) > 0 then
     perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;
   return cardinality(v_due);
+end $$;
+comment on function end_overdue(text[]) is 'Fails runs whose deadline has passed. Returns at how many it looked.';
+
+create or replace function end_overdue_runs() returns bigint
+language plpgsql as $$
+-- Runs that somebody else holds are left for the next time, and hide nobody.
+declare
+  v_now timestamptz := clock();
+  v_id  uuid;
+  v_ids uuid[] := '{}';
+begin
+  for v_id in select d.run_id from deadline d where d.at <= v_now order by d.at loop
+    continue when is_set_aside('end_overdue', v_id::text, v_now);
+    continue when not lock_if_free(v_id) and exists (select from run r where r.id = v_id);
+    v_ids := v_ids || v_id;
+    exit when cardinality(v_ids) >= 500;
+  end loop;
+  return in_parts('end_overdue', array(select x::text from unnest(v_ids) x order by x));
 end $$;
 comment on function end_overdue_runs() is 'Chore: fails runs that take longer than their flow''s timeout. Returns how many deadlines it looked at.';
 

@@ -1,5 +1,5 @@
 -- Chore: leases of workers whose heartbeat stopped go to others. Room: lease -> task, or none after the last attempt.
--- Locks: worker, run (ascending), lease, step, task.
+-- Locks: worker, run (ascending, those that others hold are skipped), lease, step, task.
 
 create or replace function expire_leases(p_limit integer) returns bigint
 language plpgsql as $$
@@ -32,12 +32,29 @@ comment on function expire_leases(integer) is
 create or replace function free_leases(p_workers bigint[], p_limit integer) returns bigint
 language plpgsql as $$
 declare
-  v_run_ids uuid[] := array(select l.run_id from lease l where l.worker_id = any (p_workers) limit p_limit);
+  v_run_ids uuid[];
+begin
+  -- Runs that somebody else holds are left for the next time: a caller's open transaction keeps its own run only.
+  v_run_ids := array(
+    select r.id from run r
+    where r.id = any (array(select l.run_id from lease l where l.worker_id = any (p_workers)))
+      and not is_set_aside('free_leases_of_runs', r.id::text, clock())
+    order by r.id limit p_limit for no key update skip locked);
+  perform set_config('longhaul.lost_workers', array_to_string(p_workers, ','), true);
+  return in_parts('free_leases_of_runs', array(select x::text from unnest(v_run_ids) x order by x));
+end $$;
+comment on function free_leases(bigint[], integer) is 'Hands steps of these workers, of up to so many runs, to others. Returns how many.';
+
+create or replace function free_leases_of_runs(p_items text[]) returns bigint
+language plpgsql as $$
+-- The caller holds the runs' locks, and has named the workers in longhaul.lost_workers.
+declare
+  v_run_ids uuid[] := p_items::uuid[];
+  v_workers bigint[] := string_to_array(current_setting('longhaul.lost_workers'), ',')::bigint[];
   v_closed  lease[];
 begin
-  perform lock_runs(v_run_ids);
   with closed as (
-    delete from lease l where l.run_id = any (v_run_ids) and l.worker_id = any (p_workers) returning l
+    delete from lease l where l.run_id = any (v_run_ids) and l.worker_id = any (v_workers) returning l
   )
   select array_agg(c.l) into v_closed from closed c;
   if v_closed is null then
@@ -51,7 +68,7 @@ begin
     from unnest(v_closed) l));
   return cardinality(v_closed);
 end $$;
-comment on function free_leases(bigint[], integer) is 'Hands up to so many steps of these workers to others. Returns how many.';
+comment on function free_leases_of_runs(text[]) is 'Hands the steps to others that lost workers hold of these runs. Returns how many.';
 
 create or replace function free_orphans() returns bigint
 language plpgsql as $$

@@ -1,31 +1,25 @@
 -- Chore: steps whose time has come are ready. Room: timer -> task. Locks: timer rows, those that others hold are skipped.
 
-create or replace function fire_timers(p_limit integer) returns bigint
+create or replace function fire_these(p_items text[]) returns bigint
 language plpgsql as $$
+-- The caller has locked the timers. A run that is paused or goes on right now waits for them: its state stays as it is read here.
 declare
-  v_now    timestamptz := clock();
+  v_ids    uuid[];
+  v_seqs   integer[];
   v_lowest uuid;
   v_due    timer[];
   v_tasks  task[];
-  v_from   timestamptz := time_of(floor_of(0));
-  v_begun  timestamptz := clock_timestamp();
 begin
+  select array_agg(split_part(i, ' ', 1)::uuid), array_agg(split_part(i, ' ', 2)::integer) into v_ids, v_seqs from unnest(p_items) i;
+  v_lowest := lowest_id(v_ids);
   with due as (
     delete from timer t
     where t.ctid = any (array(
-      select x.ctid from timer x where x.fire_at between v_from and v_now order by x.fire_at limit p_limit for update skip locked))
+      select x.ctid from unnest(v_ids, v_seqs) k(run_id, seq)
+      cross join lateral (select y.ctid from timer y where y.run_id = k.run_id and y.seq = k.seq offset 0) x))
     returning t
   )
   select array_agg(d.t order by (d.t).fire_at) into v_due from due d;
-  if is_long(v_begun) then
-    perform raise_floors('{0}');
-  end if;
-  if v_due is null then
-    return 0;
-  end if;
-  v_lowest := lowest_id(array(select x.run_id from unnest(v_due) x));
-
-  -- A run that is paused or goes on right now waits for these timers, which are ours: its state stays as it is read here.
   v_tasks := array(
     select (d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures)::task
     from (select * from unnest(v_due) limit cardinality(v_due)) d
@@ -34,6 +28,25 @@ begin
   perform lower_floors(v_tasks);
   perform place_ready(v_tasks);
   return cardinality(v_due);
+end $$;
+comment on function fire_these(text[]) is 'Makes steps ready whose timers are named by run and number. Returns how many.';
+
+create or replace function fire_timers(p_limit integer) returns bigint
+language plpgsql as $$
+declare
+  v_now   timestamptz := clock();
+  v_from  timestamptz := time_of(floor_of(0));
+  v_begun timestamptz := clock_timestamp();
+  v_due   text[];
+begin
+  v_due := array(
+    select format('%s %s', t.run_id, t.seq) from timer t
+    where t.fire_at between v_from and v_now and not is_set_aside('fire_these', format('%s %s', t.run_id, t.seq), v_now)
+    order by t.fire_at limit p_limit for update skip locked);
+  if is_long(v_begun) then
+    perform raise_floors('{0}');
+  end if;
+  return in_parts('fire_these', v_due);
 end $$;
 comment on function fire_timers(integer) is
   'Makes up to so many steps ready whose delay, backoff or sleep is over; they stand in line from the time they were due. Returns how many.';

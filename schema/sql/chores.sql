@@ -11,7 +11,12 @@ declare
   v_items   bigint;
   v_failure text;
 begin
-  select c.* into v_chore from chore c where c.next_at <= v_now order by c.next_at limit 1 for update skip locked;
+  -- Of its own transaction: what runs share may be locked. Nobody's lock is waited for long.
+  perform set_config('longhaul.own', 'on', true), set_config('lock_timeout', '2s', true);
+  -- One that lies further ahead than it ever would is left from a clock that was set back since.
+  select c.* into v_chore from chore c
+  where c.next_at <= v_now or c.next_at > v_now + 2 * greatest(c.interval_ms, 20 * coalesce(c.duration_ms, 0)) * interval '1 millisecond' + interval '1 second'
+  order by c.next_at limit 1 for update skip locked;
   if found then
     v_started := clock_timestamp();
     begin
@@ -20,11 +25,13 @@ begin
       v_failure := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
     end;
     milliseconds := extract(epoch from clock_timestamp() - v_started) * 1000;
-    -- A chore that found something is due again at once: batches are bounded, and there may be more.
+    -- A chore that found something is due again at once: batches are bounded, and there may be more. One that looks long
+    -- and finds nothing is done more seldom: it takes at most a twentieth of the time.
     update chore c
     set started_at = v_started, duration_ms = milliseconds, runs = c.runs + 1, last_error = coalesce(v_failure, c.last_error),
         failures = c.failures + (v_failure is not null)::int, done = c.done + coalesce(v_items, 0), last_done = v_items,
-        next_at = clock() + case when v_items > 0 then interval '0' else c.interval_ms * interval '1 millisecond' end
+        next_at = clock() + case when v_items > 0 and v_failure is null then interval '0'
+                                 else greatest(c.interval_ms, 20 * milliseconds) * interval '1 millisecond' end
     where c.name = v_chore.name;
     chore_name := v_chore.name;
     items := v_items;

@@ -1,4 +1,6 @@
--- Claiming. Room: task -> lease. Locks: task rows, those that others hold are skipped. No run or step row is touched.
+-- Claiming. Rooms: queued -> task (admit()), task -> lease. Locks: worker (shared), gates, queues (ascending), task; rows of task
+-- that others hold are skipped. No run or step row is touched. A claim is a transaction of its own: what it locks, other
+-- claims may need.
 
 create or replace function living_worker(p_worker bigint) returns worker
 language plpgsql stable as $$
@@ -81,6 +83,7 @@ language plpgsql as $$
 declare
   v_now      timestamptz := clock();
   v_worker   worker;
+  v_asked    record;
   v_queue    queue;
   v_had      integer;
   v_lanes    integer[];
@@ -111,10 +114,15 @@ begin
     raise exception using errcode = 'LH001', message = 'as many queues as limits are needed';
   end if;
 
-  for i in 1 .. coalesce(cardinality(p_queues), 0) loop
-    select q.* into v_queue from queue q where q.tenant = v_worker.tenant and q.name = p_queues[i];
-    continue when not found;
-    v_left := claimable(v_queue, least(p_limits[i], 10000), v_now);
+  perform admit(1000);
+  -- Not before: what was let in now may have waited for an end that was later than this call's beginning.
+  v_now := clock();
+  -- In the order of their ids: the rows of limited queues are locked.
+  for v_asked in
+    select q, a.most from unnest(p_queues, p_limits) a(name, most) join queue q on q.tenant = v_worker.tenant and q.name = a.name order by q.id
+  loop
+    v_queue := v_asked.q;
+    v_left := claimable(v_queue, least(v_asked.most, 10000), v_now);
     v_had := cardinality(v_leases);
     select coalesce(array_agg(l.id), '{}'), coalesce(array_agg(l.id) filter (where l.own_input), '{}') into v_lanes, v_owns
     from lane l where l.queue_id = v_queue.id and l.handler = any (v_worker.handlers);
@@ -131,7 +139,7 @@ begin
         v_part := claim_lane(p_worker, v_heads[j], v_priority, v_from[j], v_left, v_now);
         v_left := v_left - cardinality(v_part);
         v_leases := v_leases || v_part;
-        v_of := v_of || array_fill(p_queues[i], array[cardinality(v_part)]);
+        v_of := v_of || array_fill(v_queue.name, array[cardinality(v_part)]);
         v_own := v_own || array_fill(v_heads[j] = any (v_owns), array[cardinality(v_part)]);
         exit when v_left <= 0;
       end loop;

@@ -75,14 +75,18 @@ comment on function lock_class(regclass) is 'Class of the advisory locks that be
 create or replace function task_position(p_time timestamptz) returns bigint
 language plpgsql immutable as $$
 begin
-  return (extract(epoch from p_time) * 1000000)::bigint;
+  return case p_time when 'infinity' then 9223372036854775807 when '-infinity' then -9223372036854775808
+                     else (extract(epoch from p_time) * 1000000)::bigint end;
 end $$;
 comment on function task_position(timestamptz) is 'The place in line of a step that became ready at a time.';
 
 create or replace function time_of(p_position bigint) returns timestamptz
 language plpgsql immutable as $$
 begin
-  return case when p_position < 0 then '-infinity' else timestamptz 'epoch' + p_position * interval '1 microsecond' end;
+  -- Outside of what a time can hold, all is past or future.
+  return case when p_position < 0 then '-infinity'
+              when p_position > 9000000000000000 then 'infinity'
+              else timestamptz 'epoch' + p_position * interval '1 microsecond' end;
 end $$;
 comment on function time_of(bigint) is 'The time that a place in line stands for.';
 

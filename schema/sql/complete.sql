@@ -1,8 +1,9 @@
 -- Completing steps. Room: lease -> none; successors without further blockers: blocked -> task.
 -- Locks: run (ascending), lease, step, task.
 
-create or replace function complete(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[])
-returns table (run_id uuid, seq integer, attempt integer, refusal text)
+create or replace function complete(
+  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[], p_skip_busy boolean default false
+) returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
   v_now      timestamptz := clock();
@@ -12,14 +13,29 @@ declare
   v_many     boolean;
   v_children uuid[];
   v_gates    bigint[];
+  v_parents  step_key[];
+  v_busy     uuid[];
+  v_max      bigint := 2 * setting_value('max_payload_bytes');
 begin
   if cardinality(p_seqs) is distinct from cardinality(p_run_ids) or cardinality(p_attempts) is distinct from cardinality(p_run_ids)
      or cardinality(p_outputs) is distinct from cardinality(p_run_ids) then
     raise exception using errcode = 'LH001', message = 'run ids, sequence numbers, attempts and outputs must be equally many';
   end if;
+  if (select max(pg_column_size(o)) from unnest(p_outputs) o) > v_max then
+    return query select * from fail_oversized(p_worker, p_run_ids, p_seqs, p_attempts, p_outputs, v_max, p_skip_busy);
+    select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt), array_agg(i.output) into p_run_ids, p_seqs, p_attempts, p_outputs
+    from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output) where (pg_column_size(i.output) > v_max) is not true;
+  end if;
+  v_busy := lock_runs_or_skip(p_run_ids, p_skip_busy);
+  if v_busy is not null then
+    return query select i.run_id, i.seq, i.attempt, 'busy' from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt) where i.run_id = any (v_busy);
+    select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt), array_agg(i.output) into p_run_ids, p_seqs, p_attempts, p_outputs
+    from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output) where (i.run_id = any (v_busy)) is not true;
+  end if;
+  if p_run_ids is null then
+    return;
+  end if;
   v_lowest := lowest_id(p_run_ids);
-
-  perform lock_runs(p_run_ids, v_lowest);
 
   v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
   with written as (
@@ -28,10 +44,11 @@ begin
     from (select * from unnest(v_leases, p_outputs) x(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, output)
           limit cardinality(p_run_ids)) h
     where s.run_id = h.run_id and s.seq = h.seq and s.run_id >= v_lowest
-    returning s.run_id, s.seq, s.gate_id
+    returning s.run_id, s.seq, s.gate_id, s.parent
   )
-  select array_agg((w.run_id, w.seq)::step_key), array_agg(w.gate_id) filter (where w.gate_id is not null)
-  into v_done, v_gates from written w;
+  select array_agg((w.run_id, w.seq)::step_key), array_agg(w.gate_id) filter (where w.gate_id is not null),
+         array_agg((w.run_id, w.seq)::step_key) filter (where w.parent)
+  into v_done, v_gates, v_parents from written w;
 
   if v_done is not null then
     with ended as (
@@ -55,6 +72,9 @@ begin
     if v_children is not null then
       perform tell_parents(v_children);
     end if;
+    if v_parents is not null then
+      perform stop_children_of_steps(v_parents);
+    end if;
     if v_gates is not null then
       perform leave_gates(v_gates);
     end if;
@@ -67,5 +87,29 @@ begin
     return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
-comment on function complete(bigint, uuid[], integer[], integer[], jsonb[]) is
-  'Completes steps that the worker holds, unblocks their successors and ends runs that have no step left. Returns only what was refused: no row means that all was done.';
+comment on function complete(bigint, uuid[], integer[], integer[], jsonb[], boolean) is
+  'Completes steps that the worker holds, unblocks their successors and ends runs that have no step left. Returns only what was refused: no row means that all was done. busy: somebody else holds the run; the lease is still held, send it again (only when p_skip_busy is true; otherwise the call waits). invalid: …: the attempt has failed with this reason.';
+
+create or replace function fail_oversized(
+  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[], p_max bigint, p_skip_busy boolean
+) returns table (run_id uuid, seq integer, attempt integer, refusal text)
+language plpgsql as $$
+declare
+  v_run_ids  uuid[];
+  v_seqs     integer[];
+  v_attempts integer[];
+  v_errors   jsonb[];
+begin
+  select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt),
+         array_agg(jsonb_build_object('message', format('the output has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.output), p_max)))
+  into v_run_ids, v_seqs, v_attempts, v_errors
+  from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output) where pg_column_size(i.output) > p_max;
+  return query
+  select i.run_id, i.seq, i.attempt, coalesce(e.refusal, 'invalid: ' || (i.error ->> 'message'))
+  from unnest(v_run_ids, v_seqs, v_attempts, v_errors) i(run_id, seq, attempt, error)
+  left join end_attempts(p_worker, v_run_ids, v_seqs, v_attempts, array_fill('failed'::attempt_outcome, array[cardinality(v_run_ids)]), v_errors,
+                         array_fill(false, array[cardinality(v_run_ids)]), null, p_skip_busy) e
+    on e.run_id = i.run_id and e.seq = i.seq and e.attempt = i.attempt;
+end $$;
+comment on function fail_oversized(bigint, uuid[], integer[], integer[], jsonb[], bigint, boolean) is
+  'Fails the attempts whose outputs are larger than the database takes.';

@@ -148,6 +148,11 @@ begin
   update flow_step f set plain_successors = false
   where f.flow_id = p_flow.id and f.seq in (
     select b.seq from flow_step n cross join lateral unnest(n.predecessor_seqs) b(seq) where n.flow_id = p_flow.id and not n.plain);
+
+  insert into gate_limit as g (tenant, name, most)
+  select p_flow.tenant, f.settings -> 'concurrency' ->> 'name', min((f.settings -> 'concurrency' ->> 'limit')::integer)
+  from flow_step f where f.flow_id = p_flow.id and f.settings ? 'concurrency' group by 2 order by 2
+  on conflict (tenant, name) do update set most = excluded.most where g.most <> excluded.most;
 end $$;
 comment on function store_steps(flow, jsonb, text[], integer[], integer[]) is 'Stores the steps of a flow version, and the queues and lanes that they need.';
 

@@ -2,12 +2,17 @@
 -- removes them as soon as no snapshot needs them; while an analyst keeps one open they pile up, and every claim would walk
 -- over all of them. The floor of a lane says from where on to look.
 --
--- Why nothing is missed. Steps become ready at the position of the present moment, which is read after their transaction has
--- got its number (ready_position()). A chore writes down marks: a time, and a transaction number that was given out after it.
--- So every transaction with a higher number than a mark's puts steps behind the mark's time, and once all lower numbers have
--- ended, what they put there can be seen. That time is the horizon; no floor is above it, nor above what can be seen.
--- A step that takes an older place in line (a timer that fired, a resumed run, a fair turn) lowers the floor in
--- its own transaction, under a lock that keeps the floor from being raised meanwhile.
+-- A floor is a hint and no proof. What makes it right nearly always: steps become ready at the position of the present moment,
+-- which is read after their transaction has got its number (ready_position()). A chore writes down marks: a time, and a
+-- transaction number that was given out after it. So every transaction with a higher number than a mark's puts steps behind
+-- the mark's time, and once all lower numbers have ended, what they put there can be seen. That time is the horizon; no floor is
+-- above it, nor above what can be seen. A step that takes an older place in line (a timer that fired, a resumed run, a fair
+-- turn) lowers the floor in its own transaction.
+--
+-- What makes it harmless when it is wrong (a clock that steps back, a time that was read long before its row was written):
+-- check_floors() looks below every floor, without a lower bound, and lowers it to what it finds.
+--
+-- Lines: a lane; 0: timers; -1: waits that have a time; -2: steps that have come to their key; -3: calls to look at a key.
 
 create or replace function mark_horizon() returns bigint
 language plpgsql as $$
@@ -15,11 +20,35 @@ declare
   -- When the transaction began: it may have got its number before this function was called.
   v_at timestamptz := clock() - (clock_timestamp() - now());
 begin
-  insert into horizon_mark (at, xid) values (v_at, pg_current_xact_id());
+  if (select m.at from horizon_mark m order by m.at desc limit 1) > v_at + interval '1 second' then
+    perform clock_stepped_back();
+  end if;
+  insert into horizon_mark (at, xid) values (v_at, pg_current_xact_id()) on conflict do nothing;
   -- A window, not all that is older: the entries of what was deleted before are not walked over.
   delete from horizon_mark m where m.at between v_at - interval '11 minutes' and v_at - interval '10 minutes';
   return 0;
 end $$;
+create or replace function clock_stepped_back() returns void
+language plpgsql as $$
+-- Times that were taken from the clock before it stepped back lie in the future now. Each is brought to where it would be.
+declare
+  v_now timestamptz := clock();
+begin
+  delete from horizon_mark;
+  delete from lowered;
+  delete from floor;
+  update chore c set next_at = v_now where c.next_at > v_now + c.interval_ms * interval '1 millisecond';
+  update worker w set heartbeat_at = v_now, expires_at = v_now + w.lease_ms * interval '1 millisecond'
+  where w.state in ('active', 'draining') and w.heartbeat_at > v_now;
+  update queue q set open_until = v_now + q.breaker_ms * interval '1 millisecond'
+  where q.open_until > v_now + q.breaker_ms * interval '1 millisecond';
+  delete from rate_use u using queue q where q.id = u.queue_id and u.bucket > rate_bucket(q, v_now);
+  update set_aside a set until = v_now where a.until > v_now + interval '1 hour';
+  update notice n set due_at = v_now where n.due_at > v_now + interval '1 minute';
+end $$;
+comment on function clock_stepped_back() is
+  'Forgets floors and marks, and brings chores, leases, breakers and rates back from the future, after the server''s clock was set back.';
+
 comment on function mark_horizon() is 'Chore: writes down the time and a transaction number, for horizon().';
 
 create or replace function oldest_of(p_snapshot pg_snapshot, p_above xid8 default '0', p_and xid[] default '{}') returns xid8
@@ -113,14 +142,28 @@ comment on function heads(integer[], smallint) is 'The first ready step of each 
 
 create or replace function lower_floor(p_line integer, p_priority smallint, p_position bigint) returns void
 language plpgsql as $$
+declare
+  -- Shared, so that the floor is not raised meanwhile. Whoever raises it may be a caller with an open transaction, who is
+  -- not waited for: the row is written all the same, and should it be overlooked, check_floors() finds what is below.
+  v_alone boolean := not pg_try_advisory_xact_lock_shared(lock_class('floor'), p_line);
 begin
-  perform pg_advisory_xact_lock_shared(lock_class('floor'), p_line);
-  if p_position < floor_of(p_line, p_priority) then
+  if v_alone or p_position < floor_of(p_line, p_priority) then
     insert into lowered (line, priority, position) values (p_line, p_priority, p_position);
   end if;
 end $$;
 comment on function lower_floor(integer, smallint, bigint) is
-  'For a step that is put to an older place in line than the present moment''s: until this transaction has ended the floor stays below it.';
+  'For what is put to an older place in line than the present moment''s: until this transaction has ended the floor stays below it.';
+
+create or replace function note_due(p_line integer, p_at timestamptz) returns void
+language plpgsql as $$
+begin
+  -- What is due in the future stands above the floor.
+  if p_at <= clock() then
+    perform lower_floor(p_line, 0::smallint, task_position(p_at));
+  end if;
+end $$;
+comment on function note_due(integer, timestamptz) is
+  'For timers (line 0) and waits (line -1) that were just written: a time that has passed already, or passed while the call went on, lowers the floor.';
 
 create or replace function lower_floors(p_tasks task[]) returns void
 language plpgsql as $$
@@ -129,6 +172,18 @@ begin
   from (select t.lane_id, t.priority, min(t.position) as position from unnest(p_tasks) t group by t.lane_id, t.priority order by t.lane_id, t.priority) l;
 end $$;
 comment on function lower_floors(task[]) is 'lower_floor() for each of these steps.';
+
+create or replace function first_position(p_line integer, p_from bigint) returns bigint
+language plpgsql stable as $$
+begin
+  return case p_line
+    when 0 then (select task_position(t.fire_at) from timer t where t.fire_at >= time_of(p_from) and t.fire_at < 'infinity' order by t.fire_at limit 1)
+    when -1 then (select task_position(w.due_at) from wait w where w.due_at >= time_of(p_from) and w.due_at < 'infinity' order by w.due_at limit 1)
+    when -2 then (select q.position from queued q where not q.waits and q.position >= p_from order by q.position limit 1)
+    when -3 then (select c.position from gate_call c where c.position >= p_from order by c.position limit 1)
+  end;
+end $$;
+comment on function first_position(integer, bigint) is 'The first place from here on that is taken in a line that is no lane; null when there is none.';
 
 create or replace function raise_floor(p_line integer, p_horizon bigint) returns boolean
 language plpgsql as $$
@@ -181,9 +236,7 @@ begin
   else
     -- Times are read before a transaction has its number: hence the margin.
     v_priorities := '{0}';
-    v_positions := array[greatest(floor_of(p_line), least(p_horizon - 5000000, case p_line
-      when 0 then (select task_position(t.fire_at) from timer t where t.fire_at >= time_of(floor_of(0)) order by t.fire_at limit 1)
-      else (select task_position(w.due_at) from wait w where w.due_at >= time_of(floor_of(-1)) order by w.due_at limit 1) end))];
+    v_positions := array[greatest(floor_of(p_line), least(p_horizon - 5000000, first_position(p_line, floor_of(p_line))))];
   end if;
 
   if cardinality(v_priorities) > 0 then
@@ -226,13 +279,14 @@ declare
 begin
   for v_below in
     select f.line, p.priority, x.position
-    from floor f
+    from (select distinct o.line from floor o) f
     cross join lateral floors_of(f.line) p
     cross join lateral (
-      select t.position from task t
-      where t.lane_id = f.line and t.priority = p.priority and t.position < p.position and t.position >= p.position - 120000000
-      order by t.lane_id, t.priority, t.position limit 1) x
-    where f.line > 0
+      select case when f.line > 0
+        then (select t.position from task t where t.lane_id = f.line and t.priority = p.priority and t.position < p.position
+              order by t.lane_id, t.priority, t.position limit 1)
+        else first_position(f.line, (-9223372036854775808)::bigint) end as position) x
+    where x.position < p.position
   loop
     perform lower_floor(v_below.line, v_below.priority, v_below.position);
     v_found := v_found + 1;
@@ -240,7 +294,7 @@ begin
   return v_found;
 end $$;
 comment on function check_floors() is
-  'Chore: finds ready steps below their floor, as when the server''s clock was set back, and lowers it. Looks two minutes back; what it has ever found is in its row of chore.';
+  'Chore: finds what stands below a floor, in every line and however far below, and lowers the floor to it. What it has ever found is in its row of chore.';
 
 select define_chore('mark_horizon', 100, 'Writes down the time and a transaction number, for the floors of lanes.');
-select define_chore('check_floors', 30000, 'Lowers floors above ready steps, as when the server''s clock was set back.');
+select define_chore('check_floors', 5000, 'Lowers floors to what stands below them, whatever put it there.');

@@ -1,5 +1,6 @@
--- Limits of queues, looked at when a worker claims; the queue's row is locked only when it has one. Locks: queue comes after
--- run and lease, and before task.
+-- Limits of queues, looked at when a worker claims; the queue's row is locked only when it has one. Whatever ends a lease
+-- appends to queue_call, and the next claim counts it: so no call of a caller holds the row of a queue. Locks: queues
+-- (ascending), by claims and operators alone, before task.
 
 create or replace function is_limited(p_queue queue) returns boolean
 language sql immutable as $$
@@ -20,7 +21,9 @@ begin
     return p_wanted;
   end if;
   -- From here on until the claim is committed nobody else claims from it.
-  select q.* into v_queue from queue q where q.id = p_queue.id for no key update;
+  perform from queue q where q.id = p_queue.id for no key update;
+  perform count_calls(p_queue.id, p_now);
+  select q.* into v_queue from queue q where q.id = p_queue.id;
   if v_queue.paused_at is not null or v_queue.open_until > p_now then
     return 0;
   end if;
@@ -71,33 +74,47 @@ create or replace function count_ended(p_lanes integer[], p_bad integer[], p_com
 language plpgsql as $$
 -- Leases of these lanes were closed; of the ones in p_bad because a provider did not answer.
 declare
-  v_now   timestamptz := clock();
   v_lanes integer[];
 begin
-  perform from queue q
-  where q.id in (select l.queue_id from lane l where l.id = any (p_lanes)) and (q.max_running is not null or q.breaker_failures is not null)
-  order by q.id for no key update;
   with ended as (
-    select l.queue_id, count(*)::int as leases, count(b.lane)::int as bad
-    from unnest(p_lanes, p_bad) b(id, lane) join lane l on l.id = b.id
-    group by l.queue_id
-  ), counted as (
-    update queue q
-    set running = case when q.max_running is null then q.running else greatest(0, q.running - e.leases) end,
-        breaker_count = case when p_completed then 0 else q.breaker_count + e.bad end,
-        open_until = case when p_completed then null
-                          when e.bad > 0 and q.breaker_count + e.bad >= q.breaker_failures then v_now + q.breaker_ms * interval '1 millisecond'
-                          else q.open_until end
-    from ended e
-    where q.id = e.queue_id and (q.max_running is not null or q.breaker_failures is not null)
-    returning q.id
+    insert into queue_call (queue_id, ended, bad, completed)
+    select q.id, count(*), count(b.lane), p_completed
+    from unnest(p_lanes, p_bad) b(id, lane)
+    join lane l on l.id = b.id
+    join queue q on q.id = l.queue_id and (q.max_running is not null or q.breaker_failures is not null)
+    group by q.id
+    returning queue_id
   )
-  select array_agg(l.id) into v_lanes from counted c join lane l on l.queue_id = c.id;
+  select array_agg(l.id) into v_lanes from ended e join lane l on l.queue_id = e.queue_id;
   if v_lanes is not null then
     perform wake(v_lanes, cardinality(p_lanes));
   end if;
 end $$;
-comment on function count_ended(integer[], integer[], boolean) is 'Counts closed leases off the limits of their queues, and wakes those who may claim now.';
+comment on function count_ended(integer[], integer[], boolean) is 'Writes closed leases down for the limits of their queues, and wakes those who may claim now.';
+
+create or replace function count_calls(p_queue integer, p_now timestamptz) returns void
+language plpgsql as $$
+-- The breaker counts attempts in a row: those after the last one that completed.
+begin
+  with counted as (
+    delete from queue_call c using queue q where q.id = p_queue and c.queue_id = q.id and c.id > q.counted
+    returning c.id, c.ended, c.bad, c.completed
+  ), total as (
+    select max(n.id) as last, sum(n.ended)::int as ended, bool_or(n.completed) as completed,
+      coalesce(sum(n.bad) filter (where n.id > (select coalesce(max(m.id), 0) from counted m where m.completed)), 0)::int as bad
+    from counted n
+  )
+  update queue q
+  set counted = t.last, running = case when q.max_running is null then q.running else greatest(0, q.running - t.ended) end,
+      breaker_count = case when t.completed then t.bad else q.breaker_count + t.bad end,
+      open_until = case when t.bad > 0 and case when t.completed then t.bad else q.breaker_count + t.bad end >= q.breaker_failures
+                          then p_now + q.breaker_ms * interval '1 millisecond'
+                        when t.completed then null
+                        else q.open_until end
+  from total t
+  where q.id = p_queue and t.last is not null;
+end $$;
+comment on function count_calls(integer, timestamptz) is 'Counts the ends of leases off the limits of a queue. The caller holds its lock.';
 
 create or replace function leave_limits(p_steps step_key[], p_lanes integer[], p_bad integer[], p_completed boolean) returns void
 language plpgsql as $$
@@ -175,10 +192,16 @@ comment on function limit_queue(text, text, integer, integer, interval, integer,
   'Sets all limits of a queue; those that are not named are taken away. What is being claimed at this very moment is counted within ten seconds.';
 
 create or replace function recount_queue(p_queue integer) returns void
-language sql as $$
+language plpgsql as $$
+begin
+  perform count_calls(p_queue, clock());
+  -- One statement, so one snapshot: a lease that is seen has not written its end yet.
+  with late as (
+    delete from queue_call c where c.queue_id = p_queue
+  )
   update queue q set running = (select count(*) from lease l join lane n on n.id = l.lane_id where n.queue_id = q.id)
-  where q.id = p_queue and q.max_running is not null
-$$;
+  where q.id = p_queue and q.max_running is not null;
+end $$;
 comment on function recount_queue(integer) is 'Counts what runs of a limited queue. The caller holds its lock.';
 
 -- Chores ------------------------------------------------------------------------------------------------------------
@@ -204,7 +227,9 @@ language plpgsql as $$
 declare
   v_id integer;
 begin
-  for v_id in select q.id from queue q where q.max_running is not null order by q.id for no key update skip locked loop
+  for v_id in
+    select q.id from queue q where q.max_running is not null or q.breaker_failures is not null order by q.id for no key update skip locked
+  loop
     perform recount_queue(v_id);
   end loop;
   delete from rate_use u using queue q where q.id = u.queue_id and u.bucket < rate_bucket(q, clock()) - 40;

@@ -24,7 +24,7 @@ begin
     if not deep(v_child.depth) and lock_if_free(v_child.parent_id) then
       perform child_ended(v_child.id);
     else
-      insert into notice (kind, run_id, child_id) values ('child_ended', v_child.parent_id, v_child.id);
+      insert into notice (kind, run_id, child_id, due_at) values ('child_ended', v_child.parent_id, v_child.id, clock());
     end if;
   end loop;
 end $$;
@@ -33,35 +33,29 @@ comment on function tell_parents(uuid[]) is 'Answers the waits of the runs whose
 create or replace function child_ended(p_child uuid) returns void
 language plpgsql as $$
 declare
-  v_child run;
-  v_wait  wait;
+  v_child  run;
+  v_wait   wait;
+  v_answer answer;
+  v_value  jsonb;
 begin
   select r.* into v_child from run r where r.id = p_child;
-  select w.* into v_wait from wait w
-  where w.run_id = v_child.parent_id and w.seq = v_child.parent_seq and w.path = v_child.parent_path and w.child_id = p_child;
-  if not found or v_child.state not in ('completed', 'failed', 'cancelled') then
+  select a.answer, a.value into v_answer, v_value from answer_of_child(p_child) a;
+  if v_answer is null or v_child.id is null then
     return;
   end if;
-  if v_child.state = 'completed' then
-    perform answer_wait(v_wait, 'ok', coalesce(run_output(p_child), 'null'));
-  else
-    perform answer_wait(v_wait, 'error', coalesce(v_child.error, '{}') || jsonb_build_object(
-      'message', format('child run %s is %s: %s', p_child, v_child.state, coalesce(v_child.error ->> 'message', 'no reason given')),
-      'child', p_child));
+  select w.* into v_wait from wait w
+  where w.run_id = v_child.parent_id and w.seq = v_child.parent_seq and w.path = v_child.parent_path and w.child_id = p_child;
+  if found then
+    perform answer_wait(v_wait, v_answer, v_value);
+    return;
   end if;
+  -- Nobody waits right now: the answer is kept for who waits next.
+  update checkpoint c set answer = v_answer, value = v_value, at = clock()
+  where c.run_id = v_child.parent_id and c.seq = v_child.parent_seq and c.path = v_child.parent_path
+    and c.answer is null and c.value ->> 'child' = p_child::text;
 end $$;
-comment on function child_ended(uuid) is 'Answers the parent''s wait with what the child gave. The caller holds the parent''s lock.';
-
-create or replace function tell_child(p_child uuid) returns void
-language plpgsql as $$
-begin
-  if not coalesce((select deep(r.depth) from run r where r.id = p_child), false) and lock_if_free(p_child) then
-    perform stop_child(p_child);
-  else
-    insert into notice (kind, run_id) values ('stop', p_child);
-  end if;
-end $$;
-comment on function tell_child(uuid) is 'Stops a child run whose parent waits for it no longer.';
+comment on function child_ended(uuid) is
+  'Gives the parent what the child gave: to the step that waits, or to its history while it works. The caller holds the parent''s lock.';
 
 create or replace function stop_child(p_child uuid) returns void
 language plpgsql as $$
@@ -74,29 +68,109 @@ begin
 end $$;
 comment on function stop_child(uuid) is 'Stops a child run if it is live. The caller holds its lock.';
 
+create or replace function tell_child(p_child uuid) returns void
+language plpgsql as $$
+begin
+  if not coalesce((select deep(r.depth) from run r where r.id = p_child), false) and lock_if_free(p_child) then
+    perform stop_child(p_child);
+  else
+    insert into notice (kind, run_id, due_at) values ('stop', p_child, clock());
+  end if;
+end $$;
+comment on function tell_child(uuid) is 'Stops a child run whose parent waits for it no longer.';
+
+create or replace function stop_children(p_run_ids uuid[], p_lowest uuid) returns void
+language plpgsql as $$
+declare
+  v_child uuid;
+begin
+  for v_child in
+    select c.id from unnest(p_run_ids) i(id)
+    cross join lateral (
+      select x.id, x.state from run x
+      where x.parent_id = i.id and x.id >= p_lowest and x.parent_path is not null and x.state in ('running', 'paused') offset 0) c
+    order by c.id
+  loop
+    perform tell_child(v_child);
+  end loop;
+end $$;
+comment on function stop_children(uuid[], uuid) is 'Stops the live children of runs that have ended, whether somebody waits for them right now or not. Detached ones go on.';
+
+create or replace function stop_children_of_steps(p_steps step_key[]) returns void
+language plpgsql as $$
+declare
+  v_child uuid;
+begin
+  for v_child in
+    select c.id from unnest(p_steps) k
+    cross join lateral (
+      select x.id from run x
+      where x.parent_id = k.run_id and x.parent_seq = k.seq and x.id >= k.run_id and x.parent_path is not null and x.state in ('running', 'paused') offset 0) c
+    order by c.id
+  loop
+    perform tell_child(v_child);
+  end loop;
+end $$;
+comment on function stop_children_of_steps(step_key[]) is
+  'Stops the children that steps have left behind which have ended: those that lost a race.';
+
+-- Delivery ------------------------------------------------------------------------------------------------------------
+
+create or replace function deliver(p_notice notice) returns boolean
+language plpgsql as $$
+-- False: the other run, or the topic, is still busy.
+begin
+  if p_notice.kind = 'match' then
+    return match_topic_if_free(p_notice.tenant, p_notice.topic, p_notice.key);
+  end if;
+  if not lock_if_free(p_notice.run_id) then
+    return not exists (select from run r where r.id = p_notice.run_id);
+  end if;
+  case p_notice.kind
+    when 'stop' then perform stop_child(p_notice.run_id);
+    when 'child_ended' then perform child_ended(p_notice.child_id);
+    when 'match_run' then perform match_run(p_notice.run_id);
+    when 'go_on' then
+      perform advance(array(
+        select (p_notice.run_id, x.seq)::step_key
+        from unnest(p_notice.seqs) x(seq) join run r on r.id = p_notice.run_id and r.state in ('running', 'paused') and r.compensating is not true
+        order by x.seq));
+  end case;
+  return true;
+end $$;
+comment on function deliver(notice) is 'Does what a notice asks for, unless the run that it is for is busy. True when it is done, or the run is gone.';
+
+create or replace function deliver_these(p_items text[]) returns bigint
+language plpgsql as $$
+declare
+  v_notice notice;
+  v_seen   bigint := 0;
+begin
+  for v_notice in
+    select n.* from unnest(p_items) i(id) join notice n on n.id = i.id::bigint order by n.id for update of n skip locked
+  loop
+    if deliver(v_notice) then
+      delete from notice n where n.id = v_notice.id;
+    else
+      -- Behind the others: a run that is held for a day keeps nobody waiting.
+      update notice n set tries = n.tries + 1, due_at = clock() + least(5000, 100 * 2 ^ least(n.tries, 10)) * interval '1 millisecond'
+      where n.id = v_notice.id;
+    end if;
+    v_seen := v_seen + 1;
+  end loop;
+  return v_seen;
+end $$;
+comment on function deliver_these(text[]) is 'Delivers notices of these ids, or puts them off. Returns how many.';
+
 create or replace function deliver_notices(p_limit integer) returns bigint
 language plpgsql as $$
 declare
-  v_notice    notice;
-  v_delivered bigint := 0;
+  v_now timestamptz := clock();
 begin
-  for v_notice in select n.* from notice n order by n.id limit p_limit for update skip locked loop
-    if v_notice.kind = 'match' then
-      continue when not match_topic_if_free(v_notice.tenant, v_notice.topic, v_notice.key);
-    elsif exists (select from run r where r.id = v_notice.run_id) then
-      continue when not lock_if_free(v_notice.run_id);
-      if v_notice.kind = 'stop' then
-        perform stop_child(v_notice.run_id);
-      else
-        perform child_ended(v_notice.child_id);
-      end if;
-    end if;
-    delete from notice n where n.id = v_notice.id;
-    v_delivered := v_delivered + 1;
-  end loop;
-  return v_delivered;
+  return in_parts('deliver_these', array(
+    select n.id::text from notice n where n.due_at <= v_now and not is_set_aside('deliver_these', n.id::text, v_now) order by n.due_at, n.id limit p_limit));
 end $$;
-comment on function deliver_notices(integer) is 'Does what could not be done at once because another run was busy. Returns how many notices.';
+comment on function deliver_notices(integer) is 'Does what could not be done at once because another run was busy. Returns at how many notices it looked.';
 
 create or replace function deliver_notices() returns bigint
 language sql as $$ select deliver_notices(1000) $$;

@@ -139,7 +139,7 @@ begin
   return revision_of(p_id);
 end $$;
 comment on function pause_run(text, uuid, text, text, integer, uuid) is
-  'Pauses a run: once this has returned and is committed, no step of it is claimed. Steps that run are let finish.';
+  'Pauses a run: once this has returned and is committed, no step of it is claimed. Steps that run are let finish. Child runs go on: pause them as well, or stop the run.';
 
 create or replace function resume_run(
   p_tenant text, p_id uuid, p_data jsonb default null, p_by text default null,
@@ -157,6 +157,8 @@ begin
     update run r set state = 'running', paused_for = null, revision = r.revision + 1 where r.id = p_id;
     perform record_event(p_id, 'resumed', null, p_by, jsonb_strip_nulls(jsonb_build_object('data', p_data)), p_request);
     for v_wait in select w.* from wait w where w.run_id = p_id and w.kind = 'interrupt' order by w.seq, w.path loop
+      -- One answer may end others of the same step.
+      continue when not exists (select from wait w where w.run_id = p_id and w.seq = v_wait.seq and w.path = v_wait.path);
       perform answer_wait(v_wait, 'ok', coalesce(p_data, 'null'));
     end loop;
     perform let_steps_go(p_id);

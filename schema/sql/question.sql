@@ -11,6 +11,18 @@ begin
 end $$;
 comment on function pause_for_question(uuid) is 'Pauses a run until a question is answered. A pause of an operator stays one.';
 
+create or replace function end_question_pause(p_id uuid) returns void
+language plpgsql as $$
+begin
+  perform from run r where r.id = p_id and r.state = 'paused' and r.paused_for = 'question'
+    and not exists (select from wait w where w.run_id = r.id and w.kind in ('decision', 'interrupt') and coalesce(w.prompt ->> 'pauses', 'run') = 'run');
+  if found then
+    update run r set state = 'running', paused_for = null, revision = r.revision + 1 where r.id = p_id;
+    perform let_steps_go(p_id);
+  end if;
+end $$;
+comment on function end_question_pause(uuid) is 'Lets a run go on that was paused for a question, when no question is left that pauses it.';
+
 create or replace function ask(p_run run, p_step step, p_path text, p_prompt jsonb) returns void
 language plpgsql as $$
 begin
@@ -56,6 +68,13 @@ begin
     return failed_without(fail_step(p_run.id, p_step.seq, format('the amount %s of budget %s is not a number', v_budget -> 'amount', v_budget ->> 'name')));
   end if;
   if v_amount::numeric <= v_limit then
+    if not coalesce(current_setting('longhaul.own', true) = 'on', false) then
+      -- Many runs share a budget, and this may be the transaction of a caller who keeps it open: a chore spends.
+      insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
+      values (p_run.id, p_step.seq, 'budget', 0, 0, 'retry', false, v_now, v_now);
+      perform note_due(-1, v_now);
+      return false;
+    end if;
     insert into budget as b (tenant, name, window_at, used) values (p_run.tenant, v_budget ->> 'name', v_window, v_amount::numeric)
     on conflict (tenant, name, window_at) do update set used = b.used + excluded.used where b.used + excluded.used <= v_limit;
     if found then
@@ -86,17 +105,9 @@ create or replace function answer_question(p_wait wait, p_choice text, p_data js
 language plpgsql as $$
 begin
   perform record_event(p_wait.run_id, 'decided', p_wait.seq, p_by, jsonb_strip_nulls(jsonb_build_object('choice', p_choice, 'data', p_data)));
-  -- Before the step goes on, so that it is not kept back once more.
-  perform from run r where r.id = p_wait.run_id and r.state = 'paused' and r.paused_for = 'question'
-    and not exists (select from wait w where w.run_id = r.id and w.kind in ('decision', 'interrupt') and coalesce(w.prompt ->> 'pauses', 'run') = 'run'
-                      and (w.seq, w.path) <> (p_wait.seq, p_wait.path));
-  if found then
-    update run r set state = 'running', paused_for = null, revision = r.revision + 1 where r.id = p_wait.run_id;
-    perform let_steps_go(p_wait.run_id);
-  end if;
   perform answer_wait(p_wait, 'ok', jsonb_build_object('choice', p_choice, 'data', p_data, 'by', p_by, 'at', clock()));
 end $$;
-comment on function answer_question(wait, text, jsonb, text) is 'Gives a decision its answer, and lets the run go on if that was the last open question.';
+comment on function answer_question(wait, text, jsonb, text) is 'Gives a decision its answer.';
 
 create or replace function decide(
   p_tenant text, p_id uuid, p_step text, p_choice text, p_data jsonb default null, p_by text default null, p_request uuid default null

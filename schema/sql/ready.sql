@@ -1,5 +1,8 @@
 -- Where a step goes that is ready: to its lane, or aside while its run is paused. Rooms: -> task, held, wait.
 -- The caller holds the runs' locks.
+--
+-- Functions that begin steps return those that have ended at once. Who asked counts them off their runs, once, at the end of
+-- all: a count a step would be a version of the run's row a step, each walked over by the next.
 
 create or replace function place_ready(p_tasks task[]) returns void
 language plpgsql as $$
@@ -15,8 +18,8 @@ begin
     from judged j where j.state = 'paused'
   )
   select coalesce(array_agg(j.t) filter (where j.state <> 'paused'), '{}') into v_tasks from judged j;
-  if exists (select from gate) then
-    v_tasks := admit(v_tasks);
+  if exists (select from gate_limit) then
+    v_tasks := place_queued(v_tasks);
   end if;
   with ready as (
     insert into task select t.* from unnest(v_tasks) t returning lane_id
@@ -26,7 +29,7 @@ begin
     perform wake(array(select distinct x from unnest(v_lanes) x), cardinality(v_lanes));
   end if;
 end $$;
-comment on function place_ready(task[]) is 'Puts steps in their lanes or, while their run is paused or their key has no room, aside.';
+comment on function place_ready(task[]) is 'Puts steps in their lanes, to their keys or, while their run is paused, aside.';
 
 create or replace function last_attempt(p_run_id uuid, p_seq integer) returns integer
 language plpgsql stable as $$
@@ -47,13 +50,14 @@ end $$;
 comment on function place_step(uuid, integer, bigint, integer, smallint) is
   'Puts one step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
 
-create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns boolean
+create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns step_key[]
 language plpgsql as $$
 -- What a step asks for before it begins, in this order: that its run is not paused, its condition, its input, an approval,
--- room in a budget. Then it begins: true when it has ended by that already.
+-- room in a budget. Then it begins. Returned are the steps that have ended by that already: itself, or items of it.
 declare
   v_now     timestamptz := clock();
   v_item    boolean := p_step.def is not null;
+  v_key     step_key := (p_step.run_id, p_step.seq);
   v_context jsonb;
   v_input   jsonb;
   v_holds   boolean;
@@ -61,7 +65,7 @@ begin
   if p_run.state = 'paused' then
     insert into held (run_id, position, lane_id, seq, attempt, priority, failures)
     values (p_run.id, ready_position(), null, p_step.seq, 0, p_step.priority, 0);
-    return false;
+    return '{}';
   end if;
 
   if p_flow_step.condition is not null or p_flow_step.input is not null or p_flow_step.each is not null or p_flow_step.settings is not null then
@@ -71,35 +75,34 @@ begin
   if p_flow_step.condition is not null and not v_item then
     v_holds := jsonb_path_match(v_context, p_flow_step.condition, '{}', true);
     if v_holds is null then
-      return fail_step(p_run.id, p_step.seq, format('its condition %s is neither true nor false', p_flow_step.condition));
+      return case when fail_step(p_run.id, p_step.seq, format('its condition %s is neither true nor false', p_flow_step.condition))
+                  then array[v_key] else '{}' end;
     end if;
     if not v_holds then
       update step s set outcome = 'skipped', ended_at = v_now where s.run_id = p_run.id and s.seq = p_step.seq;
-      return true;
+      return array[v_key];
     end if;
   end if;
 
-  if not v_item then
-    if p_flow_step.each is not null then
-      return begin_fan_out(p_run, p_step, p_flow_step, v_context);
-    end if;
-    if p_flow_step.input is not null then
-      v_input := filled_in(p_flow_step.input, v_context);
-      update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
-    end if;
+  if not v_item and p_flow_step.each is not null then
+    return begin_fan_out(p_run, p_step, p_flow_step, v_context);
+  end if;
+  if not v_item and p_flow_step.input is not null then
+    v_input := filled_in(p_flow_step.input, v_context);
+    update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
   end if;
   v_input := coalesce(v_input, p_step.input, p_run.input);
 
   if p_flow_step.settings ? 'approval' then
     if ask_approval(p_run, p_step, p_flow_step) then
-      return false;
+      return '{}';
     end if;
   end if;
   if p_flow_step.settings ? 'budget' then
     v_holds := spend(p_run, p_step, p_flow_step, v_context);
     if not coalesce(v_holds, false) then
       -- Null: it has failed, and its run goes on without it.
-      return v_holds is null;
+      return case when v_holds is null then array[v_key] else '{}' end;
     end if;
   end if;
 
@@ -115,20 +118,20 @@ begin
       else
         perform place_step(p_run.id, p_step.seq, ready_position());
       end if;
-      return false;
+      return '{}';
     when 'child' then
-      return begin_child(p_run, p_step, p_flow_step, v_input);
+      return case when begin_child(p_run, p_step, p_flow_step, v_input) then array[v_key] else '{}' end;
     when 'sleep' then
       insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
       values (p_run.id, p_step.seq, '', 0, 0, 'sleep', true, v_now,
               v_now + (p_flow_step.settings ->> 'sleep_ms')::bigint * interval '1 millisecond');
-      return false;
+      return '{}';
     when 'signal' then
-      return begin_signal_wait(p_run, p_step, p_flow_step, v_context);
+      return case when begin_signal_wait(p_run, p_step, p_flow_step, v_context) then array[v_key] else '{}' end;
   end case;
 end $$;
 comment on function enter_step(run, step, flow_step) is
-  'Begins a step whose predecessors have ended. True when it has ended at once: skipped, an empty fan-out, a detached child.';
+  'Begins a step whose predecessors have ended. Returns what has ended at once, still to be counted off: a step that was skipped or whose answer was there, items of a fan-out.';
 
 create or replace function enter_in_turn(p_steps step_key[]) returns step_key[]
 language plpgsql as $$
@@ -145,48 +148,51 @@ begin
     continue when not found;
     select r.* into v_run from run r where r.id = v_key.run_id;
     select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = coalesce(v_step.def, v_step.seq);
-    if enter_step(v_run, v_step, v_def) then
-      -- At once: the next step may fail the run, and its count must be right then.
-      perform count_off(array[v_key]);
-      v_ended := v_ended || v_key;
-    end if;
+    v_ended := v_ended || enter_step(v_run, v_step, v_def);
   end loop;
   return v_ended;
 end $$;
-comment on function enter_in_turn(step_key[]) is 'Begins steps; returns those that have ended by that already, and were counted off their runs.';
+comment on function enter_in_turn(step_key[]) is 'Begins steps; returns those that have ended by that already, still to be counted off.';
+
+create or replace function bad_data(p_sqlstate text) returns boolean
+language sql immutable as $$
+  -- data_exception, program_limit_exceeded, feature_not_supported, undefined_object, integrity constraints.
+  select left(p_sqlstate, 2) in ('22', '54', '0A', '23') or p_sqlstate = '42704'
+$$;
+comment on function bad_data(text) is
+  'Whether an error comes from the data that an expression met: it concerns the step that asked, and nobody else.';
 
 create or replace function enter_steps(p_steps step_key[]) returns step_key[]
 language plpgsql as $$
 -- What an expression meets in the data (a key too long for an index, times that cannot be compared) fails the step that asked for it, not
 -- the call with which other steps end.
 declare
-  v_ended step_key[] := '{}';
   v_key   step_key;
   v_error text;
 begin
+  if coalesce(cardinality(p_steps), 0) = 0 then
+    return '{}';
+  end if;
   begin
     return enter_in_turn(p_steps);
-  exception when data_exception or program_limit_exceeded or feature_not_supported or undefined_object then
+  exception when others then
+    if not bad_data(sqlstate) then
+      raise;
+    end if;
     v_error := sqlerrm;
   end;
   if cardinality(p_steps) > 1 then
-    foreach v_key in array p_steps loop
-      v_ended := v_ended || enter_steps(array[v_key]);
-    end loop;
-    return v_ended;
+    -- In halves: one bad step among thousands is found by a few tries.
+    return enter_steps(p_steps[1 : cardinality(p_steps) / 2]) || enter_steps(p_steps[cardinality(p_steps) / 2 + 1 : ]);
   end if;
   v_key := p_steps[1];
-  if not fail_step(v_key.run_id, v_key.seq, v_error) then
-    return '{}';
-  end if;
-  perform count_off(p_steps);
-  return p_steps;
+  return case when fail_step(v_key.run_id, v_key.seq, v_error) then p_steps else '{}' end;
 end $$;
 comment on function enter_steps(step_key[]) is 'enter_in_turn(), but a step that cannot begin because of its data has failed.';
 
 create or replace function begin_steps(p_steps step_key[]) returns void
 language plpgsql as $$
 begin
-  perform advance(enter_steps(p_steps));
+  perform go_on(enter_steps(p_steps));
 end $$;
 comment on function begin_steps(step_key[]) is 'Begins steps, and goes on with what follows those that end at once.';

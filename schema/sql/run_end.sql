@@ -19,6 +19,28 @@ begin
 end $$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
+create or replace function lock_runs_or_skip(p_run_ids uuid[], p_skip boolean) returns uuid[]
+language plpgsql as $$
+declare
+  v_lowest uuid := lowest_id(p_run_ids);
+  v_mine   uuid[];
+begin
+  if not p_skip then
+    perform lock_runs(p_run_ids, v_lowest);
+    return null;
+  end if;
+  v_mine := array(select r.id from run r where r.id = any (p_run_ids) and r.id >= v_lowest order by r.id for no key update skip locked);
+  if cardinality(v_mine) = cardinality(p_run_ids) then
+    return null;
+  end if;
+  -- The others are named twice, gone, or somebody's.
+  return nullif(array(
+    select distinct i.id from unnest(p_run_ids) i(id)
+    where i.id <> all (v_mine) and exists (select from run r where r.id = i.id)), '{}');
+end $$;
+comment on function lock_runs_or_skip(uuid[], boolean) is
+  'Locks runs in the order of their ids. When asked to skip, waits for nobody: the runs that somebody else holds are returned (null: there are none).';
+
 create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void
 language plpgsql as $$
 -- The caller holds the runs' locks and sets their open_steps.
@@ -27,8 +49,6 @@ declare
   v_lowest uuid;
   v_left   step_key[];
   v_leases lease[];
-  v_waits  wait[];
-  v_wait   wait;
 begin
   v_lowest := lowest_id(p_run_ids);
 
@@ -43,10 +63,8 @@ begin
     delete from lease l where l.run_id = any (p_run_ids) returning l
   )
   select array_agg(c.l) into v_leases from closed c;
-  with closed as (
-    delete from wait w where w.run_id = any (p_run_ids) returning w
-  )
-  select array_agg(c.w) filter (where (c.w).child_id is not null) into v_waits from closed c;
+  delete from wait w where w.run_id = any (p_run_ids);
+  delete from notice n where n.run_id = any (p_run_ids) and n.kind = 'go_on';
 
   -- Not before: the rooms may have been waited for, while claims took steps.
   v_now := clock();
@@ -63,12 +81,10 @@ begin
   perform leave_limits(
     v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l), array(select l.lane_id from unnest(v_leases) l), null, false);
 
-  foreach v_wait in array coalesce(v_waits, '{}') loop
-    perform tell_child(v_wait.child_id);
-  end loop;
+  perform stop_children(p_run_ids, v_lowest);
 end $$;
 comment on function cancel_steps(uuid[], text) is
-  'Cancels all live steps of runs, and the child runs that they wait for. Workers that run some are told to look at their leases.';
+  'Cancels all live steps of runs, and all their live child runs. Workers that run some are told to look at their leases.';
 
 create or replace function end_runs(p_run_ids uuid[], p_state run_state, p_errors jsonb[]) returns void
 language plpgsql as $$
@@ -97,14 +113,20 @@ comment on function end_runs(uuid[], run_state, jsonb[]) is 'Ends runs before al
 
 create or replace function count_off(p_steps step_key[]) returns void
 language plpgsql as $$
+-- A step counts in the course of its run that it belongs to: while a run is undone its compensations count, and what ended
+-- in the same call before that does not any more.
 declare
   v_now      timestamptz := clock();
   v_lowest   uuid;
   v_children uuid[];
 begin
+  if coalesce(cardinality(p_steps), 0) = 0 then
+    return;
+  end if;
   v_lowest := lowest_id(array(select k.run_id from unnest(p_steps) k));
   with ended as (
-    select k.run_id, count(*)::int as steps from (select * from unnest(p_steps) limit cardinality(p_steps)) k group by k.run_id
+    select k.run_id, is_undo(k) as undoing, count(*)::int as steps
+    from (select * from unnest(p_steps) limit cardinality(p_steps)) k group by k.run_id, is_undo(k)
   ), counted as (
     update run r
     set open_steps = r.open_steps - e.steps,
@@ -112,7 +134,7 @@ begin
         ended_at = case when r.open_steps = e.steps then v_now end,
         revision = r.revision + 1
     from ended e
-    where r.id = e.run_id and r.id >= v_lowest and r.state in ('running', 'paused')
+    where r.id = e.run_id and r.id >= v_lowest and r.state in ('running', 'paused') and coalesce(r.compensating, false) = e.undoing
     returning r.id, r.open_steps, r.parent_path
   )
   select array_agg(c.id) into v_children from counted c where c.open_steps = 0 and c.parent_path is not null;
@@ -122,3 +144,12 @@ begin
 end $$;
 comment on function count_off(step_key[]) is
   'Counts steps whose outcome was written off their runs, and ends the runs that have no step left. The caller holds the runs'' locks.';
+
+create or replace function is_undo(p_key step_key) returns boolean
+language plpgsql stable as $$
+begin
+  return p_key.seq >= 32768 and exists (
+    select from step s join run r on r.id = s.run_id join flow_step f on f.flow_id = r.flow_id and f.seq = s.def
+    where s.run_id = p_key.run_id and s.seq = p_key.seq and f.undoes is not null);
+end $$;
+comment on function is_undo(step_key) is 'Whether a step undoes another one.';

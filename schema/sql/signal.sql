@@ -26,16 +26,45 @@ begin
   if not pg_try_advisory_xact_lock(topic_lock(p_tenant, p_topic, p_key)) then
     return false;
   end if;
-  perform match_topic(p_tenant, p_topic, p_key);
-  return true;
+  return match_topic(p_tenant, p_topic, p_key);
 end $$;
-comment on function match_topic_if_free(text, text, text) is 'Brings signals and waits of a topic and key together, unless somebody else is at it.';
+comment on function match_topic_if_free(text, text, text) is
+  'Brings signals and waits of a topic and key together. False when there is more to do: somebody else is at it, runs were busy, or there are many.';
+
+create or replace function sees_the_present() returns boolean
+language plpgsql stable as $$
+begin
+  -- In REPEATABLE READ and SERIALIZABLE a transaction sees what was there when it began, also under locks that it took later.
+  return current_setting('transaction_isolation') in ('read committed', 'read uncommitted');
+end $$;
+comment on function sees_the_present() is 'Whether this transaction sees what others have committed since it began.';
+
+create or replace function match_topic_or_later(p_tenant text, p_topic text, p_key text) returns void
+language plpgsql as $$
+begin
+  if not match_topic_if_free(p_tenant, p_topic, p_key) or not sees_the_present() then
+    insert into notice (kind, tenant, topic, key, due_at) values ('match', p_tenant, p_topic, p_key, clock());
+  end if;
+end $$;
+comment on function match_topic_or_later(text, text, text) is 'Brings signals and waits of a topic and key together, now or by a notice.';
+
+create or replace function match_run_or_later(p_run_id uuid) returns void
+language plpgsql as $$
+begin
+  perform match_run(p_run_id);
+  if not sees_the_present() then
+    insert into notice (kind, run_id, due_at) values ('match_run', p_run_id, clock());
+  end if;
+end $$;
+comment on function match_run_or_later(uuid) is 'Brings a run''s signals and waits together, now or by a notice. The caller holds the run''s lock.';
 
 create or replace function consume(p_signal signal, p_wait wait) returns void
 language plpgsql as $$
 begin
-  if p_signal.scope = 'one' then
-    update signal s set consumed_at = clock(), consumed_by = p_wait.run_id, consumed_seq = p_wait.seq where s.id = p_signal.id;
+  if p_signal.scope = 'one' or p_signal.failed then
+    update signal s
+    set consumed_at = case when p_signal.scope = 'one' then clock() end, consumed_by = p_wait.run_id, consumed_seq = p_wait.seq
+    where s.id = p_signal.id;
   end if;
   perform record_event(p_wait.run_id, 'signal', p_wait.seq, p_signal.sent_by,
     jsonb_strip_nulls(jsonb_build_object('topic', p_signal.topic, 'key', p_signal.key, 'signal', p_signal.id)));
@@ -43,44 +72,67 @@ begin
 end $$;
 comment on function consume(signal, wait) is 'Gives a signal to a wait.';
 
-create or replace function match_topic(p_tenant text, p_topic text, p_key text) returns integer
+create or replace function match_topic(p_tenant text, p_topic text, p_key text) returns boolean
 language plpgsql as $$
--- The caller holds the topic's lock. Oldest signal first, longest wait first.
+-- The caller holds the topic's lock. Oldest signal first, longest wait first. A reported failure is the failure of those that
+-- wait now: their next attempts do not meet it again.
 declare
   v_now    timestamptz := clock();
   v_signal signal;
-  v_wait   wait;
   v_met    integer := 0;
+  v_one    integer;
   v_busy   boolean := false;
-  v_taken  boolean;
 begin
   for v_signal in
     select s.* from signal s
     where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key and s.consumed_at is null and s.expires_at > v_now
     order by s.id
   loop
-    v_taken := false;
-    for v_wait in select w.* from wait w where w.tenant = p_tenant and w.topic = p_topic and w.key = p_key order by w.since, w.run_id, w.seq loop
-      if not lock_if_free(v_wait.run_id) then
-        v_busy := true;
-        continue;
-      end if;
-      -- It may have been answered before the lock was ours.
-      select w.* into v_wait from wait w where w.run_id = v_wait.run_id and w.seq = v_wait.seq and w.path = v_wait.path and w.topic = p_topic and w.key = p_key;
-      continue when not found;
-      perform consume(v_signal, v_wait);
-      v_met := v_met + 1;
-      v_taken := true;
-      exit when v_signal.scope = 'one';
-    end loop;
-    exit when not v_taken and v_signal.scope = 'one';
+    select m.met, m.busy or v_busy into v_one, v_busy from match_signal(v_signal, 500 - v_met) m;
+    v_met := v_met + v_one;
+    if v_signal.failed and v_one > 0 and not v_busy and v_met < 500 then
+      update signal s set consumed_at = v_now where s.id = v_signal.id;
+    end if;
+    -- The next signal finds nobody either; or enough for one call.
+    exit when (v_one = 0 and v_signal.scope = 'one') or v_met >= 500;
   end loop;
-  if v_busy then
-    insert into notice (kind, tenant, topic, key) values ('match', p_tenant, p_topic, p_key);
+  if v_met >= 500 then
+    -- More at once; as a notice of its own, which nobody puts off.
+    insert into notice (kind, tenant, topic, key, due_at) values ('match', p_tenant, p_topic, p_key, v_now);
   end if;
-  return v_met;
+  return v_met >= 500 or not v_busy;
 end $$;
-comment on function match_topic(text, text, text) is 'Brings signals and waits of a topic and key together. Returns how many met.';
+comment on function match_topic(text, text, text) is
+  'Brings up to 500 signals and waits of a topic and key together; a notice goes on with more. False when runs were busy that wait.';
+
+create or replace function match_signal(p_signal signal, p_limit integer, out met integer, out busy boolean)
+language plpgsql as $$
+declare
+  v_wait wait;
+begin
+  met := 0;
+  busy := false;
+  for v_wait in
+    select w.* from wait w
+    where w.tenant = p_signal.tenant and w.topic = p_signal.topic and w.key = p_signal.key and w.kind in ('signal', 'external')
+      -- A failure that has met somebody is not met by those who began to wait after it.
+      and (not p_signal.failed or p_signal.consumed_by is null or w.since <= p_signal.sent_at)
+    order by w.since, w.run_id, w.seq
+  loop
+    if not lock_if_free(v_wait.run_id) then
+      busy := true;
+      continue;
+    end if;
+    -- It may have been answered before the lock was ours.
+    select w.* into v_wait from wait w where w.run_id = v_wait.run_id and w.seq = v_wait.seq and w.path = v_wait.path
+      and w.topic = p_signal.topic and w.key = p_signal.key;
+    continue when not found;
+    perform consume(p_signal, v_wait);
+    met := met + 1;
+    exit when p_signal.scope = 'one' or met >= p_limit;
+  end loop;
+end $$;
+comment on function match_signal(signal, integer) is 'Gives a signal to the longest wait for it, a completion to all. Says how many it met, and whether runs were busy.';
 
 create or replace function match_run(p_run_id uuid) returns integer
 language plpgsql as $$
@@ -107,9 +159,12 @@ begin
 end $$;
 comment on function match_run(uuid) is 'Brings a run''s signals and waits together. Returns how many met.';
 
-create or replace function check_signal(p_topic text, p_key text, p_payload jsonb) returns void
+create or replace function check_signal(p_topic text, p_key text, p_payload jsonb, p_keep interval default null) returns void
 language plpgsql as $$
 begin
+  if p_keep is not null and p_keep not between interval '0' and interval '10000 days' then
+    raise exception using errcode = 'LH001', message = format('a signal is kept for at most 10000 days, not %s', p_keep);
+  end if;
   if p_topic is null or length(p_topic) not between 1 and 200 or length(p_key) > 500 then
     raise exception using errcode = 'LH001', message = 'a topic has 1 to 200 characters, and a key at most 500';
   end if;
@@ -118,7 +173,7 @@ begin
       pg_column_size(p_payload), setting_value('max_payload_bytes'));
   end if;
 end $$;
-comment on function check_signal(text, text, jsonb) is 'Raises an error when a signal is malformed.';
+comment on function check_signal(text, text, jsonb, interval) is 'Raises an error when a signal is malformed.';
 
 create or replace function signal_run(
   p_tenant          text,
@@ -136,7 +191,7 @@ declare
   v_state run_state;
   v_id    bigint;
 begin
-  perform check_signal(p_topic, null, p_payload);
+  perform check_signal(p_topic, null, p_payload, p_keep);
   if p_if_finished is null or p_if_finished not in ('refuse', 'keep') then
     raise exception using errcode = 'LH001', message = format('p_if_finished is refuse or keep, not %s', coalesce(p_if_finished, 'null'));
   end if;
@@ -146,7 +201,8 @@ begin
     raise exception using errcode = 'LH002', message = format('there is no run %s for tenant %s', p_run_id, p_tenant);
   end if;
   -- A signal that was accepted before the run ended was accepted.
-  select s.id into v_id from signal s where s.run_id = p_run_id and s.topic = p_topic and s.idempotency_key = p_idempotency_key;
+  select s.id into v_id from signal s where s.run_id = p_run_id and s.topic = p_topic and s.idempotency_key = p_idempotency_key
+    and not forget_expired(s.id, v_now);
   if found then
     return v_id;
   end if;
@@ -157,37 +213,62 @@ begin
   values (p_tenant, p_run_id, p_topic, 'one', coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
           kept_until(v_now, p_keep))
   returning id into v_id;
-  perform match_run(p_run_id);
+  perform match_run_or_later(p_run_id);
   return v_id;
 end $$;
 comment on function signal_run(text, uuid, text, jsonb, text, interval, text, text) is
   'Sends a signal to a run; it is kept until the run waits for its topic. Twice with one idempotency key is once. A finished run refuses it (LH003) or, if asked, keeps it. Returns the signal''s id.';
+
+create or replace function forget_expired(p_id bigint, p_now timestamptz) returns boolean
+language plpgsql as $$
+begin
+  -- What has expired is as good as deleted, also before the chore comes by.
+  delete from signal s where s.id = p_id and s.expires_at <= p_now;
+  return found;
+end $$;
+comment on function forget_expired(bigint, timestamptz) is 'Deletes a signal whose time is over. True when it was.';
+
+create or replace function is_replaced(p_known signal, p_scope signal_scope, p_payload jsonb, p_failed boolean, p_idempotency_key text) returns boolean
+language plpgsql stable as $$
+begin
+  -- A success stands. A failure is one attempt's: a success replaces it, and so does the failure of the next attempt.
+  if p_scope <> 'all' or not p_known.failed or p_known.idempotency_key = p_idempotency_key then
+    return false;
+  end if;
+  return not p_failed or (p_known.consumed_at is not null
+    -- The same report once more, while nobody waits, is a repetition.
+    and (p_known.payload is distinct from coalesce(p_payload, 'null') or exists (
+      select from wait w where w.tenant = p_known.tenant and w.topic = p_known.topic and w.key = p_known.key)));
+end $$;
+comment on function is_replaced(signal, signal_scope, jsonb, boolean, text) is 'Whether a report of outside work counts beside the one that came before.';
 
 create or replace function send_to_topic(
   p_tenant text, p_topic text, p_key text, p_payload jsonb, p_scope signal_scope, p_failed boolean, p_idempotency_key text, p_keep interval, p_by text
 ) returns bigint
 language plpgsql as $$
 declare
-  v_now timestamptz := clock();
-  v_id  bigint;
+  v_now   timestamptz := clock();
+  v_known signal;
+  v_id    bigint;
 begin
-  perform check_signal(p_topic, p_key, p_payload);
+  perform check_signal(p_topic, p_key, p_payload, p_keep);
   if p_key is null then
     raise exception using errcode = 'LH001', message = 'a signal to a topic needs a key';
   end if;
   perform lock_topic(p_tenant, p_topic, p_key);
+  select s.* into v_known from signal s
+  where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key
+    and ((p_scope = 'all' and s.scope = 'all') or s.idempotency_key = p_idempotency_key) and not forget_expired(s.id, v_now)
+  order by s.id limit 1;
+  if found and not is_replaced(v_known, p_scope, p_payload, p_failed, p_idempotency_key) then
+    return v_known.id;
+  end if;
+  delete from signal s where s.id = v_known.id;
   insert into signal (tenant, topic, key, scope, failed, payload, idempotency_key, sent_at, sent_by, expires_at)
   values (p_tenant, p_topic, p_key, p_scope, p_failed, coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
           kept_until(v_now, p_keep))
-  on conflict do nothing returning id into v_id;
-  if v_id is null then
-    select s.id into v_id from signal s
-    where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key
-      and ((p_scope = 'all' and s.scope = 'all') or s.idempotency_key = p_idempotency_key)
-    order by s.id limit 1;
-    return v_id;
-  end if;
-  perform match_topic(p_tenant, p_topic, p_key);
+  returning id into v_id;
+  perform match_topic_or_later(p_tenant, p_topic, p_key);
   return v_id;
 end $$;
 comment on function send_to_topic(text, text, text, jsonb, signal_scope, boolean, text, interval, text) is 'What send_signal() and complete_external() share.';
@@ -202,13 +283,14 @@ comment on function send_signal(text, text, text, jsonb, text, interval, text) i
   'Sends a signal to a topic and key: one waiter consumes it, the one that has waited longest, now or later. Twice with one idempotency key is once. Returns its id.';
 
 create or replace function complete_external(
-  p_tenant text, p_topic text, p_key text, p_payload jsonb default 'null', p_failed boolean default false, p_keep interval default null, p_by text default null
+  p_tenant text, p_topic text, p_key text, p_payload jsonb default 'null', p_failed boolean default false, p_keep interval default null, p_by text default null,
+  p_idempotency_key text default null
 ) returns bigint
 language sql as $$
-  select send_to_topic(p_tenant, p_topic, p_key, p_payload, 'all', p_failed, null, p_keep, p_by)
+  select send_to_topic(p_tenant, p_topic, p_key, p_payload, 'all', coalesce(p_failed, false), p_idempotency_key, p_keep, p_by)
 $$;
-comment on function complete_external(text, text, text, jsonb, boolean, interval, text) is
-  'Reports the completion (or the failure) of outside work: it answers every wait for its topic and key, now and later. The first report counts; a second changes nothing. Returns its id.';
+comment on function complete_external(text, text, text, jsonb, boolean, interval, text, text) is
+  'Reports the completion of outside work: it answers every wait for its topic and key, now and later, and a second report changes nothing. A failure ends the attempts that wait for it (or the next one, when none waits yet); the success or failure of a later attempt is a new report. The same idempotency key is the same report; without one, an equal failure that comes again while nobody waits is taken for a repetition. Returns its id.';
 
 create or replace function broadcast_signal(
   p_tenant text, p_topic text, p_payload jsonb default 'null', p_flow text default null, p_metadata jsonb default null,
@@ -220,53 +302,98 @@ declare
   v_ids uuid[];
   v_id  uuid;
 begin
-  perform check_signal(p_topic, null, p_payload);
-  v_ids := array(
-    select r.id from run r join flow f on f.id = r.flow_id
+  perform check_signal(p_topic, null, p_payload, p_keep);
+  -- The signals are written first: they wait for nobody. A run that somebody else holds meets its own a moment later.
+  with sent as (
+    insert into signal (tenant, run_id, topic, scope, payload, idempotency_key, sent_at, sent_by, expires_at)
+    select p_tenant, r.id, p_topic, 'one', coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by), kept_until(v_now, p_keep)
+    from run r join flow f on f.id = r.flow_id
     where r.tenant = p_tenant and r.state in ('running', 'paused') and (p_flow is null or f.name = p_flow)
       and (p_metadata is null or r.metadata @> p_metadata)
-    order by r.id);
-  perform lock_runs(v_ids);
-  insert into signal (tenant, run_id, topic, scope, payload, idempotency_key, sent_at, sent_by, expires_at)
-  select p_tenant, r.id, p_topic, 'one', coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
-         kept_until(v_now, p_keep)
-  from run r where r.id = any (v_ids) and r.state in ('running', 'paused') order by r.id
-  on conflict do nothing;
-  foreach v_id in array v_ids loop
-    perform match_run(v_id);
+      and (p_idempotency_key is null or not exists (
+        select from signal s where s.run_id = r.id and s.topic = p_topic and s.idempotency_key = p_idempotency_key))
+    order by r.id
+    on conflict do nothing
+    returning run_id
+  )
+  select array_agg(s.run_id order by s.run_id) into v_ids from sent s;
+  foreach v_id in array coalesce(v_ids, '{}') loop
+    if lock_if_free(v_id) then
+      perform match_run_or_later(v_id);
+    else
+      insert into notice (kind, run_id, due_at) values ('match_run', v_id, v_now);
+    end if;
   end loop;
-  return cardinality(v_ids);
+  return coalesce(cardinality(v_ids), 0);
 end $$;
 comment on function broadcast_signal(text, text, jsonb, text, jsonb, text, interval, text) is
-  'Sends a signal to every live run, of a flow or with certain metadata if asked. Returns to how many.';
+  'Sends a signal to every live run, of a flow or with certain metadata if asked; with an idempotency key, to those that have not got it. Waits for no run. Returns to how many.';
 
 create or replace function begin_signal_wait(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
 language plpgsql as $$
 declare
   v_settings jsonb := p_flow_step.settings;
   v_key      jsonb := filled_in(v_settings -> 'key', p_context);
+  v_signal   signal;
 begin
   if v_settings ? 'key' and coalesce(jsonb_typeof(v_key), 'null') not in ('string', 'number') then
     return fail_step(p_run.id, p_step.seq, format('the key %s of its signal is neither a text nor a number', v_settings -> 'key'));
   end if;
+  -- One that was sent before: no wait, and no call within a call, however many there are.
+  select t.* into v_signal from kept_signal(p_run, v_settings ->> 'topic', v_key #>> '{}') t;
+  if v_signal.id is not null then
+    update signal s set consumed_at = clock(), consumed_by = p_run.id, consumed_seq = p_step.seq where s.id = v_signal.id;
+    perform record_event(p_run.id, 'signal', p_step.seq, v_signal.sent_by,
+      jsonb_strip_nulls(jsonb_build_object('topic', v_signal.topic, 'key', v_signal.key, 'signal', v_signal.id)));
+    update step s set outcome = 'completed', started_at = clock(), ended_at = clock(), output = v_signal.payload
+    where s.run_id = p_run.id and s.seq = p_step.seq;
+    return true;
+  end if;
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, tenant, topic, key, prompt)
   values (p_run.id, p_step.seq, '', 0, 0, 'signal', true, clock(), clock() + (v_settings ->> 'timeout_ms')::bigint * interval '1 millisecond',
           p_run.tenant, v_settings ->> 'topic', v_key #>> '{}', jsonb_build_object('on_timeout', v_settings -> 'on_timeout'));
-  perform answer_at_once(p_run.id, p_step.seq);
+  if v_key is not null then
+    -- A completion; or a topic that somebody else is at.
+    perform match_topic_or_later(p_run.tenant, v_settings ->> 'topic', v_key #>> '{}');
+  elsif not sees_the_present() then
+    insert into notice (kind, run_id, due_at) values ('match_run', p_run.id, clock());
+  end if;
   return false;
 end $$;
-comment on function begin_signal_wait(run, step, flow_step, jsonb) is 'Begins a step that waits for a signal. Never true: what came before ends it as any signal does.';
+comment on function begin_signal_wait(run, step, flow_step, jsonb) is 'Begins a step that waits for a signal. True when one was there and it has ended.';
+
+create or replace function kept_signal(p_run run, p_topic text, p_key text) returns signal
+language plpgsql as $$
+declare
+  v_signal signal;
+begin
+  if p_key is null then
+    select s.* into v_signal from signal s
+    where s.run_id = p_run.id and s.topic = p_topic and s.consumed_at is null and s.expires_at > clock()
+    order by s.id limit 1 for update skip locked;
+  elsif pg_try_advisory_xact_lock(topic_lock(p_run.tenant, p_topic, p_key))
+      -- Whoever waits already comes first.
+      and not exists (select from wait w where w.tenant = p_run.tenant and w.topic = p_topic and w.key = p_key) then
+    select s.* into v_signal from signal s
+    where s.tenant = p_run.tenant and s.topic = p_topic and s.key = p_key and s.scope = 'one' and s.consumed_at is null and s.expires_at > clock()
+    order by s.id limit 1 for update skip locked;
+  end if;
+  return v_signal;
+end $$;
+comment on function kept_signal(run, text, text) is 'The oldest signal that a step would get that begins to wait now; null when there is none.';
 
 -- Chore: signals that nobody needs any more ---------------------------------------------------------------------------
 
 create or replace function forget_signals() returns bigint
 language plpgsql as $$
 declare
+  v_now       timestamptz := clock();
+  v_before    timestamptz := v_now - setting_value('keep_signals_days') * interval '1 day';
   v_forgotten bigint;
 begin
   delete from signal s where s.id = any (array(
     select x.id from signal x
-    where x.expires_at <= clock() and (x.consumed_at is null or x.consumed_at < clock() - setting_value('keep_signals_days') * interval '1 day')
+    where x.expires_at <= v_now and (x.consumed_at is null or x.consumed_at < v_before)
     order by x.expires_at limit 1000));
   get diagnostics v_forgotten = row_count;
   return v_forgotten;

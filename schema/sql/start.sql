@@ -111,6 +111,10 @@ begin
   from unnest(v_items) i
   join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
   where i.start_at > v_now;
+  if found then
+    -- A bulk start may take longer than the delay.
+    perform note_due(0, (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now));
+  end if;
 
   v_position := ready_position();
   insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
@@ -135,6 +139,7 @@ begin
     insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
     select i.id, s.seq, 'start', 0, 0, 'retry', false, v_now, i.start_at
     from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at > v_now;
+    perform note_due(-1, (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now));
     perform begin_steps(array(
       select (i.id, s.seq)::step_key from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at <= v_now order by i.id, s.seq));
   end if;

@@ -62,13 +62,15 @@ group by q.tenant, q.name, l.handler, q.id;
 comment on view queues is 'Ready steps by queue and handler, and how many workers could take them. Counts rows: for looking, not for polling.';
 
 create or replace view queue_limits as
-select q.tenant, q.name, q.paused_at, q.paused_by, q.max_running, case when q.max_running is not null then q.running end as running,
+select q.tenant, q.name, q.paused_at, q.paused_by, q.max_running, case when q.max_running is not null
+    then greatest(0, q.running - coalesce((select sum(c.ended) from queue_call c where c.queue_id = q.id), 0))::integer end as running,
   q.rate_limit, q.rate_ms, q.breaker_failures, q.breaker_ms, q.breaker_count, q.open_until
 from queue q;
 comment on view queue_limits is 'What limits each queue: pause_queue(), limit_queue().';
 
 create or replace view gates as
-select g.tenant, g.name, g.key, g.most, g.used, (select count(*) from queued q where q.gate_id = g.id) as queued from gate g;
+select g.tenant, g.name, g.key, coalesce((select l.most from gate_limit l where l.tenant = g.tenant and l.name = g.name), g.most) as most,
+  greatest(0, g.used - coalesce((select sum(c.ended) from gate_call c where c.gate_id = g.id), 0))::integer as used, (select count(*) from queued q where q.gate_id = g.id) as queued from gate g;
 comment on view gates is 'Keys of bounded concurrency: how many steps of each run or may run, and how many wait for them.';
 
 create or replace view workers as
@@ -116,7 +118,7 @@ from gate g cross join lateral (
   select count(*) as steps from step s
   where s.gate_id = g.id and s.outcome is null
     and (exists (select from task t where t.run_id = s.run_id and t.seq = s.seq) or exists (select from lease l where l.run_id = s.run_id and l.seq = s.seq))) n
-where g.used <> n.steps
+where g.used - coalesce((select sum(c.ended) from gate_call c where c.gate_id = g.id), 0) <> n.steps
 union all
 select t.run_id, t.seq, format('ready at %s, below the floor of its lane at %s', t.position, p.position)
 from lane l cross join lateral floors_of(l.id) p join task t on t.lane_id = l.id and t.priority = p.priority and t.position < p.position;

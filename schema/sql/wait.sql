@@ -1,103 +1,250 @@
 -- Waiting. Rooms: lease -> wait (a handler suspends), wait -> task, held or none (an answer, or the time is over).
 -- The caller holds the run's lock, except in suspend() and fire_waits(), which take it.
+--
+-- A suspension lists all that its step waits for. Whatever came before, while nobody waited, counts.
 
-create or replace function begin_wait(p_lease lease, p_run run, p_wait jsonb) returns void
+create or replace function wrong_wait(p_wait jsonb) returns text
+language plpgsql immutable as $$
+-- Waits come from handlers in any language: what could never end, or never be stored, is refused here.
+declare
+  v_kind text := p_wait ->> 'kind';
+  v_ms   jsonb := p_wait -> 'wait_ms';
+begin
+  return case
+    when jsonb_typeof(p_wait) is distinct from 'object' then 'a wait is an object'
+    when v_kind is null or v_kind not in ('sleep', 'signal', 'child', 'decision', 'interrupt', 'external') then
+      format('%s is not a kind of wait: it is sleep, signal, child, decision, interrupt or external', coalesce(quote_literal(v_kind), 'null'))
+    when jsonb_typeof(v_ms) not in ('number', 'null') or (v_ms is not null and jsonb_typeof(v_ms) = 'number'
+         and v_ms::numeric not between -864000000000 and 864000000000) then
+      format('wait_ms is a number of milliseconds, at most 10000 days, not %s', left(v_ms::text, 40))
+    when v_kind = 'sleep' and coalesce(jsonb_typeof(v_ms), 'null') = 'null' then 'a sleep needs wait_ms'
+    when length(p_wait ->> 'path') > 500 then 'a path has at most 500 characters'
+    when v_kind in ('signal', 'external') and (length(p_wait ->> 'topic') between 1 and 200) is not true then 'a topic has 1 to 200 characters'
+    when v_kind = 'external' and p_wait ->> 'key' is null then 'outside work needs a key'
+    when length(p_wait ->> 'key') > 500 then 'a key has at most 500 characters'
+    when v_kind = 'child' and p_wait ->> 'flow' is null then 'a child needs a flow'
+    when jsonb_typeof(p_wait -> 'metadata') not in ('object', 'null') then 'metadata must be an object'
+    when v_kind in ('decision', 'interrupt') then wrong_prompt(p_wait -> 'prompt')
+  end;
+end $$;
+comment on function wrong_wait(jsonb) is 'What is wrong with something that a step wants to wait for; null when nothing is.';
+
+create or replace function wrong_prompt(p_prompt jsonb) returns text
+language plpgsql immutable as $$
+begin
+  return case
+    when p_prompt is null or jsonb_typeof(p_prompt) = 'null' then null
+    when jsonb_typeof(p_prompt) <> 'object' then 'a prompt is an object'
+    when p_prompt ? 'choices' and case jsonb_typeof(p_prompt -> 'choices')
+           when 'array' then jsonb_array_length(p_prompt -> 'choices') = 0 when 'null' then false else true end then
+      'a question needs a list of choices'
+    when p_prompt ? 'by' and case jsonb_typeof(p_prompt -> 'by')
+           when 'array' then jsonb_array_length(p_prompt -> 'by') = 0 when 'null' then false else true end then
+      'who may answer is a list that names somebody'
+    when p_prompt ->> 'default' is not null and jsonb_typeof(p_prompt -> 'choices') = 'array' and not (p_prompt -> 'choices' ? (p_prompt ->> 'default')) then
+      format('%L, which counts when nobody answers, is not among the choices', p_prompt ->> 'default')
+  end;
+end $$;
+comment on function wrong_prompt(jsonb) is 'What is wrong with a question; null when nothing is.';
+
+create or replace function begin_wait(p_lease lease, p_run run, p_wait jsonb) returns boolean
 language plpgsql as $$
 -- One of the things that a suspended step waits for. What was begun before (a sleep's end, a child's id) stands in its
--- checkpoint, so that waiting anew begins nothing anew.
+-- checkpoint, so that waiting anew begins nothing anew. True when the answer is there already.
 declare
   v_now    timestamptz := clock();
   v_kind   wait_kind := (p_wait ->> 'kind')::wait_kind;
   v_path   text := coalesce(p_wait ->> 'path', '');
-  v_begun  jsonb;
+  v_known  checkpoint;
   v_due    timestamptz;
   v_child  uuid;
   v_prompt jsonb := p_wait -> 'prompt';
 begin
-  select c.value into v_begun from checkpoint c where c.run_id = p_lease.run_id and c.seq = p_lease.seq and c.path = v_path;
-  if not found then
-    v_due := v_now + (p_wait ->> 'wait_ms')::bigint * interval '1 millisecond';
-    if v_kind = 'child' then
-      begin
-        v_child := start_child(p_run, p_lease.seq, v_path, p_wait ->> 'flow', (p_wait ->> 'version')::integer, p_wait -> 'input');
-      exception when sqlstate 'LH001' or sqlstate 'LH002' or sqlstate 'LH003' then
-        v_begun := jsonb_build_object('message', sqlerrm);
-      end;
-    end if;
-    insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
-    values (p_lease.run_id, v_now, p_lease.seq, p_lease.attempt, v_path, v_kind::text, coalesce(p_wait ->> 'name', ''),
-            case when v_begun is not null then 'error'::answer end,
-            coalesce(v_begun, jsonb_strip_nulls(jsonb_build_object('due', v_due, 'child', v_child))));
-    if v_begun is not null then
-      -- It goes on at once, with the error.
-      v_kind := 'sleep';
-      v_due := v_now;
-    end if;
+  select c.* into v_known from checkpoint c where c.run_id = p_lease.run_id and c.seq = p_lease.seq and c.path = v_path;
+  if v_known.answer is not null then
+    -- It came while nobody waited.
+    return true;
+  end if;
+  if v_known.run_id is not null then
+    v_due := (v_known.value ->> 'due')::timestamptz;
   else
-    v_due := (v_begun ->> 'due')::timestamptz;
-    v_child := (v_begun ->> 'child')::uuid;
+    if jsonb_typeof(p_wait -> 'wait_ms') = 'number' then
+      v_due := v_now + greatest((p_wait ->> 'wait_ms')::numeric, 0)::bigint * interval '1 millisecond';
+    end if;
+    insert into checkpoint (run_id, at, seq, attempt, path, kind, name, value)
+    values (p_lease.run_id, v_now, p_lease.seq, p_lease.attempt, v_path, v_kind::text, coalesce(p_wait ->> 'name', ''),
+            jsonb_strip_nulls(jsonb_build_object('due', v_due)));
+  end if;
+  if v_kind = 'child' then
+    v_child := child_at(p_lease, p_run, p_wait, v_path, v_known.value);
+    if v_child is null then
+      return true;
+    end if;
   end if;
 
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, tenant, topic, key, child_id, prompt)
   values (p_lease.run_id, p_lease.seq, v_path, p_lease.attempt, p_lease.failures, v_kind, v_kind = 'external', v_now, v_due,
           p_run.tenant, p_wait ->> 'topic', p_wait ->> 'key', v_child, v_prompt);
+  perform note_due(-1, v_due);
   if v_kind in ('decision', 'interrupt') then
     perform record_event(p_lease.run_id, 'asked', p_lease.seq, null, v_prompt);
-    if p_wait ? 'metadata' then
+    if jsonb_typeof(p_wait -> 'metadata') = 'object' then
       update run r set metadata = coalesce(r.metadata, '{}') || (p_wait -> 'metadata') where r.id = p_lease.run_id;
     end if;
     if coalesce(v_prompt ->> 'pauses', 'run') = 'run' then
       perform pause_for_question(p_lease.run_id);
     end if;
   end if;
+  return false;
 end $$;
-comment on function begin_wait(lease, run, jsonb) is 'Enters one thing that a suspended step waits for.';
+comment on function begin_wait(lease, run, jsonb) is 'Enters one thing that a suspended step waits for. True when its answer is there already.';
 
-create or replace function suspend(p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_waits jsonb[])
-returns table (run_id uuid, seq integer, attempt integer, refusal text)
+create or replace function child_at(p_lease lease, p_run run, p_wait jsonb, p_path text, p_begun jsonb) returns uuid
+language plpgsql as $$
+declare
+  v_child  uuid := (p_begun ->> 'child')::uuid;
+  v_answer answer;
+  v_value  jsonb;
+begin
+  if p_begun ? 'again' then
+    select take_up_child(r) into v_child from run r where r.id = v_child;
+  end if;
+  begin
+    v_child := coalesce(v_child, start_child(p_run, p_lease.seq, p_path, p_wait ->> 'flow', (p_wait ->> 'version')::integer, p_wait -> 'input'));
+    update step s set parent = true where s.run_id = p_lease.run_id and s.seq = p_lease.seq and s.parent is null;
+    select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a;
+  exception when sqlstate 'LH001' or sqlstate 'LH002' or sqlstate 'LH003' or data_exception then
+    v_answer := 'error';
+    v_value := jsonb_build_object('message', sqlerrm);
+  end;
+  update checkpoint c
+  set answer = v_answer,
+      value = case when v_answer is null then coalesce(c.value, '{}') - 'again' || jsonb_build_object('child', v_child) else v_value end
+  where c.run_id = p_lease.run_id and c.seq = p_lease.seq and c.path = p_path;
+  return case when v_answer is null then v_child end;
+end $$;
+comment on function child_at(lease, run, jsonb, text, jsonb) is
+  'The child that a function waits for at a place: the one it has begun there, or a new one. Null when its answer stands in the history already.';
+
+create or replace function suspend(
+  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_waits jsonb[], p_skip_busy boolean default false
+) returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
   v_now    timestamptz := clock();
+  v_busy   uuid[];
   v_leases lease[];
   v_closed lease[];
   v_lease  lease;
-  v_run    run;
-  v_wait   record;
+  v_wrong  text;
 begin
-  if cardinality(p_waits) is distinct from cardinality(p_run_ids)
-     or exists (select from unnest(p_waits) w where jsonb_typeof(w) is distinct from 'array' or jsonb_array_length(w) = 0) then
-    raise exception using errcode = 'LH001', message = 'for each step a list of what it waits for is needed';
+  if cardinality(p_seqs) is distinct from cardinality(p_run_ids) or cardinality(p_attempts) is distinct from cardinality(p_run_ids)
+     or cardinality(p_waits) is distinct from cardinality(p_run_ids) then
+    raise exception using errcode = 'LH001', message = 'run ids, sequence numbers, attempts and waits must be equally many';
   end if;
-  perform lock_runs(p_run_ids);
+  v_busy := lock_runs_or_skip(p_run_ids, p_skip_busy);
+  if v_busy is not null then
+    return query select i.run_id, i.seq, i.attempt, 'busy' from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt) where i.run_id = any (v_busy);
+    select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt), array_agg(i.waits) into p_run_ids, p_seqs, p_attempts, p_waits
+    from unnest(p_run_ids, p_seqs, p_attempts, p_waits) i(run_id, seq, attempt, waits) where (i.run_id = any (v_busy)) is not true;
+  end if;
+  if p_run_ids is null then
+    return;
+  end if;
   v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
   v_closed := array(select l from unnest(v_leases) l where l.run_id is not null);
 
   if cardinality(v_closed) > 0 then
-    insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)
-    select l.run_id, l.claimed_at, v_now, l.worker_id, l.seq, l.attempt, 'suspended' from unnest(v_closed) l;
     perform leave_limits(
       array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l), array(select l.lane_id from unnest(v_closed) l), null, true);
     for i in 1 .. cardinality(v_leases) loop
       v_lease := v_leases[i];
       continue when v_lease.run_id is null;
-      if p_waits[i] -> 0 ->> 'kind' = 'new' then
-        perform continue_as_new(v_lease, p_waits[i] -> 0 -> 'input');
+      v_wrong := wrong_waits(p_waits[i]);
+      if v_wrong is not null then
+        -- A wrong outcome is one: the attempt has failed, and whoever asked is told.
+        perform settle_attempts(array[(
+          v_lease.run_id, v_lease.seq, v_lease.attempt, v_lease.worker_id, v_lease.claimed_at, v_lease.failures, 'failed',
+          jsonb_build_object('message', 'the step cannot wait for this: ' || v_wrong), false, null, null)::ended_attempt]);
+        return query select v_lease.run_id, v_lease.seq, v_lease.attempt, 'invalid: ' || v_wrong;
         continue;
       end if;
-      for v_wait in select w.value from jsonb_array_elements(p_waits[i]) w loop
-        -- Read anew for each: one that asks a question pauses the run.
-        select r.* into v_run from run r where r.id = v_lease.run_id;
-        perform begin_wait(v_lease, v_run, v_wait.value);
-      end loop;
-      perform answer_at_once(v_lease.run_id, v_lease.seq);
+      insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome)
+      values (v_lease.run_id, v_lease.claimed_at, v_now, v_lease.worker_id, v_lease.seq, v_lease.attempt, 'suspended');
+      perform suspend_step(v_lease, p_waits[i]);
     end loop;
   end if;
   if cardinality(v_closed) < cardinality(v_leases) then
     return query select * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_leases);
   end if;
 end $$;
-comment on function suspend(bigint, uuid[], integer[], integer[], jsonb[]) is
-  'Ends attempts whose steps now wait, each for the first of a list: {"kind": "sleep", "path": "3", "name": "…", "wait_ms": 1000}, {"kind": "signal", "topic": …, "key": …, "wait_ms": …}, {"kind": "child", "flow": …, "input": …}, {"kind": "decision" or "interrupt", "prompt": {…}}, {"kind": "external", "topic": …, "key": …, "wait_ms": …}. Returns only what was refused.';
+comment on function suspend(bigint, uuid[], integer[], integer[], jsonb[], boolean) is
+  'Ends attempts whose steps now wait, each for the first of a list: {"kind": "sleep", "path": "3", "name": "…", "wait_ms": 1000}, {"kind": "signal", "topic": …, "key": …, "wait_ms": …}, {"kind": "child", "flow": …, "input": …}, {"kind": "decision" or "interrupt", "prompt": {…}}, {"kind": "external", "topic": …, "key": …, "wait_ms": …}. Returns only what was refused. busy: somebody else holds the run, send it again (only when p_skip_busy is true; otherwise the call waits). invalid: …: the attempt has failed with this reason.';
+
+create or replace function wrong_waits(p_waits jsonb) returns text
+language plpgsql immutable as $$
+begin
+  if jsonb_typeof(p_waits) is distinct from 'array' or jsonb_array_length(p_waits) not between 1 and 10000 then
+    return 'a list of what it waits for is needed';
+  end if;
+  if p_waits -> 0 ->> 'kind' = 'new' then
+    return null;
+  end if;
+  return coalesce(
+    (select wrong_wait(w.value) from jsonb_array_elements(p_waits) w where wrong_wait(w.value) is not null limit 1),
+    (select format('two waits have the path %L', coalesce(w.value ->> 'path', '')) from jsonb_array_elements(p_waits) w
+     group by coalesce(w.value ->> 'path', '') having count(*) > 1 limit 1));
+end $$;
+comment on function wrong_waits(jsonb) is 'What is wrong with the list of what a step waits for; null when nothing is.';
+
+create or replace function suspend_step(p_lease lease, p_waits jsonb) returns void
+language plpgsql as $$
+declare
+  v_run   run;
+  v_wait  jsonb;
+  v_there boolean := false;
+begin
+  if p_waits -> 0 ->> 'kind' = 'new' then
+    perform continue_as_new(p_lease, p_waits -> 0 -> 'input');
+    return;
+  end if;
+  for v_wait in select w.value from jsonb_array_elements(p_waits) w loop
+    -- Read anew for each: one that asks a question pauses the run.
+    select r.* into v_run from run r where r.id = p_lease.run_id;
+    v_there := begin_wait(p_lease, v_run, v_wait) or v_there;
+  end loop;
+  if v_there then
+    perform drop_waits(p_lease.run_id, p_lease.seq);
+    perform place_step(p_lease.run_id, p_lease.seq, ready_position(), p_lease.attempt, p_lease.failures);
+  else
+    perform answer_at_once(p_lease.run_id, p_lease.seq);
+  end if;
+  perform touch_run(p_lease.run_id);
+end $$;
+comment on function suspend_step(lease, jsonb) is 'Has a step wait for the first of a list, or goes on at once when an answer is there.';
+
+create or replace function touch_run(p_run_id uuid) returns void
+language plpgsql as $$
+begin
+  update run r set revision = r.revision + 1 where r.id = p_run_id;
+end $$;
+comment on function touch_run(uuid) is
+  'Marks a run whose steps went to other rooms: a caller in REPEATABLE READ or SERIALIZABLE who does not see that gets a serialization failure, instead of overlooking it.';
+
+create or replace function drop_waits(p_run_id uuid, p_seq integer) returns void
+language plpgsql as $$
+declare
+  v_asked boolean;
+begin
+  with gone as (
+    delete from wait w where w.run_id = p_run_id and w.seq = p_seq returning w.kind
+  )
+  select bool_or(g.kind in ('decision', 'interrupt')) into v_asked from gone g;
+  if v_asked then
+    perform end_question_pause(p_run_id);
+  end if;
+end $$;
+comment on function drop_waits(uuid, integer) is 'Ends all that a step waits for, and the pause of its run when that was for a question that nobody asks any more.';
 
 create or replace function continue_as_new(p_lease lease, p_input jsonb) returns void
 language plpgsql as $$
@@ -117,21 +264,19 @@ comment on function continue_as_new(lease, jsonb) is 'Begins a durable function 
 
 create or replace function answer_at_once(p_run_id uuid, p_seq integer) returns void
 language plpgsql as $$
--- What came before the wait: signals that are kept, children that have ended.
+-- What came before the wait: signals that are kept.
 declare
   v_wait wait;
 begin
   for v_wait in
-    select w.* from wait w where w.run_id = p_run_id and w.seq = p_seq and w.kind in ('signal', 'external', 'child') order by w.path
+    select w.* from wait w where w.run_id = p_run_id and w.seq = p_seq and w.kind in ('signal', 'external') order by w.path
   loop
     -- The first that is answered ends them all.
     exit when not exists (select from wait w where w.run_id = p_run_id and w.seq = p_seq);
-    if v_wait.kind = 'child' then
-      perform child_ended(v_wait.child_id);
-    elsif v_wait.key is null then
-      perform match_run(p_run_id);
-    elsif not match_topic_if_free(v_wait.tenant, v_wait.topic, v_wait.key) then
-      insert into notice (kind, tenant, topic, key) values ('match', v_wait.tenant, v_wait.topic, v_wait.key);
+    if v_wait.key is null then
+      perform match_run_or_later(p_run_id);
+    else
+      perform match_topic_or_later(v_wait.tenant, v_wait.topic, v_wait.key);
     end if;
   end loop;
 end $$;
@@ -143,7 +288,9 @@ declare
   v_now timestamptz := clock();
   v_key step_key := (p_wait.run_id, p_wait.seq);
 begin
-  delete from wait w where w.run_id = p_wait.run_id and w.seq = p_wait.seq;
+  -- Whatever else it waited for has lost.
+  perform drop_waits(p_wait.run_id, p_wait.seq);
+  perform touch_run(p_wait.run_id);
 
   if p_wait.kind = 'retry' then
     perform begin_steps(array[v_key]);
@@ -179,7 +326,7 @@ comment on function answer_wait(wait, answer, jsonb) is
 create or replace function end_failed(p_key step_key, p_wait wait, p_error jsonb) returns void
 language plpgsql as $$
 begin
-  perform go_on(fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', p_error, false, null, null)::ended_attempt]));
+  perform go_on(fail_steps(array[(p_key.run_id, p_key.seq, null, null, p_wait.since, p_wait.failures, 'failed', checked_error(p_error), false, null, null)::ended_attempt]));
 end $$;
 comment on function end_failed(step_key, wait, jsonb) is 'Fails a step that waited.';
 
@@ -193,46 +340,69 @@ begin
   perform settle_attempts(array[(
     p_wait.run_id, p_wait.seq, p_wait.attempt, v_attempt.worker_id, v_attempt.claimed_at, p_wait.failures,
     case when p_answer = 'timeout' then 'timed_out' else 'failed' end,
-    coalesce(p_value, jsonb_build_object('message', format('no completion came on %s %s in time', p_wait.topic, p_wait.key))),
+    coalesce(checked_error(p_value), jsonb_build_object('message', format('no completion came on %s %s in time', p_wait.topic, p_wait.key))),
     true, null, null)::ended_attempt]);
 end $$;
 comment on function settle_external(wait, answer, jsonb) is 'Work that was handed to an outside provider has failed, or its completion is overdue.';
 
 -- Chore: waits whose time is over ------------------------------------------------------------------------------------
 
+create or replace function end_wait_in_time(p_wait wait) returns void
+language plpgsql as $$
+begin
+  case
+    when p_wait.kind = 'sleep' then perform answer_wait(p_wait, 'ok', 'null');
+    when p_wait.kind = 'decision' then perform answer_question(p_wait, coalesce(p_wait.prompt ->> 'default', 'reject'), null, 'expiry');
+    when p_wait.kind = 'signal' and p_wait.completes and (p_wait.prompt ->> 'on_timeout') = 'continue' then perform answer_wait(p_wait, 'ok', 'null');
+    else perform answer_wait(p_wait, 'timeout', null);
+  end case;
+end $$;
+comment on function end_wait_in_time(wait) is 'Ends a sleep that is over, or a wait whose answer did not come in time.';
+
+create or replace function fire_wait_runs(p_items text[]) returns bigint
+language plpgsql as $$
+-- The caller holds the runs' locks.
+declare
+  v_now   timestamptz := clock();
+  v_run   uuid;
+  v_wait  wait;
+  v_fired bigint := 0;
+begin
+  foreach v_run in array p_items::uuid[] loop
+    for v_wait in select w.* from wait w where w.run_id = v_run and w.due_at <= v_now order by w.due_at, w.seq, w.path loop
+      continue when not exists (select from wait w where w.run_id = v_run and w.seq = v_wait.seq and w.path = v_wait.path);
+      perform end_wait_in_time(v_wait);
+      v_fired := v_fired + 1;
+    end loop;
+  end loop;
+  return v_fired;
+end $$;
+comment on function fire_wait_runs(text[]) is 'Ends the waits of runs whose time is over. Returns how many.';
+
 create or replace function fire_waits(p_limit integer) returns bigint
 language plpgsql as $$
--- Runs that somebody else holds are left for the next time.
+-- Runs that somebody else holds are left for the next time, and hide nobody.
 declare
   v_now   timestamptz := clock();
   v_from  timestamptz := time_of(floor_of(-1));
   v_begun timestamptz := clock_timestamp();
   v_run   uuid;
-  v_wait  wait;
-  v_fired bigint := 0;
+  v_runs  uuid[] := '{}';
+  v_long  boolean;
 begin
-  for v_run in
-    select d.run_id from (select w.run_id, w.due_at from wait w where w.due_at between v_from and v_now order by w.due_at limit p_limit) d
-    group by d.run_id order by d.run_id
-  loop
-    continue when not lock_if_free(v_run);
-    for v_wait in select w.* from wait w where w.run_id = v_run and w.due_at <= v_now order by w.due_at, w.seq, w.path loop
-      continue when not exists (select from wait w where w.run_id = v_run and w.seq = v_wait.seq and w.path = v_wait.path);
-      case
-        when v_wait.kind = 'sleep' then perform answer_wait(v_wait, 'ok', 'null');
-        when v_wait.kind = 'decision' then perform answer_question(v_wait, coalesce(v_wait.prompt ->> 'default', 'reject'), null, 'expiry');
-        when v_wait.kind = 'signal' and v_wait.completes and (v_wait.prompt ->> 'on_timeout') = 'continue' then perform answer_wait(v_wait, 'ok', 'null');
-        else perform answer_wait(v_wait, 'timeout', null);
-      end case;
-      v_fired := v_fired + 1;
-    end loop;
+  for v_run in select w.run_id from wait w where w.due_at between v_from and v_now order by w.due_at loop
+    continue when v_run = any (v_runs) or is_set_aside('fire_wait_runs', v_run::text, v_now) or not lock_if_free(v_run);
+    v_runs := v_runs || v_run;
+    exit when cardinality(v_runs) >= p_limit;
   end loop;
-  if is_long(v_begun) then
+  -- A look that found next to nothing, and took long: dead entries.
+  v_long := is_long(v_begun) and cardinality(v_runs) < 100;
+  if v_long then
     perform raise_floors('{-1}');
   end if;
-  return v_fired;
+  return in_parts('fire_wait_runs', array(select x::text from unnest(v_runs) x order by x));
 end $$;
-comment on function fire_waits(integer) is 'Ends up to so many sleeps that are over, and waits whose answer did not come in time. Returns how many.';
+comment on function fire_waits(integer) is 'Ends the sleeps that are over, and the waits whose answer did not come in time, of up to so many runs. Returns how many.';
 
 create or replace function fire_waits() returns bigint
 language sql as $$ select fire_waits(1000) $$;

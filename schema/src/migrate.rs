@@ -17,6 +17,7 @@ mod embedded {
 const SOURCES: &[(&str, &str)] = &[
     ("clock.sql", include_str!("../sql/clock.sql")),
     ("chores.sql", include_str!("../sql/chores.sql")),
+    ("set_aside.sql", include_str!("../sql/set_aside.sql")),
     ("floor.sql", include_str!("../sql/floor.sql")),
     ("definition.sql", include_str!("../sql/definition.sql")),
     ("deploy.sql", include_str!("../sql/deploy.sql")),

@@ -97,7 +97,7 @@ async fn no_more_of_a_queue_run_than_may_over_all_workers_and_retries() {
         client.start_many("f", vec![1; 300]).await.unwrap();
         within("all runs", db.until_all_completed()).await;
         assert!((2..=7).contains(&meter.most()), "{}", meter.most());
-        assert_eq!(db.value::<i32>("select running from longhaul.queue").await, 0, "and the count comes out even");
+        assert_eq!(db.value::<i32>("select running from longhaul.queue_limits").await, 0, "and the count comes out even");
         for worker in workers {
             worker.stop().await;
         }
@@ -189,7 +189,7 @@ async fn a_thousand_keys_with_a_limit_of_two_are_never_exceeded() {
         client.start_many("f", (0..6_000).map(|n| n % 1000)).await.unwrap();
         within("all runs", db.until_all_completed()).await;
         assert!(meter.most() <= 2, "{}", meter.most());
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.gate where used <> 0").await, 0);
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.gates where used <> 0").await, 0);
         // From the history as well: how many overlap with each step of the same key.
         let overlaps: i64 = db
             .value(
@@ -215,7 +215,11 @@ async fn keys_are_freed_by_failures_stops_pauses_and_lost_workers() {
         };
         client.deploy(&Flow::new("f", 1).step(limited("h"))).await.unwrap();
         let ids = client.start_many("f", 0..5).await.unwrap().ids();
-        let ready = || async { db.value::<i64>("select count(*) from longhaul.task").await };
+        let ready = || async {
+            // As a claim does.
+            db.execute("select longhaul.admit(1000)").await;
+            db.value::<i64>("select count(*) from longhaul.task").await
+        };
         assert_eq!(ready().await, 1);
         assert!(
             client.why(ids[1], "a").await.unwrap().contains("its turn: one has 1 at a time"),
@@ -227,6 +231,7 @@ async fn keys_are_freed_by_failures_stops_pauses_and_lost_workers() {
         assert_eq!(ready().await, 1);
         // Paused while it is ready: the next one is let in, and it queues again when it goes on.
         client.run(ids[1]).pause().await.unwrap();
+        assert_eq!(ready().await, 1);
         assert_eq!(db.value::<uuid::Uuid>("select run_id from longhaul.task").await, ids[2]);
         client.run(ids[1]).resume().await.unwrap();
         assert_eq!(ready().await, 1);
@@ -260,7 +265,7 @@ async fn keys_are_freed_by_failures_stops_pauses_and_lost_workers() {
             done += 1;
         }
         assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'failed'").await, 4);
-        assert_eq!(db.value::<i32>("select used from longhaul.gate").await, 0);
+        assert_eq!(db.value::<i32>("select used from longhaul.gates").await, 0);
     })
     .await;
 }
@@ -275,11 +280,10 @@ async fn many_steps_blocked_behind_a_key_are_in_nobodys_way() {
             .unwrap();
         db.deploy_single("free", Step::new("a", "meter")).await;
         client.start_many("blocked", 0..5_000).await.unwrap();
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 1);
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.queued").await, 4_999);
         let worker = crate::starting::play_worker(&db, &["meter"]).await;
         let calls = db.calls().await;
-        calls.claim(worker, &["default"], &[1]).await.unwrap();
+        assert_eq!(calls.claim(worker, &["default"], &[100]).await.unwrap().len(), 1);
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.queued").await, 4_999);
         client.start_many("free", 0..100).await.unwrap();
         assert_eq!(
             calls.claim(worker, &["default"], &[1000]).await.unwrap().len(),
@@ -347,8 +351,8 @@ async fn limits_and_pauses_and_stops_at_random_leave_every_count_right() {
         })
         .await;
         assert!(started.elapsed() < Duration::from_secs(60));
-        assert_eq!(db.value::<i32>("select running from longhaul.queue").await, 0);
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.gate where used <> 0").await, 0);
+        assert_eq!(db.value::<i32>("select running from longhaul.queue_limits").await, 0);
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.gates where used <> 0").await, 0);
         let states: Vec<RunState> = client
             .list(&longhaul::calls::RunFilter { limit: 1000, ..Default::default() })
             .await

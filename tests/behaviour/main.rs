@@ -20,6 +20,7 @@ mod model;
 mod payloads;
 mod plans;
 mod running;
+mod seams;
 mod shutting_down;
 mod starting;
 mod stopping;

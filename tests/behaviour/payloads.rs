@@ -71,7 +71,7 @@ async fn malformed_json_in_sql_calls_is_an_error_and_changes_nothing() {
         for call in [
             format!("select * from longhaul.complete({worker}, array[gen_random_uuid()], array[0], array[1], array[]::jsonb[])"),
             format!("select * from longhaul.claim({worker}, array['default'], array[]::int[])"),
-            format!("select * from longhaul.end_attempts({worker}, array[gen_random_uuid()], array[0], array[1], array['expired']::longhaul.attempt_outcome[], null, array[true], null)"),
+            format!("select * from longhaul.end_attempts({worker}, array[gen_random_uuid()], array[0], array[1], null, null, array[true], null)"),
             "select * from longhaul.register_worker('default', 'n', 'h', 1, 'v', '{default}', '{a..b}', 1, 1000)".into(),
             "select * from longhaul.register_worker('default', 'n', 'h', 1, 'v', '{default}', '{a}', 1, 5)".into(),
             "select longhaul.set_setting('nope', 1)".into(),

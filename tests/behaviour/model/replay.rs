@@ -29,7 +29,7 @@ fn accepts(model: &Protocol, trace: &Trace) -> Result<(), String> {
         state = model.next_state(&state, *action).unwrap_or(state);
         if Shown::from(&state) != *shown {
             return Err(format!(
-                "after action {place}, {action:?}:\n  model    {:?}\n  database {shown:?}",
+                "after action {place}, {action:?}:\n  model    {:?}\n  database {shown:?}\n  trace {trace:#?}",
                 Shown::from(&state)
             ));
         }

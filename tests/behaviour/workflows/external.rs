@@ -69,11 +69,15 @@ async fn a_failed_or_overdue_completion_is_a_failed_attempt() {
         let effects = Effects::default();
         let worker = db.spawn(dispatching(&db, &effects));
         let run = start(&client, &flow("f"), &json!("bad")).await;
-        eventually("it waits", || async { state_of(&client, &run, "send").await == StepState::Waiting }).await;
-        client
-            .complete_external("provider.done", "bad", Err(&payload(json!({ "message": "declined" }))))
-            .await
-            .unwrap();
+        // Each report is the failure of the attempt that waits for it.
+        for (attempt, message) in [(1, "busy"), (2, "declined")] {
+            eventually("it is sent", || async { effects.count(&format!("sent bad for attempt {attempt}")) == 1 }).await;
+            eventually("it waits", || async { state_of(&client, &run, "send").await == StepState::Waiting }).await;
+            client
+                .complete_external("provider.done", "bad", Err(&payload(json!({ "message": message }))))
+                .await
+                .unwrap();
+        }
         let error: Value = ended(&run).await.error.unwrap().read().unwrap();
         assert_eq!(error["message"], "declined");
         assert_eq!(effects.all(), ["sent bad for attempt 1", "sent bad for attempt 2"]);

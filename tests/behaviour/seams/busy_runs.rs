@@ -1,0 +1,263 @@
+//! An open transaction of a caller delays its own run and nobody else.
+
+use longhaul::{Concurrency, Flow, Payload, Retry, Step};
+use serde_json::json;
+
+use super::{chores, claim, claim_one, complete, deploy, open, pass, start, state, worker};
+use crate::harness::{TestDb, with_database};
+
+/// Fails when a statement has to wait for somebody.
+async fn without_waiting(db: &TestDb, sql: &str) {
+    let connection = db.database.connection().await.unwrap();
+    connection
+        .batch_execute(&format!("begin; set local lock_timeout = '100ms'; set local search_path = longhaul; {sql}; commit"))
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chores_skip_a_run_that_a_caller_holds() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h", "retry": { "attempts": 3 } }]), json!({ "timeout": "1h" })).await;
+        deploy(&db, "nap", json!([{ "name": "a", "sleep": "1s" }]), json!({})).await;
+        let dead = worker(&db).await;
+        let held = start(&db, "f", json!({})).await;
+        for _ in 0..5 {
+            start(&db, "f", json!({})).await;
+        }
+        assert_eq!(claim(&db, dead).await.len(), 6);
+        let nap = start(&db, "nap", json!({})).await;
+        let held_nap = start(&db, "nap", json!({})).await;
+        let caller = open(&db, &format!("select annotate_run('default', '{held}', '{{}}'); select annotate_run('default', '{held_nap}', '{{}}')")).await;
+        db.execute("update longhaul.worker set expires_at = longhaul.clock()").await;
+        pass(&db, "2 seconds").await;
+        assert_eq!(state(&db, nap).await, "completed");
+        let other = worker(&db).await;
+        assert_eq!(claim(&db, other).await.len(), 5, "all but the step of the run that is held");
+        pass(&db, "2 hours").await;
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'failed'").await, 5, "their deadlines have passed");
+        caller.batch_execute("commit").await.unwrap();
+        pass(&db, "10 seconds").await;
+        assert_eq!(state(&db, held_nap).await, "completed");
+        assert_eq!(state(&db, held).await, "failed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_ends_without_the_item_whose_run_is_held_when_the_caller_asks_for_that() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        let worker = worker(&db).await;
+        for _ in 0..3 {
+            start(&db, "f", json!({})).await;
+        }
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        let caller = open(&db, &format!("select annotate_run('default', '{}', '{{}}')", keys[1].step.run_id)).await;
+        let connection = db.database.connection().await.unwrap();
+        let runs: Vec<_> = keys.iter().map(|k| k.step.run_id).collect();
+        let rows = connection
+            .query("select run_id, refusal from longhaul.complete($1, $2, '{0,0,0}', '{1,1,1}', '{1,1,1}', true)", &[&worker, &runs])
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].get::<_, uuid::Uuid>(0), keys[1].step.run_id);
+        assert_eq!(rows[0].get::<_, String>(1), "busy");
+        for call in [
+            "end_attempts($1, $2, '{0}', '{1}', '{failed}', null, null, null, true)",
+            "suspend($1, $2, '{0}', '{1}', array['[{\"kind\": \"sleep\", \"path\": \"0\", \"wait_ms\": 1}]'::jsonb], true)",
+            "release($1, $2, '{0}', '{1}', true)",
+        ] {
+            let rows = connection.query(&format!("select refusal from longhaul.{call}"), &[&worker, &runs[1..2].to_vec()]).await.unwrap();
+            assert_eq!(rows[0].get::<_, String>(0), "busy", "{call}");
+        }
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.lease").await, 1, "its lease is still held");
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await, 2);
+        caller.batch_execute("commit").await.unwrap();
+        complete(&db, worker, &[keys[1]]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_and_ends_under_one_key_wait_for_no_open_transaction() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        for (name, step) in [
+            ("keyed", Step::new("a", "h").concurrency(Concurrency::per_key("$.input", 5))),
+            ("fair", Step::new("a", "h").fair("$.input", 1.0)),
+        ] {
+            client.deploy(&Flow::new(name, 1).step(step)).await.unwrap();
+        }
+        deploy(&db, "budgeted", json!([{ "name": "a", "handler": "h", "budget": { "name": "b", "limit": 100, "per": "1h" } }]), json!({})).await;
+        client.limit_queue("default", &longhaul::calls::QueueLimits { max_running: Some(50), ..Default::default() }).await.unwrap();
+        let worker = worker(&db).await;
+        let first = start(&db, "keyed", json!("k")).await;
+        let key = claim_one(&db, worker).await;
+        // One caller starts under every shared thing; another completes a step of the key in a transaction of its own.
+        let caller = open(&db, "select start_run('keyed', '\"k\"'), start_run('fair', '\"k\"'), start_run('budgeted')").await;
+        let ending = open(&db, &format!("select * from complete({worker}, '{{{first}}}', '{{0}}', '{{{}}}', '{{1}}')", key.attempt)).await;
+        for _ in 0..3 {
+            without_waiting(&db, "select start_run('keyed', '\"k\"'), start_run('fair', '\"k\"'), start_run('budgeted')").await;
+        }
+        chores(&db).await;
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        assert_eq!(keys.len(), 9, "three of each");
+        without_waiting(
+            &db,
+            &format!(
+                "select * from complete({worker}, array(select run_id from lease where run_id <> '{first}' order by run_id), array_fill(0, array[9]), array_fill(1, array[9]), array_fill('1'::jsonb, array[9]))"
+            ),
+        )
+        .await;
+        caller.batch_execute("commit").await.unwrap();
+        ending.batch_execute("commit").await.unwrap();
+        pass(&db, "1 second").await;
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        assert_eq!(keys.len(), 3, "those that the caller has started");
+        complete(&db, worker, &keys).await;
+        assert_eq!(db.value::<i32>("select used from longhaul.gates").await, 0);
+        assert_eq!(db.value::<i32>("select running from longhaul.queue_limits where max_running is not null").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_in_an_open_transaction_stops_no_timer_and_no_other_claim() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        deploy(&db, "keyed", json!([{ "name": "a", "handler": "h", "concurrency": { "name": "n", "limit": 5 } }]), json!({})).await;
+        db.execute(
+            "create or replace function longhaul.is_long(p_since timestamptz) returns boolean language sql volatile as 'select true'",
+        )
+        .await;
+        let (one, two) = (worker(&db).await, worker(&db).await);
+        for _ in 0..3 {
+            db.execute("select longhaul.mark_horizon()").await;
+        }
+        start(&db, "f", json!({})).await;
+        start(&db, "keyed", json!({})).await;
+        db.execute("select longhaul.start_run('f', p_delay => '1 second')").await;
+        let session = open(&db, &format!("select * from claim({one}, '{{default}}', '{{10}}')")).await;
+        pass(&db, "2 seconds").await;
+        start(&db, "keyed", json!({})).await;
+        without_waiting(&db, &format!("select * from claim({two}, '{{default}}', '{{10}}')")).await;
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.lease").await, 1, "the step whose timer fired");
+        session.batch_execute("commit").await.unwrap();
+        chores(&db).await;
+        assert_eq!(claim(&db, two).await.len(), 1, "the one whose key was being looked at");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_over_many_runs_leave_out_those_that_are_held() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "wait_signal": { "topic": "go" } }]), json!({})).await;
+        deploy(&db, "dead", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        let mut runs = Vec::new();
+        for _ in 0..20 {
+            runs.push(start(&db, "f", json!({})).await);
+        }
+        let worker = worker(&db).await;
+        let dead = [start(&db, "dead", json!({})).await, start(&db, "dead", json!({})).await];
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        super::fail(&db, worker, &keys).await;
+        let caller = open(
+            &db,
+            &format!("select annotate_run('default', '{}', '{{}}'); select annotate_run('default', '{}', '{{}}')", runs[7], dead[0]),
+        )
+        .await;
+        without_waiting(&db, "select broadcast_signal('default', 'go'), retry_dead_letters('default')").await;
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await, 19);
+        assert_eq!(claim(&db, worker).await.len(), 1);
+        chores(&db).await;
+        // Whom it could not reach does not come again at once, and again.
+        assert!(db.value::<i32>("select max(tries) from longhaul.notice").await <= 3);
+        caller.batch_execute("commit").await.unwrap();
+        pass(&db, "10 seconds").await;
+        assert_eq!(state(&db, runs[7]).await, "completed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_for_a_run_that_is_held_keep_no_other_run_waiting() {
+    with_database(|db| async move {
+        deploy(&db, "kid", json!([{ "name": "k", "handler": "h" }]), json!({})).await;
+        let items: Vec<u32> = (0..1050).collect();
+        deploy(&db, "many", json!([{ "name": "a", "flow": "kid", "for_each": "$.input", "window": 2000 }]), json!({})).await;
+        deploy(&db, "one", json!([{ "name": "a", "flow": "kid" }]), json!({})).await;
+        let many = start(&db, "many", json!(items)).await;
+        let worker = worker(&db).await;
+        let mut keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        keys.extend(claim(&db, worker).await.iter().map(|c| c.key));
+        assert_eq!(keys.len(), 1050);
+        let caller = open(&db, &format!("select annotate_run('default', '{many}', '{{}}')")).await;
+        complete(&db, worker, &keys).await;
+        // Both the parent and the child are busy when the child ends.
+        let one = start(&db, "one", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        let second = open(&db, &format!("select annotate_run('default', '{one}', '{{}}')")).await;
+        complete(&db, worker, &[key]).await;
+        second.batch_execute("commit").await.unwrap();
+        pass(&db, "10 seconds").await;
+        assert_eq!(state(&db, one).await, "completed");
+        caller.batch_execute("commit").await.unwrap();
+        pass(&db, "10 seconds").await;
+        pass(&db, "10 seconds").await;
+        assert_eq!(state(&db, many).await, "completed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pairs_of_calls_over_the_same_keys_in_both_orders_never_deadlock() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let flow = Flow::new("f", 1)
+            .step(Step::new("a", "h").retry(Retry::fixed(3, std::time::Duration::ZERO)).concurrency(Concurrency::per_key("$.input.x", 50)))
+            .step(Step::new("b", "h").after("a").concurrency(Concurrency::per_key("$.input.y", 50)))
+            .step(Step::new("c", "h").after("b").fair("$.input.x", 1.0));
+        client.deploy(&flow).await.unwrap();
+        client.limit_queue("default", &longhaul::calls::QueueLimits { max_running: Some(500), ..Default::default() }).await.unwrap();
+        db.spawn_scheduler();
+        let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+        let rounds = (0..4).map(|seed: i64| {
+            let db = db.clone();
+            async move {
+                let worker = worker(&db).await;
+                let calls = db.calls().await;
+                for round in 0..25_i64 {
+                    let inputs: Vec<_> = (0..20)
+                        .map(|n| {
+                            let n = if (seed + round) % 2 == 0 { n } else { 19 - n };
+                            json!({ "x": n % 10, "y": 9 - n % 10 })
+                        })
+                        .collect();
+                    db.client().await.start_many("f", inputs).await.unwrap();
+                    let claimed = calls.claim(worker, &["default"], &[60]).await.unwrap();
+                    let items: Vec<_> = claimed.iter().map(|c| (c.key, Payload::new(&1).unwrap())).collect();
+                    let (some, others) = items.split_at(items.len() / 3);
+                    calls.complete(worker, others).await.unwrap();
+                    let ended: Vec<_> = some
+                        .iter()
+                        .map(|(key, _)| longhaul::calls::Ended {
+                            key: *key,
+                            outcome: longhaul::calls::AttemptOutcome::Failed,
+                            error: None,
+                            retryable: true,
+                            delay: Some(std::time::Duration::ZERO),
+                        })
+                        .collect();
+                    calls.end_attempts(worker, &ended).await.unwrap();
+                }
+            }
+        });
+        let before: i64 = db.value(deadlocks).await;
+        futures::future::join_all(rounds).await;
+        db.execute("select pg_stat_clear_snapshot()").await;
+        assert_eq!(db.value::<i64>(deadlocks).await, before);
+    })
+    .await;
+}

@@ -1,0 +1,207 @@
+//! Child runs: their answers are kept, a stop reaches them, a retry goes on with them.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{child, chores, claim, claim_one, complete, deploy, fail, pass, signal, sleep, start, state, suspend, worker};
+use crate::harness::{TestDb, with_database};
+
+async fn child_of(db: &TestDb, parent: Uuid) -> Uuid {
+    db.value(&format!("select id from longhaul.run where parent_id = '{parent}'")).await
+}
+
+/// Flows `kid` (one step of handler `k`) and `f` (one step of handler `h`).
+async fn deploy_both(db: &TestDb) -> (i64, i64) {
+    deploy(db, "kid", json!([{ "name": "k", "handler": "k" }]), json!({})).await;
+    deploy(db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+    (worker(db).await, crate::starting::play_worker(db, &["k"]).await)
+}
+
+/// A function that works, while its child of place 1 lives.
+async fn working_with_child(db: &TestDb, worker: i64) -> (Uuid, longhaul::calls::AttemptKey) {
+    let run = start(db, "f", json!({})).await;
+    let key = claim_one(db, worker).await;
+    suspend(db, worker, key, vec![child("1", "kid"), signal("2", "t")]).await;
+    db.execute(&format!("select longhaul.signal_run('default', '{run}', 't')")).await;
+    (run, claim_one(db, worker).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_a_child_that_ends_while_nobody_waits_is_kept() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        for end in ["completes", "fails"] {
+            let (run, key) = working_with_child(&db, worker).await;
+            let kid = claim_one(&db, kids).await;
+            match end {
+                "completes" => complete(&db, kids, &[kid]).await,
+                _ => fail(&db, kids, &[kid]).await,
+            }
+            chores(&db).await;
+            suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            let key = claim_one(&db, worker).await;
+            let answer: String = db.value(&format!("select answer::text from longhaul.history('{run}', 0) where path = '1'")).await;
+            assert_eq!(answer, if end == "completes" { "ok" } else { "error" });
+            complete(&db, worker, &[key]).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_somebody_has_deleted_is_answered_with_an_error() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        let (run, key) = working_with_child(&db, worker).await;
+        let kid = claim_one(&db, kids).await;
+        let id = child_of(&db, run).await;
+        // Behind the back of all rules.
+        db.execute(&format!("delete from longhaul.lease where run_id = '{id}'; delete from longhaul.step where run_id = '{id}'; delete from longhaul.run where id = '{id}'")).await;
+        let _ = kid;
+        suspend(&db, worker, key, vec![child("1", "kid")]).await;
+        let key = claim_one(&db, worker).await;
+        let message: String =
+            db.value(&format!("select value ->> 'message' from longhaul.history('{run}', 0) where path = '1'")).await;
+        assert!(message.ends_with("is gone"), "{message}");
+        complete(&db, worker, &[key]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_or_a_failure_reaches_the_child_of_a_function_that_works() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        for end in ["stop", "failure", "deadline"] {
+            let (run, key) = working_with_child(&db, worker).await;
+            let id = child_of(&db, run).await;
+            match end {
+                "stop" => db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await,
+                "failure" => fail(&db, worker, &[key]).await,
+                _ => {
+                    db.execute(&format!("insert into longhaul.deadline values ('{run}', longhaul.clock())")).await;
+                    pass(&db, "2 seconds").await;
+                }
+            }
+            chores(&db).await;
+            assert_eq!(state(&db, id).await, "cancelled", "{end}");
+            assert_eq!(claim(&db, kids).await.len(), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_lost_a_race_ends_with_the_step_that_began_it() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        let run = start(&db, "f", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        suspend(&db, worker, key, vec![child("1", "kid"), sleep("2", 300)]).await;
+        pass(&db, "1 second").await;
+        let key = claim_one(&db, worker).await;
+        let id = child_of(&db, run).await;
+        assert_eq!(state(&db, id).await, "running", "the function may wait for it once more");
+        complete(&db, worker, &[key]).await;
+        chores(&db).await;
+        assert_eq!(state(&db, run).await, "completed");
+        assert_eq!(state(&db, id).await, "cancelled");
+        assert_eq!(claim(&db, kids).await.len(), 0);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
+    with_database(|db| async move {
+        deploy(&db, "kid", json!([{ "name": "k1", "handler": "k" }, { "name": "k2", "handler": "k", "after": ["k1"] }]), json!({})).await;
+        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }, { "name": "q", "handler": "h", "after": ["p"] }]), json!({})).await;
+        deploy(&db, "fun", json!([{ "name": "p", "handler": "h" }]), json!({})).await;
+        let worker = worker(&db).await;
+        let kids = crate::starting::play_worker(&db, &["k"]).await;
+        for (flow, retry) in [("par", "letters"), ("par", "run"), ("fun", "letters"), ("fun", "run"), ("par", "stopped"), ("fun", "stopped")] {
+            let run = start(&db, flow, json!({})).await;
+            if flow == "fun" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            let id = child_of(&db, run).await;
+            let key = claim_one(&db, kids).await;
+            complete(&db, kids, &[key]).await;
+            let key = claim_one(&db, kids).await;
+            if retry == "stopped" {
+                db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await;
+            } else {
+                fail(&db, kids, &[key]).await;
+            }
+            if flow == "fun" && retry != "stopped" {
+                let key = claim_one(&db, worker).await;
+                fail(&db, worker, &[key]).await;
+            }
+            chores(&db).await;
+            assert_ne!(state(&db, run).await, "running");
+            let alone = db.database.connection().await.unwrap().batch_execute(&format!("select longhaul.retry_run('default', '{id}')")).await;
+            assert_eq!(alone.unwrap_err().code().unwrap().code(), "LH003", "the parent is to be retried");
+            if retry == "letters" {
+                assert_eq!(db.value::<i64>("select longhaul.retry_dead_letters('default')").await, 1, "{flow}");
+            } else {
+                db.execute(&format!("select longhaul.retry_run('default', '{run}')")).await;
+            }
+            if flow == "fun" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            assert_eq!(child_of(&db, run).await, id, "{flow} {retry}: no second child");
+            let key = claim_one(&db, kids).await;
+            assert_eq!((key.step.run_id, key.step.seq), (id, 1), "what the child had done is not done again");
+            complete(&db, kids, &[key]).await;
+            chores(&db).await;
+            let key = claim_one(&db, worker).await;
+            complete(&db, worker, &[key]).await;
+            assert_eq!(state(&db, run).await, "completed", "{flow} {retry}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_undone_is_not_forked_and_a_taken_id_is_no_fork() {
+    with_database(|db| async move {
+        deploy(
+            &db,
+            "f",
+            json!([{ "name": "book", "handler": "h", "compensate": "h" }, { "name": "pay", "handler": "h", "after": ["book"] }]),
+            json!({}),
+        )
+        .await;
+        let worker = worker(&db).await;
+        let run = start(&db, "f", json!({})).await;
+        let other = start(&db, "f", json!({})).await;
+        let forked = |to: String| {
+            let db = db.clone();
+            async move {
+                let error = db
+                    .database
+                    .connection()
+                    .await
+                    .unwrap()
+                    .batch_execute(&format!("select longhaul.fork_run('default', '{run}', 'pay', null, {to})"))
+                    .await
+                    .unwrap_err();
+                error.code().unwrap().code().to_owned()
+            }
+        };
+        assert_eq!(forked(format!("'{other}'")).await, "LH004");
+        assert_eq!(forked("gen_random_uuid()".into()).await, "LH001");
+        assert_eq!(forked("longhaul.uuid_at(now() + interval '45 days')".into()).await, "LH001");
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        complete(&db, worker, &keys).await;
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        fail(&db, worker, &keys).await;
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        complete(&db, worker, &keys).await;
+        assert_eq!(state(&db, run).await, "failed");
+        assert_eq!(forked("null".into()).await, "LH003");
+    })
+    .await;
+}
