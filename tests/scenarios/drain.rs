@@ -115,7 +115,7 @@ impl Driver<'_> {
             let detail = || format!("run {} of {}: {} {} {} {}", text(0), text(1), text(2), text(4), text(6), text(11));
             let input: Value = serde_json::from_str(text(4)).unwrap_or_default();
             let ends = oracle::run_ends(self.scenario, text(1), &input);
-            let disturbed = int(10) > 0 || text(13) == "true";
+            let disturbed = int(10) > 0 || text(13) == "true" || self.garbled;
             match text(2) {
                 "running" | "paused" if text(14) == "true" => {}
                 "running" | "paused" => {

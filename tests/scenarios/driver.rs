@@ -82,6 +82,8 @@ pub struct Driver<'a> {
     pub is_claim_open: bool,
     pub tokens: BTreeMap<String, i64>,
     pub retained: bool,
+    /// A garbled call was taken for something.
+    pub garbled: bool,
     /// Rules that are not looked at.
     pub except: &'a [String],
     pub log: Vec<String>,
@@ -112,6 +114,7 @@ pub async fn run(
         is_claim_open: false,
         tokens: BTreeMap::new(),
         retained: false,
+        garbled: false,
         except,
         log: Vec::new(),
     };

@@ -20,6 +20,7 @@ mod generate;
 mod invariants;
 mod oracle;
 mod scenario;
+mod scheduling;
 mod server;
 mod shrink;
 mod statements;

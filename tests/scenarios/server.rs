@@ -7,7 +7,7 @@ use longhaul_ops::embedded::{Cluster, ClusterOptions, temporary_folder};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use crate::invariants;
+use crate::{invariants, scheduling};
 
 /// A failed statement: its SQLSTATE and its message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ impl Server {
             server.admin(&std::fs::read_to_string(patch).expect("a file of statements")).await;
         }
         server.slow_machine().await;
+        server.admin(scheduling::PROCEDURE).await;
         server.emptying = server.emptying().await;
         let sets_aside = !server.admin("select where to_regclass('longhaul.set_aside') is not null").await.is_empty();
         for (name, sql) in invariants::QUESTIONS {

@@ -1,4 +1,4 @@
-//! The driver as worker and as scheduler.
+//! The driver as worker, and what happens at the same time.
 
 use futures::future::join_all;
 use serde_json::Value;
@@ -7,6 +7,7 @@ use crate::{
     driver::{Checked, Driver, finding, number, refused},
     scenario::Act,
     server::{Answer, Rows, ask},
+    scheduling::sqlstate,
     statements,
     worker::{self, Held, Way, columns, garbled, jsons, quoted, way},
 };
@@ -198,47 +199,13 @@ impl Driver<'_> {
             }
         }
         match answer {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.garbled = true;
+                Ok(())
+            }
             Err(refusal) if ["22", "23"].contains(&&refusal.code[..2]) => Ok(()),
             Err(refusal) => refused("a garbled call", &refusal, false),
         }
-    }
-
-    /// All chores that are due.
-    pub async fn chores(&mut self) -> Checked {
-        let client = self.connections.scheduler.clone();
-        for _ in 0..400 {
-            let answer = ask(&client, "select chore_name, items, failure from longhaul.run_chore()").await;
-            let rows = match answer {
-                Ok(rows) => rows,
-                Err(refusal) => return refused("run_chore", &refusal, false),
-            };
-            let row = &rows[0];
-            let Some(name) = row[0].clone() else { return self.at_rest().await };
-            if row[1].as_deref() != Some("0") {
-                self.log.push(format!(
-                    "/* scheduler */ select * from longhaul.run_chore();\n    -- {name} {:?} {:?}",
-                    row[1], row[2]
-                ));
-            }
-            if let Some(failure) = &row[2] {
-                let state = failure.rsplit("SQLSTATE ").next().unwrap_or_default().trim_end_matches(')');
-                let rule = format!("chore {name} fails with {state}");
-                if !self.except.iter().any(|known| rule.contains(known)) {
-                    return finding(rule, failure.clone());
-                }
-            }
-        }
-        finding("chores find no rest", "after 400 of them")
-    }
-
-    /// What must hold once all chores are done and nobody is at anything.
-    pub async fn at_rest(&mut self) -> Checked {
-        self.collect().await?;
-        if self.is_quiet() {
-            self.ask("quiet").await?;
-        }
-        Ok(())
     }
 
     /// Several acts at the same time.
@@ -284,8 +251,7 @@ impl Driver<'_> {
                 },
                 (None, Act::Chores) => {
                     if let Some(failure) = answer.ok().and_then(|rows| rows[0][2].clone()) {
-                        let state =
-                            failure.rsplit("SQLSTATE ").next().unwrap_or_default().trim_end_matches(')').to_owned();
+                        let state = sqlstate(&failure).to_owned();
                         finding(format!("a chore beside other calls fails with {state}"), failure)?;
                     }
                 }
