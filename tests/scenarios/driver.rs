@@ -238,7 +238,10 @@ impl Driver<'_> {
             return Ok(());
         }
         match caller.send(self.server, call.clone()).await {
-            Outcome::Answered(call, answer) => self.answered(by, call, answer),
+            Outcome::Answered(call, answer) => {
+                self.check_fork(by, &call, &answer).await?;
+                self.answered(by, call, answer)
+            }
             Outcome::Waits => {
                 self.log.push(format!("/* caller {by} */ {};\n    -- waits for a lock", call.sql));
                 if self.may_wait(by, &call) {
@@ -247,6 +250,21 @@ impl Driver<'_> {
                     finding(format!("{} waits for another run", call.name), call.sql)
                 }
             }
+        }
+    }
+
+    /// What is given as a fork is one.
+    async fn check_fork(&self, by: usize, call: &Call, answer: &Answer) -> Checked {
+        let Ok(rows) = answer else { return Ok(()) };
+        if call.name != "fork_run" || self.connections.callers[by].open.is_some() {
+            return Ok(());
+        }
+        let id = rows[0][0].as_deref().unwrap_or_default();
+        let source = call.run.map(|run| self.ids[run].to_string()).unwrap_or_default();
+        let sql = format!("select from longhaul.run r where r.id = '{id}' and r.forked_from = '{source}'");
+        match self.server.admin(&sql).await.is_empty() {
+            true => finding("a run is given as a fork that is none", id),
+            false => Ok(()),
         }
     }
 
