@@ -4,7 +4,7 @@
 //! cargo run --example hello
 //! ```
 
-use longhaul::{Client, Database, Flow, Scheduler, Step, StepContext, StepError, Worker, migrate};
+use longhaul::{Client, Database, Flow, Step, StepContext, StepError, Worker, migrate};
 use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
 
 async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
@@ -18,12 +18,11 @@ async fn shout(ctx: StepContext, _: String) -> Result<String, StepError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // In production: Config::from_env(), and `longhaul migrate` and `longhaul scheduler` beside the workers.
+    // In production: Config::from_env(), and `longhaul migrate` before the workers.
     let folder = temporary_folder()?;
     let mut server = ClusterOptions::new(folder.path()).start().await?;
     let config = server.config()?;
     migrate::migrate(&Database::new(&config)?).await?;
-    tokio::spawn(Scheduler::new(&config)?.run_until(std::future::pending()));
 
     let client = Client::connect(&config).await?;
     let flow = Flow::new("hello", 1).step(Step::new("greet", "greet")).step(Step::new("shout", "shout").after("greet"));

@@ -7,11 +7,13 @@
 //! | --- | --- |
 //! | deploying flows, starting and reading runs | [`Client`], [`Flow`], [`Step`], [`Start`] |
 //! | doing steps | [`Worker`], [`StepContext`], [`StepError`] |
-//! | expired leases, timers, partitions | [`Scheduler`] (or the `longhaul scheduler` program) |
+//! | retries, timers, schedules, expired leases, partitions | a [`Worker`] too, when nobody else does; in a big fleet a [`Scheduler`] |
 //! | installing | [`migrate`] (or `longhaul migrate`) |
 //!
+//! One process is a whole system:
+//!
 //! ```no_run
-//! use longhaul::{Client, Config, Flow, Retry, Step, StepContext, StepError, Worker, shutdown_signal};
+//! use longhaul::{Client, Config, Database, Flow, Retry, Step, StepContext, StepError, Worker, migrate, shutdown_signal};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize)]
@@ -30,6 +32,7 @@
 //! #[tokio::main]
 //! async fn main() -> Result<(), longhaul::Error> {
 //!     let config = Config::from_env()?;
+//!     migrate::migrate(&Database::new(&config)?).await?;
 //!     let client = Client::connect(&config).await?;
 //!     client.deploy(&Flow::new("order", 1)
 //!         .step(Step::new("charge", "payment.charge").retry(Retry::exponential(5)))

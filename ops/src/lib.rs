@@ -7,8 +7,14 @@
 //! | [`flow_file`] | flows in YAML or JSON files, and their JSON Schema |
 //! | [`handlers`] | built-in handlers: `command` runs programs, `http` makes calls |
 
+// Everything that is shown goes through `cli::terminal`, which keeps escapes away from terminals.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod embedded;
 pub mod flow_file;
 pub mod handlers;
 mod parent;
+mod secrets;
+mod shell;
+mod similar;

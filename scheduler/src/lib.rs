@@ -7,7 +7,7 @@
 //! | [`handle`] | a started run: waiting for it, reading its output |
 //! | [`blocking`] | the client for programs without an async runtime |
 //! | [`cron`], [`schedules`] | cron expressions with time zones, and the runs that they start |
-//! | [`chores`] | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
+//! | [`chores`], `stand_in` | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
 //!
 //! ```no_run
 //! use longhaul_scheduler::Client;
@@ -27,6 +27,7 @@ pub mod client;
 pub mod cron;
 pub mod handle;
 pub mod schedules;
+mod stand_in;
 pub mod start;
 
 pub use chores::Scheduler;

@@ -172,6 +172,10 @@ begin
       if v_step.waits_for is not null then
         return format('Step %s waits for: %s%s.', p_step, v_step.waits_for, coalesce(', until ' || v_step.fire_at, ''));
       end if;
+      if v_step.fire_at < clock() and exists (select from chore c where c.name = 'fire_timers' and c.next_at < clock() - interval '2 seconds') then
+        return format('Step %s is to go on since %s: its time came %s s ago, but nobody does the chores. Start a worker or a scheduler.',
+          p_step, v_step.fire_at, extract(epoch from clock() - v_step.fire_at)::bigint);
+      end if;
       return format('Step %s sleeps %s (%s)%s.', p_step, coalesce('until ' || v_step.fire_at, 'until somebody starts its run'),
         case v_step.timer when 'start' then 'delayed start' when 'retry' then 'backoff' else 'snooze' end,
         case when v_step.failures > 0 then format(' after %s of %s attempts failed', v_step.failures, v_step.max_attempts) else '' end);

@@ -8,30 +8,62 @@ begin
 end $$;
 comment on function wake_channel(bigint) is 'The channel that a worker listens on; unlike for each installation in a database.';
 
+create or replace function idle_workers(p_queue integer, p_handler text, p_most integer) returns bigint[]
+language plpgsql as $$
+-- One that has just died or hangs stands in the line as well: whoever beat lately is preferred, and where that is in doubt
+-- one more is chosen. A heartbeat comes about every third of a lease.
+declare
+  v_now    timestamptz := clock();
+  v_idle   bigint;
+  v_skip   bigint;
+  v_window bigint[];
+  v_chosen bigint[];
+  v_doubts boolean[];
+begin
+  select count(*) into v_idle from (select from listener n where n.queue_id = p_queue limit 1000) x;
+  -- By their number in the line, and not by their ids, which have gaps. Of a long line a part is looked at.
+  if v_idle > 64 then
+    v_skip := floor(random() * v_idle);
+    v_window := array(select n.worker_id from listener n where n.queue_id = p_queue order by n.worker_id offset v_skip limit 64);
+    v_window := v_window || array(select n.worker_id from listener n where n.queue_id = p_queue order by n.worker_id limit 64 - cardinality(v_window));
+  end if;
+  -- All of them when that part knows nobody.
+  for attempt in 1 .. 2 loop
+    if v_window is null then
+      v_window := array(select n.worker_id from listener n where n.queue_id = p_queue);
+    end if;
+    select array_agg(c.id order by c.place), array_agg(c.doubtful order by c.place) into v_chosen, v_doubts
+    from (
+      select w.id, w.heartbeat_at < v_now - w.lease_ms * interval '0.4 milliseconds' as doubtful,
+        row_number() over (order by w.heartbeat_at < v_now - w.lease_ms * interval '0.67 milliseconds', random()) as place
+      from unnest(v_window) i(worker_id)
+      cross join lateral (select x.* from worker x where x.id = i.worker_id offset 0) w
+      where p_handler = any (w.handlers)
+      order by place limit p_most + 1) c;
+    exit when v_chosen is not null or v_idle <= 64;
+    v_window := null;
+  end loop;
+  return v_chosen[1:p_most + (true = any (v_doubts[1:p_most]))::integer];
+end $$;
+comment on function idle_workers(integer, text, integer) is
+  'Chooses so many idle workers of a queue that know a handler, at random; one more when one of them may be dead.';
+
 create or replace function wake(p_lanes integer[], p_tasks bigint) returns void
 language plpgsql as $$
--- Wakes at most one worker for each new task, and at most 8; the choice starts at a random place in the line, so that
--- a worker that hangs is not asked every time.
+-- Wakes one worker for each new task, and at most 8 or so.
 declare
-  v_pivot bigint;
+  v_most   integer := least(p_tasks, 8);
+  v_chosen bigint[] := '{}';
+  v_lane   record;
 begin
   if not exists (select from listener) then
     return;
   end if;
-  v_pivot := (random() * (select max(worker_id) from listener))::bigint;
-  perform pg_notify(wake_channel(chosen.worker_id), 'claim')
-  from (
-    select distinct i.worker_id
-    from (select distinct l.queue_id, l.handler from lane l where l.id = any (p_lanes)) wanted
-    cross join lateral (
-      (select n.worker_id from listener n join worker w on w.id = n.worker_id and wanted.handler = any (w.handlers)
-       where n.queue_id = wanted.queue_id and n.worker_id >= v_pivot order by n.worker_id limit 8)
-      union all
-      (select n.worker_id from listener n join worker w on w.id = n.worker_id and wanted.handler = any (w.handlers)
-       where n.queue_id = wanted.queue_id and n.worker_id < v_pivot order by n.worker_id limit 8)
-    ) i
-    limit least(p_tasks, 8)
-  ) chosen;
+  for v_lane in select distinct l.queue_id, l.handler from lane l where l.id = any (p_lanes) loop
+    v_chosen := v_chosen || idle_workers(v_lane.queue_id, v_lane.handler, v_most);
+    exit when cardinality(v_chosen) >= v_most;
+  end loop;
+  perform pg_notify(wake_channel(c.worker_id), 'claim') from (select distinct x.worker_id from unnest(v_chosen) x(worker_id)) c;
 end $$;
 comment on function wake(integer[], bigint) is 'Notifies idle workers that these lanes have got so many new tasks.';
 

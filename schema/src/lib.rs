@@ -11,6 +11,7 @@
 //! | [`flow`] | definitions of flows: steps, their order, retries |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
 //! | [`calls`] | one typed method for each database function |
+//! | [`duration`] | durations as the database takes them |
 //! | [`error`] | what can go wrong, by what a caller can do about it |
 //!
 //! ```no_run
@@ -27,6 +28,7 @@
 pub mod calls;
 pub mod config;
 pub mod connect;
+pub mod duration;
 pub mod error;
 pub mod flow;
 pub mod lock;

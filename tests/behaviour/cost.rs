@@ -55,6 +55,7 @@ async fn a_run_at_full_load_costs_few_transactions_and_little_wal() {
 async fn drain(client: &Client, config: &Config, runs: usize) {
     client.start_many("single", 0..runs).await.unwrap();
     let worker = Worker::builder(config)
+        .without_chores()
         .handler("nothing", |_: StepContext, _: Value| async { Ok(()) })
         .unwrap()
         .queue("default", 1000)

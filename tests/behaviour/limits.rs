@@ -97,7 +97,11 @@ async fn no_more_of_a_queue_run_than_may_over_all_workers_and_retries() {
         client.start_many("f", vec![1; 300]).await.unwrap();
         within("all runs", db.until_all_completed()).await;
         assert!((2..=7).contains(&meter.most()), "{}", meter.most());
-        assert_eq!(db.value::<i32>("select running from longhaul.queue_limits").await, 0, "and the count comes out even");
+        assert_eq!(
+            db.value::<i32>("select running from longhaul.queue_limits").await,
+            0,
+            "and the count comes out even"
+        );
         for worker in workers {
             worker.stop().await;
         }

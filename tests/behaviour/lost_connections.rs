@@ -99,7 +99,8 @@ async fn remote_worker(db: &TestDb) -> (Client, Network, Running) {
     let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
-    let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).handler("nothing", nothing).unwrap();
+    let worker =
+        Worker::builder(&config).poll(Duration::from_secs(3600)).without_chores().handler("nothing", nothing).unwrap();
     let worker = db.spawn(worker);
     // It never polls: what is ready before it has entered itself it would not learn of.
     eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })

@@ -6,6 +6,7 @@ mod harness;
 mod network;
 
 mod blocking;
+mod blocking_handlers;
 mod chores;
 mod connecting;
 mod cost;
@@ -19,6 +20,7 @@ mod lost_connections;
 mod model;
 mod payloads;
 mod plans;
+mod poison;
 mod running;
 mod seams;
 mod shutting_down;
@@ -28,6 +30,8 @@ mod tls;
 mod unattended;
 mod upgrading;
 mod waiting;
+mod whole_system;
+mod workers;
 mod workflows;
 
 /// Not a test: the entry of the worker processes that tests start. Does nothing unless one of them did.

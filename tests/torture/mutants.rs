@@ -1,4 +1,4 @@
-//! Deliberate faults: each changes one function of the installation, so that the checker must find something.
+//! Deliberate faults: each takes something away from the installation, so that the checker must find something.
 
 use longhaul::{Client, Error};
 
@@ -9,6 +9,8 @@ pub struct Mutant {
     function: &'static str,
     from: &'static str,
     to: &'static str,
+    /// The net under it, which would mend the fault within seconds: taken away as well.
+    also: Option<(&'static str, &'static str, &'static str)>,
     /// The check that is there to see it.
     pub seen_by: &'static str,
 }
@@ -19,6 +21,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "close_leases",
         from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker",
         to: "x.seq = i.seq",
+        also: None,
         seen_by: "the stored output is the completing attempt's",
     },
     Mutant {
@@ -26,6 +29,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "claim_lane",
         from: "delete from task t\n    where t.ctid",
         to: "update task t set attempt = t.attempt\n    where not exists (select from lease x where (x.run_id, x.seq) = (t.run_id, t.seq)) and t.ctid",
+        also: None,
         seen_by: "each attempt was begun at most once, and was claimed",
     },
     Mutant {
@@ -33,6 +37,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "unblock_successors",
         from: "set blockers = s.blockers - w.ended",
         to: "set blockers = s.blockers - case when random() < 0.02 then 0 else w.ended end",
+        also: None,
         seen_by: "every run ended in time",
     },
     Mutant {
@@ -40,6 +45,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "unblock_successors",
         from: "from counted c where c.blockers = 0",
         to: "from counted c where c.blockers <= 1",
+        also: None,
         seen_by: "a step begins after its predecessors have ended",
     },
     Mutant {
@@ -47,6 +53,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "claim_lane",
         from: "t.attempt + 1",
         to: "greatest(t.attempt, 1)",
+        also: None,
         seen_by: "each attempt was begun at most once, and was claimed",
     },
     Mutant {
@@ -54,6 +61,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "expire_leases",
         from: "x.expires_at <= v_now",
         to: "x.heartbeat_at <= v_now - interval '150 milliseconds'",
+        also: None,
         seen_by: "only leases whose heartbeat was overdue expired",
     },
     Mutant {
@@ -61,6 +69,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "hold_steps",
         from: "delete from task t where t.run_id = p_id returning t",
         to: "delete from task t where t.run_id = p_id and false returning t",
+        also: None,
         seen_by: "nothing of a paused run is claimed",
     },
     Mutant {
@@ -68,13 +77,15 @@ pub const MUTANTS: &[Mutant] = &[
         function: "cancel_steps",
         from: "delete from lease l where l.run_id = any (p_run_ids) returning l",
         to: "delete from lease l where l.run_id = any (p_run_ids) and false returning l",
+        also: None,
         seen_by: "a live step is in exactly one room, and at the end none is",
     },
     Mutant {
         name: "keys-let-everybody-in",
         function: "admit",
-        from: "m.rank <= g.most - g.used and not exists (select from queued q where q.gate_id = g.id)",
-        to: "true",
+        from: "<= r.most - r.used as enters",
+        to: ">= 0 as enters",
+        also: None,
         seen_by: "limits of keys and queues held",
     },
     Mutant {
@@ -82,13 +93,15 @@ pub const MUTANTS: &[Mutant] = &[
         function: "claimable",
         from: "v_left := least(v_left, v_queue.max_running - v_queue.running);",
         to: "v_left := least(v_left, 100);",
+        also: None,
         seen_by: "limits of keys and queues held",
     },
     Mutant {
         name: "signals-stay",
         function: "consume",
-        from: "set consumed_at = clock(), consumed_by",
+        from: "set consumed_at = case when p_signal.scope = 'one' then clock() end, consumed_by",
         to: "set consumed_by",
+        also: None,
         seen_by: "a signal was consumed at most once, and none was lost",
     },
     Mutant {
@@ -99,13 +112,15 @@ pub const MUTANTS: &[Mutant] = &[
     perform start_runs(v_schedule.tenant, v_schedule.flow, v_schedule.version, array[new_run_id()], array[v_schedule.input],
       p_metadata => array[jsonb_build_object('schedule', v_schedule.name, 'tick', p_tick)]);
   else",
+        also: None,
         seen_by: "a tick started one run",
     },
     Mutant {
         name: "tenants-share-queues",
         function: "claim",
-        from: "where q.tenant = v_worker.tenant and q.name = p_queues[i]",
-        to: "where q.name = p_queues[i] order by random() limit 1",
+        from: "q.tenant = v_worker.tenant and q.name = a.name",
+        to: "q.name = a.name",
+        also: None,
         seen_by: "workers do their own tenant's steps only",
     },
     Mutant {
@@ -113,6 +128,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "horizon",
         from: "return (select m.at from horizon_mark m where m.xid < v_oldest order by m.at desc limit 1);",
         to: "return clock() + interval '2 seconds';",
+        also: Some(("check_floors", "where x.position < p.position", "where false")),
         seen_by: "every run ended in time",
     },
     Mutant {
@@ -120,6 +136,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "settle_attempts",
         from: "where n.fire_at <= v_now\n      order by n.run_id, n.seq",
         to: "where n.fire_at <= v_now and random() < 0.8\n      order by n.run_id, n.seq",
+        also: None,
         seen_by: "a live step is in exactly one room, and at the end none is",
     },
     Mutant {
@@ -127,6 +144,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "retention_candidates",
         from: " and (v_policy.flow is null or f.name = v_policy.flow)",
         to: "",
+        also: None,
         seen_by: "no accepted run is lost, and each ended as it had to",
     },
     Mutant {
@@ -134,6 +152,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "settle_attempts",
         from: "e.worker_id, e.seq, e.attempt, e.outcome",
         to: "e.worker_id, e.seq, e.attempt + 1, e.outcome",
+        also: None,
         seen_by: "each attempt has one outcome",
     },
     Mutant {
@@ -141,6 +160,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "claim_lane",
         from: "delete from task t\n    where t.ctid",
         to: "update task t set attempt = t.attempt + 1\n    where not exists (select from lease x where (x.run_id, x.seq) = (t.run_id, t.seq)) and t.ctid",
+        also: None,
         seen_by: "a completed step is not begun again",
     },
     Mutant {
@@ -148,6 +168,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "cancel_steps",
         from: "delete from task t where t.run_id = any (p_run_ids) returning",
         to: "delete from task t where t.run_id = any (p_run_ids) and false returning",
+        also: None,
         seen_by: "nothing of a stopped run is claimed after it has ended",
     },
     Mutant {
@@ -155,6 +176,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "clock",
         from: "clock_timestamp()",
         to: "clock_timestamp() + (pg_backend_pid() % 2) * interval '1 hour'",
+        also: None,
         seen_by: "no clock but the database's was asked",
     },
     Mutant {
@@ -162,6 +184,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "save_checkpoints",
         from: "where h.run_id is not null\n  order by",
         to: "where h.run_id is not null and random() < 0.5\n  order by",
+        also: None,
         seen_by: "a checkpoint is computed until it is saved, and then no more",
     },
     Mutant {
@@ -169,6 +192,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "acquire_lock",
         from: "v_lock.expires_at > v_now then",
         to: "v_lock.expires_at > v_now + interval '200 milliseconds' then",
+        also: None,
         seen_by: "one holder at a time has a lock, and tokens only grow",
     },
     Mutant {
@@ -176,6 +200,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "begin_compensation",
         from: "order by s.ended_at desc, s.seq desc",
         to: "order by s.ended_at, s.seq",
+        also: None,
         seen_by: "what a failed saga had done was undone, once, from the last to the first",
     },
     Mutant {
@@ -183,6 +208,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "ask_approval",
         from: "perform ask(p_run, p_step, 'approval', p_flow_step.settings -> 'approval');\n  return true",
         to: "return false",
+        also: None,
         seen_by: "nothing that needs approval begins without it",
     },
     Mutant {
@@ -190,6 +216,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "spend",
         from: " where b.used + excluded.used <= v_limit",
         to: "",
+        also: None,
         seen_by: "a budget is not overdrawn, and each step is paid once",
     },
     Mutant {
@@ -197,6 +224,7 @@ pub const MUTANTS: &[Mutant] = &[
         function: "save_progress",
         from: "i(run_id, seq, key, value, attempt)\n  order by",
         to: "i(run_id, seq, key, value, attempt)\n  where random() < 0.7\n  order by",
+        also: None,
         seen_by: "the last progress is stored",
     },
 ];
@@ -214,18 +242,23 @@ impl Mutant {
         Ok(())
     }
 
-    /// The function with the fault in it. Panics when what the fault replaces does not stand there.
+    /// The functions with the fault in them. Panics when what the fault replaces does not stand there.
     pub async fn broken(&self, client: &Client) -> Result<String, Error> {
-        let connection = client.database().connection().await?;
-        let definitions = connection
-            .query(
-                "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = $1",
-                &[&self.function],
-            )
-            .await?;
-        let definitions: Vec<String> = definitions.iter().map(|row| row.get(0)).collect();
-        let found: Vec<_> = definitions.iter().filter(|d| d.contains(self.from)).collect();
-        assert_eq!(found.len(), 1, "the mutant {} changes one function named {}", self.name, self.function);
-        Ok(found[0].replace(self.from, self.to))
+        let mut broken = String::new();
+        for (function, from, to) in std::iter::once((self.function, self.from, self.to)).chain(self.also) {
+            let connection = client.database().connection().await?;
+            let definitions = connection
+                .query(
+                    "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = $1",
+                    &[&function],
+                )
+                .await?;
+            let definitions: Vec<String> = definitions.iter().map(|row| row.get(0)).collect();
+            let found: Vec<_> = definitions.iter().filter(|d| d.contains(from)).collect();
+            assert_eq!(found.len(), 1, "the mutant {} changes one function named {function}", self.name);
+            broken += &found[0].replace(from, to);
+            broken += ";\n";
+        }
+        Ok(broken)
     }
 }

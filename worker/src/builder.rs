@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use longhaul_schema::{Config, Database, Error, calls::AttemptKey, names::check_label};
+use longhaul_schema::{Config, Database, Error, calls::AttemptKey, duration::LONGEST, names::check_label};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Observer, Policy, Registry, Slots, StepContext, StepError,
+    Observer, Policy, Registry, Slots, StepContext, StepError, chores,
     observe::Observed,
     session::{self, Summary},
 };
@@ -47,6 +47,7 @@ pub struct WorkerBuilder {
     registry: Registry,
     settings: Settings,
     lease: Option<Duration>,
+    chores: bool,
 }
 
 impl WorkerBuilder {
@@ -67,7 +68,7 @@ impl WorkerBuilder {
             at_shutdown: None,
             observed: Observed::new(),
         };
-        Self { config: config.clone(), registry: Registry::new(), settings, lease: None }
+        Self { config: config.clone(), registry: Registry::new(), settings, lease: None, chores: true }
     }
 
     /// Adds a handler: an async function `(StepContext, In) -> Result<Out, StepError>`.
@@ -125,7 +126,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often the worker says that it lives; 30 s by default. Its leases live for three times as long.
+    /// How often the worker says that it lives; 30 s by default, from a millisecond to half a day. Its leases live for three times
+    /// as long.
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.settings.heartbeat = interval;
         self
@@ -137,22 +139,33 @@ impl WorkerBuilder {
         self
     }
 
-    /// How often an idle worker looks for work that it was not notified of; 2 s by default. After some time without any it
-    /// looks less and less often, down to an eighth.
+    /// How often an idle worker looks for work that it was not notified of; 2 s by default, from a millisecond to a day.
+    /// After some time without any it looks less and less often, down to an eighth.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
     }
 
-    /// How long running steps may go on at shutdown before they are handed back; 30 s by default.
+    /// How long a shutdown may take; 30 s by default. Running steps may go on until the last fifth of it, at most 5 s, begins. Then
+    /// they are handed back with no attempt consumed. More than 10,000 days are as 10,000 days.
     pub fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// How often what handlers report and the figures of queues are stored; 500 ms by default.
+    /// How often what handlers report and the figures of queues are stored; 500 ms by default, from a millisecond to
+    /// an hour.
     pub fn flush_every(mut self, interval: Duration) -> Self {
         self.settings.flush = interval;
+        self
+    }
+
+    /// Leaves the chores (timers, expired leases, schedules, retention) to others: other workers, or a `Scheduler`.
+    ///
+    /// Without this, a worker does them when it sees that nobody does: it asks about every 2 s, more rarely the more workers
+    /// there are, on a thread and over connections of its own.
+    pub fn without_chores(mut self) -> Self {
+        self.chores = false;
         self
     }
 
@@ -175,8 +188,14 @@ impl WorkerBuilder {
             self.settings.queues.push(("default".into(), 16.into()));
         }
         let settings = &mut self.settings;
-        settings.lease = self.lease.unwrap_or(settings.heartbeat * 3);
-        if settings.heartbeat.is_zero() || settings.lease < settings.heartbeat * 2 {
+        let (tick, day) = (Duration::from_millis(1), Duration::from_secs(86_400));
+        within("the heartbeat", settings.heartbeat, tick, day / 2)?;
+        within("the poll interval", settings.poll, tick, day)?;
+        within("the flush interval", settings.flush, tick, Duration::from_secs(3600))?;
+        settings.grace = settings.grace.min(LONGEST);
+        settings.lease = self.lease.unwrap_or_else(|| (settings.heartbeat * 3).clamp(tick * 100, day));
+        within("a lease", settings.lease, tick * 100, day)?;
+        if settings.lease < settings.heartbeat * 2 {
             return Err(Error::Invalid(format!(
                 "a lease of {:?} leaves no room for a heartbeat every {:?}: it must be at least twice as long",
                 settings.lease, settings.heartbeat
@@ -188,8 +207,16 @@ impl WorkerBuilder {
             database: Database::new(&self.config)?,
             registry: Arc::new(self.registry),
             settings: self.settings,
+            chores: self.chores,
         })
     }
+}
+
+fn within(what: &str, time: Duration, least: Duration, most: Duration) -> Result<(), Error> {
+    if (least..=most).contains(&time) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{what} is from {least:?} to {most:?}, not {time:?}")))
 }
 
 /// A process's share in the work: claims steps and does them until it is told to stop.
@@ -198,6 +225,7 @@ pub struct Worker {
     database: Database,
     registry: Arc<Registry>,
     settings: Settings,
+    chores: bool,
 }
 
 impl Worker {
@@ -214,9 +242,13 @@ impl Worker {
     /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`]), hands the rest back with no
     /// attempt consumed, and deregisters.
     ///
-    /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, or the
-    /// database refuses this user.
+    /// Ends as well when somebody drains it, once it has finished what it has: [`Summary::drained`].
+    ///
+    /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, the
+    /// database refuses this user, or the worker breaks down again and again.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Summary, Error> {
+        // Ends with this future.
+        let _chores = if self.chores { Some(chores::start(self.database.config())?) } else { None };
         session::run(self.database, self.registry, self.settings, stop).await
     }
 }
@@ -229,4 +261,36 @@ pub fn hostname() -> String {
         .or_else(|| std::env::var("HOSTNAME").ok())
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "localhost".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn builder() -> WorkerBuilder {
+        let config = Config::from_url("postgres://localhost/x").unwrap();
+        Worker::builder(&config).handler("x", |_: StepContext, (): ()| async { Ok(()) }).unwrap()
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_by_name() {
+        for (builder, named) in [
+            (builder().heartbeat(Duration::ZERO), "the heartbeat"),
+            (builder().heartbeat(Duration::MAX), "the heartbeat"),
+            (builder().poll(Duration::MAX), "the poll interval"),
+            (builder().flush_every(Duration::ZERO), "the flush interval"),
+            (builder().lease(Duration::MAX), "a lease"),
+            (builder().lease(Duration::from_secs(30)), "a lease"),
+        ] {
+            let error = builder.build().unwrap_err().to_string();
+            assert!(error.starts_with(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_grace_for_ever_is_very_long() {
+        let worker = builder().grace(Duration::MAX).heartbeat(Duration::from_secs(43_200)).build().unwrap();
+        assert_eq!(worker.settings.grace, LONGEST);
+        assert_eq!(worker.settings.lease, Duration::from_secs(86_400));
+    }
 }

@@ -1,180 +1,230 @@
-//! Sends outcomes to the database in batches that form by themselves: one call takes all outcomes that arrived while the
-//! previous calls were in flight. An idle worker's single outcome goes at once; a busy worker's outcomes go by the hundred.
+//! Stores outcomes: completions, suspensions, and attempts that ended otherwise.
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use longhaul_schema::{
-    Calls, Database, Error, Payload,
-    calls::{AttemptKey, Awaited, Ended, Refused},
-    connect::Connection,
+    Database, Error, Payload,
+    calls::{AttemptKey, AttemptOutcome, Awaited, Ended, Refused},
     payload::into_calls,
     retry::Backoff,
 };
+use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::{OutcomeReport, StepError, engine::Event, execute::Outcome};
+use crate::{
+    OutcomeReport, StepError,
+    batch::{self, Destination, Stored, logged, reason},
+    engine::Event,
+    execute::Outcome,
+};
 
 /// Most outcomes in one call.
 pub(crate) const MAX_BATCH: usize = 1000;
-
-/// Calls in flight at a time: while the server does one, the next is on its way.
-const CALLS: usize = 2;
 
 /// Takes outcomes until all senders are gone, and stores every one of them, however long the database is away.
 pub(crate) async fn run(
     database: Database,
     worker: i64,
-    mut outcomes: mpsc::Receiver<Outcome>,
+    outcomes: mpsc::Receiver<Outcome>,
     events: mpsc::Sender<Event>,
     reports: broadcast::Sender<OutcomeReport>,
-) {
-    let sender = Sender { database: &database, worker, reports: &reports };
-    let mut calls = FuturesUnordered::new();
-    let mut batch = Vec::with_capacity(MAX_BATCH);
-    loop {
-        tokio::select! {
-            received = outcomes.recv_many(&mut batch, MAX_BATCH), if calls.len() < CALLS => {
-                if received == 0 {
-                    break;
-                }
-                calls.push(sender.store(std::mem::take(&mut batch)));
-            }
-            Some(settled) = calls.next(), if !calls.is_empty() => {
-                if events.send(settled).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-    while let Some(settled) = calls.next().await {
-        if events.send(settled).await.is_err() {
-            return;
-        }
+) -> Result<(), Error> {
+    batch::run(&Completer { database, worker, events, reports }, outcomes, MAX_BATCH).await
+}
+
+/// An outcome on its way.
+#[derive(Debug)]
+struct Parcel {
+    outcome: Outcome,
+    /// It already stands for one that could not be stored.
+    substitute: bool,
+}
+
+impl From<Outcome> for Parcel {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, substitute: false }
     }
 }
 
-struct Sender<'a> {
-    database: &'a Database,
+struct Completer {
+    database: Database,
     worker: i64,
-    reports: &'a broadcast::Sender<OutcomeReport>,
+    events: mpsc::Sender<Event>,
+    reports: broadcast::Sender<OutcomeReport>,
 }
 
-impl Sender<'_> {
-    /// Stores a batch of outcomes.
-    async fn store(&self, batch: Vec<Outcome>) -> Event {
-        let mut completed = Vec::with_capacity(batch.len());
-        let mut ended = Vec::new();
-        let mut suspended = Vec::new();
-        let mut keys = Vec::with_capacity(batch.len());
-        for outcome in batch {
-            keys.push((outcome.key(), outcome.as_str()));
+impl Destination for Completer {
+    type Item = Parcel;
+
+    /// Completions, suspensions and ends go by different functions.
+    fn calls(&self, batch: Vec<Parcel>) -> Vec<Vec<Parcel>> {
+        let (mut completed, mut suspended, mut ended) = (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        for parcel in batch {
+            match parcel.outcome {
+                Outcome::Completed(..) => completed.push(parcel),
+                Outcome::Suspended(..) => suspended.push(parcel),
+                Outcome::Ended(..) => ended.push(parcel),
+            }
+        }
+        let kinds = [ended, suspended, completed].into_iter().filter(|kind| !kind.is_empty());
+        kinds.flat_map(|kind| into_calls(kind, MAX_BATCH, |parcel| parcel.outcome.size())).collect()
+    }
+
+    async fn store(&self, parcels: Vec<Parcel>) -> Stored<Parcel> {
+        let words: Vec<_> = parcels.iter().map(|p| (p.outcome.key(), p.outcome.as_str())).collect();
+        let substitutes: Vec<bool> = parcels.iter().map(|p| p.substitute).collect();
+        let outcomes = parcels.into_iter().map(|p| p.outcome).collect();
+        let (outcomes, answer) = self.call(outcomes).await;
+        let parcels = outcomes.into_iter().zip(substitutes).map(|(outcome, substitute)| Parcel { outcome, substitute });
+        let refused = match answer {
+            Ok(refused) => refused,
+            Err(error) => return Err((parcels.collect(), error)),
+        };
+        let busy: Vec<AttemptKey> = refused.iter().filter(|r| r.is_busy()).map(|r| r.key).collect();
+        let again = parcels.filter(|parcel| busy.contains(&parcel.outcome.key())).collect();
+        self.settle(words.into_iter().filter(|(key, _)| !busy.contains(key)).collect(), refused).await;
+        Ok(again)
+    }
+
+    /// An outcome that cannot be stored is a failed attempt. When not even that can be stored, the lease is given up.
+    async fn refused(&self, parcel: Parcel, error: &Error) -> Option<Parcel> {
+        let key = parcel.outcome.key();
+        if parcel.substitute {
+            tracing::error!(%key, error = logged(error), "the attempt cannot be ended in any way; its lease is given up");
+            self.let_go(key);
+            return None;
+        }
+        tracing::warn!(%key, error = logged(error), "the outcome cannot be stored; the attempt has failed");
+        let why = reason(error);
+        let outcome = match parcel.outcome {
+            Outcome::Completed(..) => {
+                Outcome::failed(key, &StepError::fail(format!("the output cannot be stored: {why}")))
+            }
+            Outcome::Suspended(..) => {
+                Outcome::failed(key, &StepError::fail(format!("the step cannot wait for that: {why}")))
+            }
+            Outcome::Ended(ended) => {
+                let error = json!({ "message": format!("the end of the attempt cannot be stored: {why}") });
+                Outcome::Ended(Ended {
+                    key,
+                    outcome: AttemptOutcome::Failed,
+                    error: Payload::new(&error).ok(),
+                    retryable: ended.retryable,
+                    delay: None,
+                })
+            }
+        };
+        Some(Parcel { outcome, substitute: true })
+    }
+
+    async fn reachable(&self) -> bool {
+        reachable(&self.database).await
+    }
+}
+
+impl Completer {
+    /// Makes the call for outcomes of one kind, and gives them back with its answer.
+    async fn call(&self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<Vec<Refused>, Error>) {
+        let calls = match self.database.calls().await {
+            Ok(calls) => calls,
+            Err(error) => return (outcomes, Err(error)),
+        };
+        let mut completed: Vec<(AttemptKey, Payload)> = Vec::new();
+        let mut suspended: Vec<(AttemptKey, Vec<Awaited>)> = Vec::new();
+        let mut ended: Vec<Ended> = Vec::new();
+        for outcome in outcomes {
             match outcome {
                 Outcome::Completed(key, output) => completed.push((key, output)),
-                Outcome::Ended(end) => ended.push(end),
                 Outcome::Suspended(key, awaited) => suspended.push((key, awaited)),
+                Outcome::Ended(end) => ended.push(end),
             }
         }
-        let mut refused = self.complete(completed, &mut ended).await;
-        refused.extend(self.suspend(suspended, &mut ended).await);
-        refused.extend(self.end(ended).await);
-        let lost = refused.iter().filter(|r| !r.was_done_before()).map(|r| r.key).collect::<Vec<_>>();
-        for key in &lost {
-            tracing::warn!(%key, worker = self.worker, "the outcome was refused: the lease was lost");
+        if !completed.is_empty() {
+            let answer = calls.try_complete(self.worker, &completed).await;
+            return (completed.into_iter().map(|(key, output)| Outcome::Completed(key, output)).collect(), answer);
+        }
+        if !suspended.is_empty() {
+            let answer = calls.try_suspend(self.worker, &suspended).await;
+            return (suspended.into_iter().map(|(key, awaited)| Outcome::Suspended(key, awaited)).collect(), answer);
+        }
+        let answer = calls.try_end_attempts(self.worker, &ended).await;
+        (ended.into_iter().map(Outcome::Ended).collect(), answer)
+    }
+
+    /// Says what became of attempts. What a call of this worker had decided before counts, and not what was sent now: a handler
+    /// may have completed its step itself.
+    async fn settle(&self, mut words: Vec<(AttemptKey, &'static str)>, refused: Vec<Refused>) {
+        for refused in self.explained(refused).await {
+            let word = match refused.done_before() {
+                Some(before) => outcome_named(before),
+                None if refused.is_busy() => continue,
+                None if refused.is_cancelled() => "cancelled",
+                None if refused.invalid().is_some() => {
+                    tracing::warn!(key = %refused.key, "the outcome cannot be stored; the attempt has failed");
+                    "failed"
+                }
+                None => {
+                    tracing::warn!(key = %refused.key, worker = self.worker, "the outcome was refused: the lease was lost");
+                    "lost"
+                }
+            };
+            words.iter_mut().filter(|(key, _)| *key == refused.key).for_each(|(_, sent)| *sent = word);
         }
         if self.reports.receiver_count() > 0 {
-            for (key, outcome) in &keys {
-                let outcome = if lost.contains(key) { "lost" } else { outcome };
+            for (key, outcome) in &words {
                 // Nobody listens any more: nothing to do.
                 let _ = self.reports.send(OutcomeReport { key: *key, outcome });
             }
         }
-        Event::Settled { keys, lost }
+        // The engine is gone only when the session ends, and this task with it.
+        let _ = self.events.send(Event::Settled(words)).await;
     }
 
-    /// Completes steps. An output that the database refuses fails its own step only.
-    async fn complete(&self, items: Vec<(AttemptKey, Payload)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
-        let parts = into_calls(items, MAX_BATCH, |(_, output)| output.as_str().len());
-        let call = |calls: Calls<Connection>, part: Vec<_>| async move {
-            let outcome = calls.complete(self.worker, &part).await;
-            (part, outcome)
-        };
-        self.in_parts(parts, "the output cannot be stored", ended, call).await
-    }
-
-    /// Suspends steps. What the database refuses to wait for fails its own step only.
-    async fn suspend(&self, items: Vec<(AttemptKey, Vec<Awaited>)>, ended: &mut Vec<Ended>) -> Vec<Refused> {
-        let size = |payload: &Option<Payload>| payload.as_ref().map_or(0, |p| p.as_str().len());
-        let parts = into_calls(items, MAX_BATCH, |(_, awaited)| {
-            awaited.iter().map(|a| 100 + size(&a.input) + size(&a.prompt) + size(&a.metadata)).sum()
-        });
-        let call = |calls: Calls<Connection>, part: Vec<_>| async move {
-            let outcome = calls.suspend(self.worker, &part).await;
-            (part, outcome)
-        };
-        self.in_parts(parts, "the step cannot wait for that", ended, call).await
-    }
-
-    /// Makes calls until every item is stored or refused. A part that is invalid is halved until the bad item stands alone.
-    async fn in_parts<T, F>(
-        &self,
-        mut parts: Vec<Vec<(AttemptKey, T)>>,
-        complaint: &str,
-        ended: &mut Vec<Ended>,
-        call: impl Fn(Calls<Connection>, Vec<(AttemptKey, T)>) -> F,
-    ) -> Vec<Refused>
-    where
-        F: Future<Output = (Vec<(AttemptKey, T)>, Result<Vec<Refused>, Error>)>,
-    {
-        let mut refused = Vec::new();
-        let mut backoff = Backoff::default();
-        while let Some(part) = parts.pop() {
-            let (mut part, outcome) = match self.database.calls().await {
-                Ok(calls) => call(calls, part).await,
-                Err(error) => (part, Err(error)),
-            };
-            match outcome {
-                Ok(answer) => refused.extend(answer),
-                Err(Error::Invalid(reason)) if part.len() == 1 => {
-                    let error = StepError::fail(format!("{complaint}: {reason}"));
-                    if let Outcome::Ended(end) = Outcome::failed(part[0].0, &error) {
-                        ended.push(end);
-                    }
-                }
-                Err(Error::Invalid(_)) => {
-                    parts.push(part.split_off(part.len() / 2));
-                    parts.push(part);
-                }
-                Err(error) => {
-                    wait_after(&error, &mut backoff).await;
-                    parts.push(part);
+    /// Whether leases that are gone were lost, or went with their runs.
+    async fn explained(&self, mut refused: Vec<Refused>) -> Vec<Refused> {
+        let gone: Vec<AttemptKey> = refused.iter().filter(|r| r.reason == "lease_lost").map(|r| r.key).collect();
+        if gone.is_empty() {
+            return refused;
+        }
+        let asked = async { self.database.calls().await?.what_became_of(self.worker, &gone).await };
+        if let Ok(explained) = asked.await {
+            for refused in refused.iter_mut().filter(|r| r.reason == "lease_lost") {
+                if let Some(known) = explained.iter().find(|known| known.key == refused.key) {
+                    refused.reason.clone_from(&known.reason);
                 }
             }
         }
         refused
     }
 
-    /// Ends attempts that did not complete. Their errors are our own text, which the database takes.
-    async fn end(&self, items: Vec<Ended>) -> Vec<Refused> {
-        let mut backoff = Backoff::default();
-        while !items.is_empty() {
-            let outcome = match self.database.calls().await {
-                Ok(calls) => calls.end_attempts(self.worker, &items).await,
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Ok(refused) => return refused,
-                Err(error) => wait_after(&error, &mut backoff).await,
+    /// In a task of its own: the run may be held by somebody, and other outcomes do not wait for that.
+    fn let_go(&self, key: AttemptKey) {
+        let (database, worker, events) = (self.database.clone(), self.worker, self.events.clone());
+        tokio::spawn(async move {
+            let mut backoff = Backoff::default();
+            loop {
+                match async { database.calls().await?.let_go(worker, &[key]).await }.await {
+                    Err(error) if error.is_transient() => backoff.wait().await,
+                    Err(error) => {
+                        tracing::error!(%key, error = logged(&error), "the lease lives for as long as this worker");
+                        break;
+                    }
+                    Ok(_) => break,
+                }
             }
-        }
-        Vec::new()
+            // The engine is gone only with the session.
+            let _ = events.send(Event::Settled(vec![(key, "lost")])).await;
+        });
     }
 }
 
-/// Outcomes are never dropped: whatever keeps them from being stored, they are sent again.
-async fn wait_after(error: &Error, backoff: &mut Backoff) {
-    if error.is_transient() {
-        tracing::debug!(%error, "outcomes wait for the database");
-    } else {
-        tracing::error!(%error, "outcomes cannot be stored; trying again");
-    }
-    backoff.wait().await;
+/// The word for an outcome that the database names.
+fn outcome_named(name: &str) -> &'static str {
+    ["completed", "suspended", "timed_out", "panicked", "released", "snoozed", "deferred"]
+        .into_iter()
+        .find(|word| *word == name)
+        .unwrap_or("failed")
+}
+
+/// Whether the database answers.
+pub(crate) async fn reachable(database: &Database) -> bool {
+    async { database.calls().await?.clock().await }.await.is_ok()
 }

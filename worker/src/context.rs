@@ -7,7 +7,7 @@ use std::sync::{
 
 use longhaul_schema::{
     Calls, Database, Payload,
-    calls::{AttemptKey, Executor, FlowStep, Reported},
+    calls::{AttemptKey, Executor, FlowStep, Refused, Reported},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::{
     StepError,
     durable::{History, Waiting, saver::Save},
+    lease_clock::LeaseClock,
     report::ProgressWriter,
 };
 
@@ -35,6 +36,7 @@ pub(crate) struct Inner {
     pub(crate) step: Arc<FlowStep>,
     pub(crate) worker: i64,
     pub(crate) cancel: CancellationToken,
+    pub(crate) lease: LeaseClock,
     pub(crate) max_payload: usize,
     pub(crate) max_history: usize,
     pub(crate) history: History,
@@ -104,6 +106,11 @@ impl StepContext {
         u32::from(self.inner.step.max_attempts.unsigned_abs())
     }
 
+    /// Longest time of one attempt, as the flow has it; unlimited when it says nothing.
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        self.inner.step.timeout
+    }
+
     /// A number that grows with every claim of this step: a store that has seen a higher one must refuse this one.
     /// (Kleppmann, "How to do distributed locking", 2016.)
     pub fn fencing_token(&self) -> i32 {
@@ -150,6 +157,9 @@ impl StepContext {
         let calls = Calls::on(transaction, self.inner.database.schema().clone());
         match calls.complete(self.inner.worker, &[(self.inner.key, output)]).await?.first() {
             None => Ok(()),
+            Some(Refused { reason, .. }) if reason.starts_with("invalid: ") => {
+                Err(StepError::fail(format!("the output cannot be stored: {reason}")))
+            }
             Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
         }
     }

@@ -64,16 +64,28 @@ impl<K, V> Clone for DebouncedWriter<K, V> {
 impl<K: Ord + Clone + Send + Sync + 'static, V: Clone + Send + Sync + 'static> DebouncedWriter<K, V> {
     /// Starts a writer.
     pub fn start(sink: impl Sink<K, V>, settings: DebounceSettings) -> Self {
+        let (this, task) = Self::with_task(sink, settings);
+        tokio::spawn(task);
+        this
+    }
+
+    /// A writer, and its task for the caller to run.
+    pub(crate) fn with_task(
+        sink: impl Sink<K, V>,
+        settings: DebounceSettings,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, inbox) = mpsc::channel(1024);
         let flushes = Arc::new(AtomicU64::new(0));
-        tokio::spawn(run(sink, settings, inbox, flushes.clone()));
-        Self { messages, flushes }
+        let task = run(sink, settings, inbox, flushes.clone());
+        (Self { messages, flushes }, task)
     }
 
     /// Sets the value of a key. Waits while too many keys wait to be stored.
     pub async fn put(&self, key: K, value: V) {
-        // The task ends only when all senders are gone.
-        let _ = self.messages.send(Message::Put(key, value)).await;
+        if self.messages.send(Message::Put(key, value)).await.is_err() {
+            // The task ends only when all writers are gone, or with a panic of the sink.
+            tracing::error!("a value is not stored: the task of its debounced writer has ended");
+        }
     }
 
     /// Stores everything that was put before, however long the database is away.
@@ -98,27 +110,27 @@ async fn run<K: Ord + Clone + Send + Sync, V: Clone + Send + Sync>(
 ) {
     let mut pending: BTreeMap<K, V> = BTreeMap::new();
     let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+    // When the oldest value that waits is to be stored, and before when nothing is to be tried after a failure.
     let mut due: Option<Instant> = None;
+    let mut not_before: Option<Instant> = None;
     let mut open = true;
     let mut backoff = Backoff::default();
     while open || !pending.is_empty() || !waiting.is_empty() {
         // Gather.
+        let now = Instant::now();
         let at_once = !open || !waiting.is_empty() || pending.len() >= settings.max_keys;
-        if !at_once {
-            let timer = due.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+        if !pending.is_empty() && due.is_none() {
+            due = Some(now + settings.interval);
+        }
+        let flush_at =
+            if at_once { Some(now) } else { due }.map(|at| not_before.map_or(at, |earliest| at.max(earliest)));
+        if flush_at.is_none_or(|at| at > now) {
             tokio::select! {
-                message = inbox.recv() => {
+                message = inbox.recv(), if open && pending.len() < settings.max_keys => {
                     take(message, &mut pending, &mut waiting, &mut open);
-                    if !pending.is_empty() && due.is_none() {
-                        due = Some(Instant::now() + settings.interval);
-                    }
                     continue;
                 }
-                () = tokio::time::sleep_until(timer) => {
-                    if due.is_none() {
-                        continue;
-                    }
-                }
+                () = sleep_until(flush_at) => {}
             }
         }
         // Flush, and take updates meanwhile: they are newer.
@@ -141,17 +153,22 @@ async fn run<K: Ord + Clone + Send + Sync, V: Clone + Send + Sync>(
                     pending.entry(key).or_insert(value);
                 }
                 waiting.extend(asked);
-                backoff.wait().await;
+                not_before = Some(Instant::now() + backoff.next_wait());
                 continue;
             }
             backoff = Backoff::default();
+            not_before = None;
         }
         for done in asked {
             let _ = done.send(());
         }
-        if !pending.is_empty() {
-            due = Some(Instant::now() + settings.interval);
-        }
+    }
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -223,6 +240,25 @@ mod tests {
         memory.away.store(false, Ordering::SeqCst);
         writer.flush().await;
         assert_eq!(*memory.stored.lock().unwrap(), BTreeMap::from([(1, 99), (2, 7)]));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_value_whose_flush_failed_is_stored_without_anybody_doing_anything() {
+        let memory = Memory::default();
+        let settings = DebounceSettings { interval: Duration::from_millis(5), max_keys: 1000 };
+        let writer = DebouncedWriter::start(memory.clone(), settings);
+        memory.away.store(true, Ordering::SeqCst);
+        writer.put(1, 7).await;
+        while writer.flushes() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        memory.away.store(false, Ordering::SeqCst);
+        let stored = async {
+            while memory.stored.lock().unwrap().get(&1) != Some(&7) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), stored).await.expect("the value is stored");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,12 @@ use longhaul_schema::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{Handler, Policy, StepContext, StepError, durable::until_suspended, policy, step_error::Next};
+use crate::{
+    Handler, Policy, StepContext, StepError,
+    durable::{check_topic, until_suspended},
+    policy,
+    step_error::Next,
+};
 
 /// How an attempt ended, on its way to the completer.
 #[derive(Debug)]
@@ -37,6 +42,18 @@ impl Outcome {
             Self::Completed(..) => "completed",
             Self::Ended(ended) => ended.outcome.as_str(),
             Self::Suspended(..) => "suspended",
+        }
+    }
+
+    /// Bytes on their way to the database, or about.
+    pub(crate) fn size(&self) -> usize {
+        let of = |payload: &Option<Payload>| payload.as_ref().map_or(0, |p| p.as_str().len());
+        match self {
+            Self::Completed(_, output) => output.as_str().len(),
+            Self::Suspended(_, awaited) => {
+                awaited.iter().map(|a| 100 + of(&a.input) + of(&a.prompt) + of(&a.metadata)).sum()
+            }
+            Self::Ended(ended) => of(&ended.error),
         }
     }
 
@@ -77,8 +94,11 @@ pub(crate) async fn execute(
         if let Some(outcome) = policy::check(&policies, &context, &input).await {
             return outcome;
         }
+        if !context.inner.lease.holds() {
+            return Outcome::released(key, "the worker was away for as long as its lease lives");
+        }
         let call = async { handler.call(context.clone(), input).await };
-        match until_suspended(call, context.inner.waiting.clone(), key).await {
+        match until_suspended(call, context.inner.waiting.clone(), key, &context.inner.step).await {
             Ok(Ok(output)) => done(&context, output),
             Ok(Err(error)) => failed(key, &error),
             Err(awaited) => Outcome::Suspended(key, awaited),
@@ -104,7 +124,7 @@ pub(crate) async fn execute(
         }
     };
     cancel.cancel();
-    // The receiver is gone only when the session has ended; then the leases are lost anyway.
+    // The completer ends only with the session, which gives the leases up.
     let _ = outcomes.send(outcome).await;
 }
 
@@ -132,6 +152,9 @@ pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Outcome {
         Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(*wait)),
         Next::Defer(wait) => (AttemptOutcome::Deferred, true, *wait),
         Next::Dispatched { topic, key: correlation, deadline } => {
+            if let Err(error) = check_topic(topic, Some(correlation)) {
+                return Outcome::failed(key, &error);
+            }
             let awaited = Awaited {
                 kind: "external",
                 path: "external".into(),

@@ -17,10 +17,14 @@
 //! | `execute` | one attempt: handler, timeout, panic, cancellation, suspension |
 //! | [`durable`] | checkpoints, sleeps, signals, child runs and branches in handlers |
 //! | `stuck` | names handlers that block their thread |
-//! | `completer` | sends everything that ended while its previous calls were in flight |
+//! | `batch` | the sender: batches that form by themselves, and what is done when a call fails |
+//! | `completer` | what ended, on its way through the sender |
 //! | [`debounce`], `report` | the debounced writer; progress of steps and figures of queues that go through it |
 //! | [`observe`] | status and outcomes for observers that slow nobody |
-//! | `heartbeat` | renews the leases, and learns which were lost |
+//! | `heartbeat`, `own_thread` | renews the leases on a thread of its own, and learns which were lost |
+//! | `lease_clock` | until when leases may be taken for the worker's own |
+//! | `chores` | does the chores when nobody else does |
+//! | `tasks`, `closing` | watches the tasks of a session; the last things that a worker says |
 //!
 //! ```no_run
 //! use longhaul_schema::Config;
@@ -36,8 +40,11 @@
 //! # Ok(()) }
 //! ```
 
+mod batch;
 pub mod builder;
+mod chores;
 mod claim;
+mod closing;
 mod completer;
 pub mod context;
 pub mod debounce;
@@ -45,7 +52,9 @@ pub mod durable;
 mod engine;
 mod execute;
 mod heartbeat;
+mod lease_clock;
 pub mod observe;
+mod own_thread;
 pub mod policy;
 mod processor;
 mod queue;
@@ -55,6 +64,7 @@ mod session;
 pub mod shutdown;
 pub mod step_error;
 mod stuck;
+mod tasks;
 mod wakeup;
 
 pub use builder::{Worker, WorkerBuilder, hostname};

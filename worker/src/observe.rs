@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 pub struct Status {
     /// Id of its registration; 0 before the first one.
     pub worker: i64,
-    /// Whether it was told to stop.
+    /// Whether it was told to stop, or drained.
     pub stopping: bool,
     /// Its queues, in the order in which they were named.
     pub queues: Vec<(Arc<str>, QueueFigure)>,
@@ -23,8 +23,8 @@ pub struct Status {
 pub struct OutcomeReport {
     /// Which attempt.
     pub key: AttemptKey,
-    /// `completed`, `failed`, `timed_out`, `panicked`, `released`, `snoozed`, `deferred`, `suspended`; or `lost` when the
-    /// database refused it because the lease was lost.
+    /// `completed`, `failed`, `timed_out`, `panicked`, `released`, `snoozed`, `deferred`, `suspended`; or, when the database
+    /// refused it, `lost` because the lease was lost, or `cancelled` because the run had ended.
     pub outcome: &'static str,
 }
 

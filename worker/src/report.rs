@@ -12,12 +12,16 @@ use longhaul_schema::{
 use tokio::sync::watch;
 
 use crate::{
-    debounce::{DebounceSettings, DebouncedWriter, Sink},
+    batch::{in_halves, logged},
+    debounce::{DebouncedWriter, Sink},
     observe::Status,
 };
 
 /// Progress by step and key.
 pub(crate) type ProgressWriter = DebouncedWriter<(StepKey, String), Reported>;
+
+/// Figures by queue.
+pub(crate) type FigureWriter = DebouncedWriter<String, QueueFigure>;
 
 /// Stores progress.
 pub(crate) struct ProgressSink {
@@ -33,34 +37,46 @@ impl ProgressSink {
 
 impl Sink<(StepKey, String), Reported> for ProgressSink {
     async fn store(&self, values: Vec<((StepKey, String), Reported)>) -> Result<(), Error> {
-        // A call that was given up may arrive after the next one.
-        let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
-        match self.database.calls().await?.save_progress(&values, number).await {
-            // What the database cannot store it never will; checks were made when it was put.
-            Err(Error::Invalid(reason)) => {
-                tracing::error!(reason, keys = values.len(), "progress cannot be stored");
-                Ok(())
-            }
-            outcome => outcome,
-        }
+        let call = |part: Vec<_>| async move {
+            // A call that was given up may arrive after the next one.
+            let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+            let stored = async { self.database.calls().await?.save_progress(&part, number).await }.await;
+            (part, stored)
+        };
+        in_halves(values, call, |((step, _), _), error| {
+            tracing::error!(run = %step.run_id, step = step.seq, error = logged(error), "a progress cannot be stored");
+        })
+        .await
     }
 }
 
-struct FigureSink {
+/// Stores figures.
+pub(crate) struct FigureSink {
     database: Database,
     worker: i64,
 }
 
+impl FigureSink {
+    pub(crate) fn new(database: Database, worker: i64) -> Self {
+        Self { database, worker }
+    }
+}
+
 impl Sink<String, QueueFigure> for FigureSink {
     async fn store(&self, figures: Vec<(String, QueueFigure)>) -> Result<(), Error> {
-        self.database.calls().await?.save_figures(self.worker, &figures).await
+        let call = |part: Vec<_>| async move {
+            let stored = async { self.database.calls().await?.save_figures(self.worker, &part).await }.await;
+            (part, stored)
+        };
+        in_halves(figures, call, |(queue, _), error| {
+            tracing::error!(queue, error = logged(error), "the figures of a queue cannot be stored");
+        })
+        .await
     }
 }
 
 /// Reports the figures of a worker's queues whenever they have changed, once in each interval.
-pub(crate) async fn figures(database: Database, worker: i64, mut status: watch::Receiver<Status>, interval: Duration) {
-    let settings = DebounceSettings { interval, ..DebounceSettings::default() };
-    let writer = DebouncedWriter::start(FigureSink { database, worker }, settings);
+pub(crate) async fn figures(writer: FigureWriter, mut status: watch::Receiver<Status>, interval: Duration) {
     let mut reported = Vec::new();
     while status.changed().await.is_ok() {
         let queues = status.borrow_and_update().queues.clone();

@@ -1,32 +1,36 @@
-//! One registration of a worker: it starts the tasks that belong together and ends them together. A worker that was given
-//! up begins a new session, under a new id.
+//! One registration of a worker: it starts the tasks that belong together, watches them, and ends them together. A worker that
+//! was given up, or one of whose tasks has ended, begins a new session, under a new id.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
+use futures::FutureExt;
 use longhaul_schema::{
     Database, Error,
     calls::{NewWorker, Registered},
     retry::Backoff,
 };
-use tokio::{
-    sync::{Notify, mpsc},
-    task::JoinSet,
-};
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     Registry,
     builder::Settings,
-    completer,
+    closing, completer,
     debounce::{DebounceSettings, DebouncedWriter},
     durable::saver,
-    engine::{End, Engine},
-    heartbeat,
-    report::{self, ProgressSink, ProgressWriter},
+    engine::{End, Engine, Session},
+    heartbeat::Heartbeat,
+    lease_clock::{LeaseClock, Moment},
+    report::{self, FigureSink, ProgressSink, ProgressWriter},
+    tasks::Tasks,
     wakeup,
 };
 
 /// What a worker did in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Round trips to the queues.
     pub claims: u64,
@@ -36,6 +40,10 @@ pub struct Summary {
     pub settled: u64,
     /// Steps lost to other workers.
     pub lost: u64,
+    /// Steps that were stopped because their runs had ended.
+    pub cancelled: u64,
+    /// It ended because somebody drained it (`drain_worker`), and not because it was told to stop.
+    pub drained: bool,
 }
 
 impl Summary {
@@ -44,11 +52,16 @@ impl Summary {
         self.claimed += other.claimed;
         self.settled += other.settled;
         self.lost += other.lost;
+        self.cancelled += other.cancelled;
+        self.drained |= other.drained;
     }
 }
 
 /// Events that wait for the engine.
 const EVENTS: usize = 256;
+
+/// A worker whose tasks end so often in a row, each time within this time, is beyond help.
+const BREAKS: (u32, Duration) = (5, Duration::from_secs(120));
 
 pub(crate) async fn run(
     database: Database,
@@ -58,69 +71,101 @@ pub(crate) async fn run(
 ) -> Result<Summary, Error> {
     tokio::pin!(stop);
     let mut summary = Summary::default();
+    let (mut breaks, mut backoff) = (0, Backoff::default());
     loop {
-        let registered = tokio::select! {
+        let (registered, sent) = tokio::select! {
             registered = register(&database, &registry, &mut settings) => registered?,
             () = stop.as_mut() => return Ok(summary),
         };
         let worker = registered.worker;
         tracing::info!(worker, name = settings.name, queues = ?settings.queues, "registered");
+        let began = Instant::now();
 
-        let slots = most_slots(&settings);
-        let (outcomes, outcomes_out) = mpsc::channel(slots.max(completer::MAX_BATCH));
-        let (events, events_out) = mpsc::channel(EVENTS);
-        let heartbeat_now = Arc::new(Notify::new());
-        let completer = tokio::spawn(completer::run(
-            database.clone(),
-            worker,
-            outcomes_out,
-            events.clone(),
-            settings.observed.outcomes.clone(),
-        ));
-        let mut helpers = JoinSet::new();
-        helpers.spawn(heartbeat::run(
-            database.clone(),
-            worker,
-            settings.heartbeat,
-            settings.lease,
-            heartbeat_now.clone(),
-            events.clone(),
-        ));
-        helpers.spawn(wakeup::run(database.clone(), registered.channel, heartbeat_now, events));
-
-        let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
-        helpers.spawn(saver::run(database.clone(), worker, saves));
-        let debounce = DebounceSettings { interval: settings.flush, ..DebounceSettings::default() };
-        let progress = DebouncedWriter::start(ProgressSink::new(database.clone()), debounce);
-        helpers.spawn(report::figures(database.clone(), worker, settings.observed.status.subscribe(), settings.flush));
-        let engine = Engine::new(
-            database.clone(),
-            worker,
-            registry.clone(),
-            settings.clone(),
-            outcomes,
-            saver,
-            progress.clone(),
-        );
-        let (end, part) = engine.run(events_out, stop.as_mut()).await;
+        let mut tasks = Tasks::default();
+        let (engine, progress, events) = begin(&database, &registry, &settings, registered, sent, &mut tasks)?;
+        let mut reason = String::new();
+        let (end, part) = engine.run(events, stop.as_mut(), async { reason = tasks.ended().await }).await;
         summary.add(part);
-        helpers.abort_all();
-        match end {
-            End::Stopped => {
-                // All outcomes are stored, or the time for that is over.
-                completer.abort();
-                flush(&database, worker, &progress, &settings).await;
-                leave(&database, worker).await;
-                return Ok(summary);
+        if !reason.is_empty() {
+            tracing::error!(worker, reason, "a task of the worker has ended; its steps go back");
+        }
+        if end == End::Stopped {
+            // Before the tasks end: one of them writes progress.
+            closing::leave_in_good_order(&database, worker, &progress, &settings).await;
+            return Ok(summary);
+        }
+        // What a lost worker still has must not be written: its leases are others' now.
+        drop(tasks);
+        if end == End::Broken {
+            closing::leave(&database, worker, &AtomicBool::new(false)).await;
+            if began.elapsed() >= BREAKS.1 {
+                (breaks, backoff) = (0, Backoff::default());
             }
-            // Its leases are others' now: what the completer still has must not be written.
-            End::Lost => completer.abort(),
+            breaks += 1;
+            if breaks >= BREAKS.0 {
+                return Err(Error::Corrupt(format!("the worker broke down {breaks} times in a row: {reason}")));
+            }
+            tokio::select! {
+                () = backoff.wait() => {}
+                () = stop.as_mut() => return Ok(summary),
+            }
         }
     }
 }
 
-/// Registers, waiting for the database as long as it takes.
-async fn register(database: &Database, registry: &Registry, settings: &mut Settings) -> Result<Registered, Error> {
+type Begun = (Engine, ProgressWriter, mpsc::Receiver<crate::engine::Event>);
+
+/// Starts everything that a registration needs, beside its engine.
+fn begin(
+    database: &Database,
+    registry: &Arc<Registry>,
+    settings: &Settings,
+    registered: Registered,
+    sent: Moment,
+    tasks: &mut Tasks,
+) -> Result<Begun, Error> {
+    let worker = registered.worker;
+    let lease = LeaseClock::new(settings.lease, sent);
+    let (outcomes, outcomes_out) = mpsc::channel(most_slots(settings).max(completer::MAX_BATCH));
+    let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
+    let (events, events_out) = mpsc::channel(EVENTS);
+    let at_once = Arc::new(Notify::new());
+
+    let heartbeat = Heartbeat {
+        config: database.config().clone(),
+        worker,
+        interval: settings.heartbeat,
+        lease: settings.lease,
+        clock: lease.clone(),
+        at_once: at_once.clone(),
+        events: events.clone(),
+    };
+    tasks.own_thread("longhaul-heart", move || heartbeat.run())?;
+    let reports = settings.observed.outcomes.clone();
+    tasks.spawn("completer", completer::run(database.clone(), worker, outcomes_out, events.clone(), reports));
+    tasks.spawn("saver of checkpoints", saver::run(database.clone(), worker, saves));
+    let listening = wakeup::run(database.clone(), registered.channel, at_once.clone(), events);
+    tasks.spawn("listener", listening.map(Ok));
+
+    let debounce = DebounceSettings { interval: settings.flush, ..DebounceSettings::default() };
+    let (progress, writing) = DebouncedWriter::with_task(ProgressSink::new(database.clone()), debounce);
+    tasks.spawn("writer of progress", writing.map(Ok));
+    let (figures, writing) = DebouncedWriter::with_task(FigureSink::new(database.clone(), worker), debounce);
+    tasks.spawn("writer of figures", writing.map(Ok));
+    let reporting = report::figures(figures, settings.observed.status.subscribe(), settings.flush);
+    tasks.spawn("reporter of figures", reporting.map(Ok));
+
+    let session = Session { outcomes, saver, progress: progress.clone(), lease, beat: at_once };
+    let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), session);
+    Ok((engine, progress, events_out))
+}
+
+/// Registers, waiting for the database as long as it takes. Returns when that was sent, as well.
+async fn register(
+    database: &Database,
+    registry: &Registry,
+    settings: &mut Settings,
+) -> Result<(Registered, Moment), Error> {
     let queues: Vec<&str> = settings.queues.iter().map(|(name, _)| name.as_str()).collect();
     let handlers: Vec<&str> = registry.names().collect();
     let slots = most_slots(settings);
@@ -140,7 +185,8 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
         let attempt = async {
             let calls = database.calls().await?;
             let limits = (calls.setting("max_payload_bytes").await?, calls.setting("max_history").await?);
-            Ok::<_, Error>((limits, calls.register_worker(&worker).await?))
+            let sent = Moment::now();
+            Ok::<_, Error>((limits, (calls.register_worker(&worker).await?, sent)))
         };
         match attempt.await {
             Ok(((payload, history), registered)) => {
@@ -157,30 +203,7 @@ async fn register(database: &Database, registry: &Registry, settings: &mut Setti
     }
 }
 
-/// Stores what handlers reported last and the last figures; patient, but not for ever.
-async fn flush(database: &Database, worker: i64, progress: &ProgressWriter, settings: &Settings) {
-    let figures: Vec<_> =
-        settings.observed.status.borrow().queues.iter().map(|(name, figure)| (name.to_string(), *figure)).collect();
-    let flush = async {
-        progress.flush().await;
-        database.calls().await?.save_figures(worker, &figures).await
-    };
-    if !matches!(tokio::time::timeout(Duration::from_secs(5), flush).await, Ok(Ok(()))) {
-        tracing::warn!(worker, "the last figures could not be stored");
-    }
-}
-
 /// Most steps that can run at once.
 fn most_slots(settings: &Settings) -> usize {
     settings.queues.iter().map(|(_, slots)| slots.ceiling).sum()
-}
-
-async fn leave(database: &Database, worker: i64) {
-    let deregister = async { database.calls().await?.deregister_worker(worker).await };
-    match tokio::time::timeout(Duration::from_secs(5), deregister).await {
-        Ok(Ok(0)) => tracing::info!(worker, "left"),
-        Ok(Ok(steps)) => tracing::info!(worker, steps, "left; its steps went back to their queues"),
-        Ok(Err(error)) => tracing::warn!(worker, %error, "left without notice; its leases will expire"),
-        Err(_) => tracing::warn!(worker, "left without notice: the database did not answer; its leases will expire"),
-    }
 }

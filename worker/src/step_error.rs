@@ -22,7 +22,8 @@ pub(crate) enum Next {
     ContinueAsNew(Payload),
 }
 
-/// A handler's error. Any `std::error::Error` becomes a retryable one by `?`.
+/// A handler's error. Any `std::error::Error` becomes a retryable one by `?`. Waits are of whole milliseconds, and at most 10,000 days:
+/// longer ones are that long.
 ///
 /// ```
 /// use longhaul_worker::StepError;

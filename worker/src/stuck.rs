@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use longhaul_schema::calls::{AttemptKey, StepKey};
-use uuid::Uuid;
+use longhaul_schema::calls::{AttemptKey, FlowStep};
 
 /// A handler that keeps its thread for longer than this is named.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -21,13 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct Seat {
     /// Milliseconds since the watch began, plus one; 0: nothing.
     since: AtomicU64,
-    run: (AtomicU64, AtomicU64),
-    step: AtomicU64,
+    /// Set anew when another attempt takes the seat.
+    attempt: Mutex<Option<(AttemptKey, Arc<FlowStep>)>>,
 }
 
 struct Watch {
     began: Instant,
     seats: Mutex<Vec<Weak<Seat>>>,
+    /// When the process was seen to go on after it had been stopped: what nobody polled then is nobody's fault.
+    thawed: AtomicU64,
 }
 
 static WATCH: OnceLock<Watch> = OnceLock::new();
@@ -42,7 +43,7 @@ fn take_seat() -> Arc<Seat> {
         if let Err(error) = spawned {
             tracing::warn!(%error, "handlers that block their thread will not be named");
         }
-        Watch { began: Instant::now(), seats: Mutex::default() }
+        Watch { began: Instant::now(), seats: Mutex::default(), thawed: AtomicU64::new(0) }
     });
     let seat = Arc::new(Seat::default());
     watch.seats.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&seat));
@@ -54,13 +55,14 @@ fn now() -> u64 {
 }
 
 /// Polls something for an attempt, in sight of the watch.
-pub(crate) fn watched<T>(key: AttemptKey, poll: impl FnOnce() -> T) -> T {
+pub(crate) fn watched<T>(key: AttemptKey, step: &Arc<FlowStep>, poll: impl FnOnce() -> T) -> T {
     SEAT.with(|seat| {
-        let (high, low) = key.step.run_id.as_u64_pair();
-        seat.run.0.store(high, Relaxed);
-        seat.run.1.store(low, Relaxed);
-        seat.step
-            .store((u64::from(key.step.seq.unsigned_abs()) << 32) | u64::from(key.attempt.unsigned_abs()), Relaxed);
+        {
+            let mut attempt = seat.attempt.lock().unwrap_or_else(PoisonError::into_inner);
+            if attempt.as_ref().is_none_or(|(known, _)| *known != key) {
+                *attempt = Some((key, step.clone()));
+            }
+        }
         seat.since.store(now(), Relaxed);
         // Cleared when the handler panics, too.
         let _leave = Leave(seat);
@@ -77,7 +79,7 @@ impl Drop for Leave<'_> {
 }
 
 /// Attempts that keep their thread for longer than `patience`, and for how long.
-pub(crate) fn stuck(patience: Duration) -> Vec<(AttemptKey, Duration)> {
+pub(crate) fn stuck(patience: Duration) -> Vec<(AttemptKey, Arc<FlowStep>, Duration)> {
     let Some(watch) = WATCH.get() else { return Vec::new() };
     let now = now();
     let mut seats = watch.seats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,21 +89,33 @@ pub(crate) fn stuck(patience: Duration) -> Vec<(AttemptKey, Duration)> {
         .filter_map(Weak::upgrade)
         .filter_map(|seat| {
             let since = seat.since.load(Relaxed);
-            let held = Duration::from_millis(now.saturating_sub(since));
-            let step = seat.step.load(Relaxed);
-            let run_id = Uuid::from_u64_pair(seat.run.0.load(Relaxed), seat.run.1.load(Relaxed));
-            let key = AttemptKey { step: StepKey { run_id, seq: (step >> 32) as i32 }, attempt: step as u32 as i32 };
-            (since != 0 && held >= patience).then_some((key, held))
+            let held = Duration::from_millis(now.saturating_sub(since.max(watch.thawed.load(Relaxed))));
+            let attempt = seat.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let (key, step) = attempt.filter(|_| since != 0 && held >= patience)?;
+            Some((key, step, held))
         })
         .collect()
 }
 
+/// A sleep of the watch that took so long was no sleep: the whole process stood still.
+fn was_frozen(slept: Duration) -> bool {
+    slept > PATIENCE * 2
+}
+
 fn look_around() {
     loop {
+        let asleep = Instant::now();
         std::thread::sleep(PATIENCE);
-        for (key, held) in stuck(PATIENCE) {
+        let slept = asleep.elapsed();
+        if was_frozen(slept) {
+            tracing::warn!(seconds = slept.as_secs(), "this process stood still: it was stopped, or its machine was");
+            if let Some(watch) = WATCH.get() {
+                watch.thawed.store(now(), Relaxed);
+            }
+        }
+        for (key, step, held) in stuck(PATIENCE) {
             tracing::warn!(
-                run = %key.step.run_id, step = key.step.seq, attempt = key.attempt, seconds = held.as_secs(),
+                run = %key.step.run_id, step = %step.name, handler = %step.handler, attempt = key.attempt, seconds = held.as_secs(),
                 "a handler blocks its thread: it must await, or do such work in tokio::task::spawn_blocking"
             );
         }
@@ -110,15 +124,35 @@ fn look_around() {
 
 #[cfg(test)]
 mod tests {
+    use longhaul_schema::calls::StepKey;
+    use uuid::Uuid;
+
     use super::*;
+
+    #[test]
+    fn a_watch_that_overslept_means_that_the_process_was_frozen() {
+        assert!(was_frozen(Duration::from_secs(500)));
+        assert!(!was_frozen(PATIENCE + Duration::from_millis(50)), "a busy machine");
+    }
 
     #[test]
     fn a_handler_that_blocks_its_thread_is_named_until_it_gives_it_back() {
         let key = AttemptKey { step: StepKey { run_id: Uuid::now_v7(), seq: 7 }, attempt: 3 };
+        let step = Arc::new(FlowStep {
+            seq: 7,
+            flow: "f".into(),
+            version: 1,
+            name: "s".into(),
+            handler: "h".into(),
+            max_attempts: 1,
+            timeout: None,
+            parameters: None,
+            checkpoints: false,
+        });
         let (entered, wait) = std::sync::mpsc::channel();
         let (leave, left) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
-            watched(key, || {
+            watched(key, &step, || {
                 entered.send(()).unwrap();
                 left.recv().unwrap();
             });
@@ -127,7 +161,7 @@ mod tests {
         });
         wait.recv().unwrap();
         std::thread::sleep(Duration::from_millis(50));
-        let named = |patience| stuck(patience).into_iter().filter(|(who, _)| *who == key).count();
+        let named = |patience| stuck(patience).into_iter().filter(|(who, _, _)| *who == key).count();
         assert_eq!((named(Duration::from_millis(20)), named(Duration::from_secs(100))), (1, 0));
         leave.send(()).unwrap();
         std::thread::sleep(Duration::from_millis(50));

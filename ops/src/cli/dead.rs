@@ -2,15 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use longhaul_schema::calls::DeadLetterFilter;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::past,
     operate::actor,
-    output::time,
+    output::Cell,
     runs::{shortened, value},
 };
 
@@ -32,8 +32,8 @@ pub(super) struct Which {
     /// Whose message is like this; % stands for any text.
     #[arg(long, value_name = "PATTERN")]
     message: Option<String>,
-    /// Since this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// Since this time: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
+    #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<DateTime<Utc>>,
     /// At most so many, oldest first.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..))]
@@ -41,6 +41,20 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// Whoever says nothing may not mean everything.
+    fn refuse_unbounded(&self, all: bool) -> Result<(), Failure> {
+        let said = self.flow.is_some()
+            || self.step.is_some()
+            || self.handler.is_some()
+            || self.run.is_some()
+            || self.message.is_some()
+            || self.since.is_some();
+        if said || all {
+            return Ok(());
+        }
+        Err(Failure::usage("say which dead letters, as in --flow order, or --all"))
+    }
+
     fn filter(self) -> DeadLetterFilter {
         DeadLetterFilter {
             tenant: String::new(),
@@ -65,6 +79,9 @@ pub(super) enum Dead {
     Retry {
         #[command(flatten)]
         which: Which,
+        /// All of them, when nothing says which.
+        #[arg(long)]
+        all: bool,
         /// Who asks, for the timeline; the user of this machine by default.
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
@@ -73,6 +90,9 @@ pub(super) enum Dead {
     Discard {
         #[command(flatten)]
         which: Which,
+        /// All of them, when nothing says which.
+        #[arg(long)]
+        all: bool,
         /// Who asks, for the timeline; the user of this machine by default.
         #[arg(long, value_name = "NAME")]
         by: Option<String>,
@@ -96,20 +116,22 @@ impl Dead {
                 }
                 let rows = dead.iter().map(|d| {
                     vec![
-                        Cell::new(d.run_id),
+                        Cell::id(d.run_id),
                         Cell::new(format!("{} v{}", d.flow, d.version)),
                         Cell::new(&d.step),
-                        Cell::new(time(d.died_at)),
+                        Cell::time(d.died_at),
                         Cell::new(d.error.as_ref().map(shortened).unwrap_or_default()),
                     ]
                 });
                 context.output.table(&["RUN", "FLOW", "STEP", "DIED", "ERROR"], rows.collect());
                 return Ok(());
             }
-            Self::Retry { which, by } => {
+            Self::Retry { which, all, by } => {
+                which.refuse_unbounded(all)?;
                 ("retried", client.retry_dead_letters(&which.filter(), actor(by).as_deref()).await?)
             }
-            Self::Discard { which, by } => {
+            Self::Discard { which, all, by } => {
+                which.refuse_unbounded(all)?;
                 ("discarded", client.discard_dead_letters(&which.filter(), actor(by).as_deref()).await?)
             }
         };

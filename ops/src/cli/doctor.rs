@@ -1,16 +1,22 @@
 //! `doctor`: is everything as it should be?
 
 use clap::Args;
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 use longhaul_schema::{Database, Error, calls::Executor, migrate};
 use serde_json::json;
 
-use super::{Context, Failure};
+use super::{Context, Failure, output::Cell};
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0: no check failed (there may be warnings); 1: a check failed.")]
-pub(super) struct Doctor {}
+#[command(
+    after_help = "Exit code 0: no check failed (there may be warnings); 1: a check failed, or with --strict: warned."
+)]
+pub(super) struct Doctor {
+    /// Warnings fail as well: for probes and alerts.
+    #[arg(long)]
+    strict: bool,
+}
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +66,11 @@ impl Doctor {
             });
             context.output.table(&["", "CHECK", "FINDING"], rows.collect());
         }
-        match checks.iter().filter(|(_, verdict, _)| *verdict == Verdict::Bad).count() {
-            0 => Ok(()),
-            bad => Err(Failure::new(1, format!("{bad} checks failed"))),
+        let count = |wanted| checks.iter().filter(|(_, verdict, _)| *verdict == wanted).count();
+        match (count(Verdict::Bad), count(Verdict::Warning)) {
+            (0, warnings) if warnings > 0 && self.strict => Err(Failure::new(1, format!("{warnings} warnings"))),
+            (0, _) => Ok(()),
+            (bad, _) => Err(Failure::new(1, format!("{bad} checks failed"))),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use longhaul_schema::Error;
 
+use super::terminal;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -21,13 +23,24 @@ impl Failure {
         Self::new(2, message)
     }
 
+    /// With what it means here.
+    pub(super) fn explained(self, meaning: &str) -> Self {
+        Self::new(self.code, format!("{}; {meaning}", self.message))
+    }
+
     pub(super) fn report(self, json: bool) -> ExitCode {
         if json {
-            eprintln!("{}", serde_json::json!({ "error": self.message, "exit_code": self.code }));
+            terminal::tell_json(&serde_json::json!({ "error": self.message, "exit_code": self.code }));
         } else {
-            eprintln!("error: {}", self.message);
+            terminal::tell(&format!("error: {}", self.message));
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
     }
 }
 
@@ -52,6 +65,7 @@ impl From<crate::flow_file::FlowFileError> for Failure {
 
 impl From<crate::embedded::EmbeddedError> for Failure {
     fn from(error: crate::embedded::EmbeddedError) -> Self {
-        Self::new(1, error.to_string())
+        let code = if matches!(error, crate::embedded::EmbeddedError::Busy { .. }) { 4 } else { 1 };
+        Self::new(code, error.to_string())
     }
 }

@@ -1,13 +1,12 @@
 //! `lock`: looking at locks, and forcing them open.
 
 use clap::Subcommand;
-use comfy_table::Cell;
 use serde_json::json;
 
 use super::{
     Context, Failure,
     operate::actor,
-    output::{optional_time, state},
+    output::{Cell, state},
 };
 
 /// Commands below `lock`.
@@ -49,8 +48,8 @@ impl LockCommand {
                         Cell::new(&l.name),
                         state(if l.held { "running" } else { "free" }),
                         Cell::new(l.holder.as_deref().unwrap_or_default()),
-                        Cell::new(optional_time(l.acquired_at)),
-                        Cell::new(optional_time(l.expires_at)),
+                        Cell::time(l.acquired_at),
+                        Cell::time(l.expires_at),
                         Cell::new(l.acquired),
                         Cell::new(l.blocked),
                         Cell::new(l.expired),

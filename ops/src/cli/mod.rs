@@ -4,8 +4,11 @@ mod connection;
 mod dead;
 mod doctor;
 mod failure;
+mod fleet;
 mod flow;
+mod lines;
 mod lock;
+mod moment;
 mod operate;
 mod output;
 mod process;
@@ -17,7 +20,9 @@ mod schedule;
 mod signals;
 mod start;
 mod supervise;
+mod terminal;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -60,8 +65,8 @@ struct Cli {
     /// Print JSON, for scripts: one value a line.
     #[arg(long, global = true)]
     json: bool,
-    /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace.
-    #[arg(long, global = true, env = "LONGHAUL_LOG", value_name = "FILTER")]
+    /// Log level or filter, as in RUST_LOG: error, warn, info, debug, longhaul_worker=trace. [env: LONGHAUL_LOG]
+    #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
     #[command(subcommand)]
     command: Command,
@@ -73,7 +78,7 @@ enum Command {
     Up(up::Up),
     /// Install Longhaul in a database, or upgrade it.
     Migrate(process::Migrate),
-    /// Do steps with the built-in handlers `command` and `http`.
+    /// Do steps with the built-in handlers `command` and `http`; list and drain workers.
     Worker(process::WorkerCommand),
     /// Keep worker processes alive: replace what ends or hangs.
     Supervise(supervise::Supervise),
@@ -88,6 +93,8 @@ enum Command {
     List(runs::List),
     /// Show a run with its steps.
     Show(runs::Show),
+    /// Say what a run waits for.
+    Why(why::Why),
     #[command(flatten)]
     Operate(operate::Operate),
     /// Send a signal to a run, or to a topic and key.
@@ -103,6 +110,9 @@ enum Command {
     /// List, retry or discard steps that used up their attempts.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// List the steps in flight.
+    #[command(subcommand)]
+    Lease(fleet::Lease),
     /// List, pause, resume or limit queues.
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -123,10 +133,14 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return print_help(&answer),
+    };
     let talkative =
         matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
-    start_logging(cli.log.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
+    let filter = cli.log.or_else(|| std::env::var("LONGHAUL_LOG").ok().filter(|filter| !filter.is_empty()));
+    start_logging(filter.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
     let context = Context { connection: cli.connection, output: Output::new(cli.json) };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -135,9 +149,33 @@ pub fn main() -> ExitCode {
     let outcome = runtime.block_on(run(cli.command, &context));
     // Whatever blocks a thread still must not keep the process.
     runtime.shutdown_background();
-    match outcome {
+    let done = outcome.is_ok();
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(cli.json),
+    };
+    match terminal::failure() {
+        None => code,
+        Some(reason) => {
+            let told = Failure::new(1, reason).report(cli.json);
+            if done { told } else { code }
+        }
+    }
+}
+
+/// What clap has to say: help and version on standard output, wrong usage on standard error.
+fn print_help(answer: &clap::Error) -> ExitCode {
+    let code = u8::try_from(answer.exit_code()).unwrap_or(2);
+    if code != 0 {
+        // What it repeats of the arguments may be somebody else's text.
+        terminal::tell_lines(&answer.to_string());
+        return ExitCode::from(code);
+    }
+    match answer.print() {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Failure::new(1, format!("standard output cannot be written: {error}")).report(false)
+        }
+        _ => ExitCode::from(code),
     }
 }
 
@@ -152,6 +190,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,
         Command::Show(show) => show.run(context).await,
+        Command::Why(why) => why.run(context).await,
         Command::Operate(operate) => operate.run(context).await,
         Command::Signal(signal) => signal.run(context).await,
         Command::Complete(complete) => complete.run(context).await,
@@ -159,6 +198,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Questions(questions) => questions.run(context).await,
         Command::Decide(decide) => decide.run(context).await,
         Command::Dead(dead) => dead.run(context).await,
+        Command::Lease(lease) => lease.run(context).await,
         Command::Queue(queue) => queue.run(context).await,
         Command::Schedule(schedule) => schedule.run(context).await,
         Command::Retention(retention) => retention.run(context).await,
@@ -173,7 +213,7 @@ fn start_logging(filter: &str) {
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::builder().parse_lossy(filter))
-        .with_writer(std::io::stderr)
+        .with_writer(move || terminal::Log { colours })
         .with_ansi(colours)
         .with_target(false)
         .init();

@@ -8,7 +8,7 @@ use longhaul_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, start::read_input};
+use super::{Context, Failure, start::read_input, terminal};
 
 /// The runs, who asks, and what is expected of them.
 #[derive(Debug, Args)]
@@ -144,7 +144,7 @@ impl Operate {
                     context.output.json(&json!({ "id": id, "state": state, "revision": revision }));
                 }
                 Ok(_) => context.output.line(&format!("{id} {done}.")),
-                Err(error) if outcome.is_err() => eprintln!("error: {error}"),
+                Err(error) if outcome.is_err() => terminal::tell(&format!("error: {error}")),
                 Err(error) => outcome = Err(error.into()),
             }
         }

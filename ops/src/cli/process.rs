@@ -8,8 +8,11 @@ use longhaul_schema::{Config, Database, Span, migrate};
 use longhaul_worker::{Slots, Worker, WorkerBuilder, shutdown_signal};
 use serde_json::json;
 
-use super::{Context, Failure};
-use crate::handlers::{Permissions, built_in};
+use super::{Context, Failure, fleet::WorkerAction};
+use crate::{
+    handlers::{Permissions, built_in},
+    secrets,
+};
 
 /// Options of `migrate`.
 #[derive(Debug, Args)]
@@ -25,7 +28,7 @@ impl Migrate {
         if self.dry_run {
             let sql = migrate::plan(&database).await?;
             let sql = if sql.is_empty() { "-- nothing to do\n" } else { &sql };
-            context.output.line(sql.trim_end());
+            context.output.text(sql.trim_end());
             return Ok(());
         }
         let done = migrate::migrate(&database).await?;
@@ -79,24 +82,43 @@ pub(super) struct WorkArguments {
     /// several times.
     #[arg(long = "queue", value_name = "NAME=SLOTS", default_value = "default=16")]
     queues: Vec<QueueSlots>,
-    /// A program that handler `command` may run, exactly as flows name it; may be given several times.
+    /// A program that handler `command` may run, exactly as flows name it; may be given several times. It is looked for once,
+    /// when the worker starts.
     #[arg(long = "allow-command", value_name = "PROGRAM")]
     programs: Vec<String>,
+    /// A name of an environment variable that flows may set for programs; may be given several times.
+    #[arg(long = "allow-env", value_name = "NAME")]
+    variables: Vec<String>,
+    /// A variable of the worker's own environment that programs are given, beside PATH, HOME, LANG, TZ and the like; may be
+    /// given several times.
+    #[arg(long = "pass-env", value_name = "NAME")]
+    passed_variables: Vec<String>,
     /// Lets handler `http` call private, loopback and link-local addresses.
     #[arg(long)]
     allow_private_addresses: bool,
     /// How often the worker says that it lives; its steps go to others after three missed times.
     #[arg(long, default_value = "30s", value_name = "TIME")]
     heartbeat: Span,
-    /// How long running steps may go on at shutdown before they are handed back.
+    /// How long a shutdown may take. Steps that still run when its last fifth begins are handed back.
     #[arg(long, default_value = "30s", value_name = "TIME")]
     grace: Span,
 }
 
 impl WorkArguments {
+    /// All that is needed of the environment has been read.
+    pub(super) fn hide_secrets(&self) {
+        if !self.programs.is_empty() {
+            secrets::hide();
+        }
+    }
+
     pub(super) fn builder(&self, config: &Config) -> Result<WorkerBuilder, Failure> {
-        let permissions =
-            Permissions { programs: self.programs.clone(), private_addresses: self.allow_private_addresses };
+        let permissions = Permissions {
+            programs: self.programs.clone(),
+            variables: self.variables.clone(),
+            passed_variables: self.passed_variables.clone(),
+            private_addresses: self.allow_private_addresses,
+        };
         let mut builder = Worker::builder(config)
             .registry(built_in(&permissions)?)?
             .heartbeat(self.heartbeat.as_duration())
@@ -114,11 +136,15 @@ impl WorkArguments {
 Examples:
   longhaul worker --allow-command sha256sum --allow-command gzip
   longhaul worker --queue default=32 --queue mail=4 --heartbeat 10s
+  longhaul worker list
 
 SIGTERM and SIGINT stop it: it finishes what runs, for as long as --grace
-allows, and hands the rest back with no attempt consumed. A second signal
-ends it at once.")]
+allows, and hands the rest back with no attempt consumed. A second signal,
+half a second later or more, ends it at once.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct WorkerCommand {
+    #[command(subcommand)]
+    action: Option<WorkerAction>,
     #[command(flatten)]
     work: WorkArguments,
     /// A name for people; the host's name by default.
@@ -127,11 +153,17 @@ pub(super) struct WorkerCommand {
     /// Do only steps of this handler; may be given several times.
     #[arg(long = "handler", value_name = "NAME")]
     handlers: Vec<String>,
+    /// Never do the chores (timers, expired leases, schedules), which a worker does when nobody else does.
+    #[arg(long)]
+    no_chores: bool,
 }
 
 impl WorkerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let mut builder = self.work.builder(&context.connection.config()?)?;
+        if let Some(action) = self.action {
+            return action.run(context).await;
+        }
+        let mut builder = self.work.builder(&context.connection.process_config()?)?;
         if let Some(name) = self.name {
             builder = builder.name(name);
         }
@@ -139,8 +171,18 @@ impl WorkerCommand {
             let names: Vec<&str> = self.handlers.iter().map(String::as_str).collect();
             builder = builder.allow(&names)?;
         }
-        let summary = builder.build()?.run_until(shutdown_signal()).await?;
-        tracing::info!(settled = summary.settled, lost = summary.lost, "worker ended");
+        if self.no_chores {
+            builder = builder.without_chores();
+        }
+        let worker = builder.build()?;
+        self.work.hide_secrets();
+        let summary = worker.run_until(shutdown_signal()).await?;
+        let (settled, lost, cancelled) = (summary.settled, summary.lost, summary.cancelled);
+        if summary.drained {
+            tracing::info!(settled, lost, cancelled, "worker ended: it was drained");
+        } else {
+            tracing::info!(settled, lost, cancelled, "worker ended");
+        }
         Ok(())
     }
 }
@@ -151,6 +193,6 @@ pub(super) struct SchedulerCommand {}
 
 impl SchedulerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        Ok(Scheduler::new(&context.connection.config()?)?.run_until(shutdown_signal()).await?)
+        Ok(Scheduler::new(&context.connection.process_config()?)?.run_until(shutdown_signal()).await?)
     }
 }

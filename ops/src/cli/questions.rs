@@ -1,7 +1,6 @@
 //! `questions`, `decide`: what waits for people.
 
 use clap::Args;
-use comfy_table::Cell;
 use longhaul_schema::calls::Answer;
 use serde_json::json;
 use uuid::Uuid;
@@ -9,7 +8,7 @@ use uuid::Uuid;
 use super::{
     Context, Failure,
     operate::{actor, payload},
-    output::{optional_time, time},
+    output::Cell,
     runs::value,
 };
 
@@ -35,13 +34,13 @@ impl Questions {
         }
         let rows = questions.iter().map(|q| {
             vec![
-                Cell::new(q.run_id),
+                Cell::id(q.run_id),
                 Cell::new(&q.step),
                 Cell::new(q.question.as_deref().unwrap_or_default()),
                 Cell::new(if q.interrupt { "resume --data".into() } else { q.choices.join(", ") }),
                 Cell::new(q.may_answer.as_ref().map(|who| who.join(", ")).unwrap_or_default()),
-                Cell::new(time(q.since)),
-                Cell::new(optional_time(q.expires_at)),
+                Cell::time(q.since),
+                Cell::time(q.expires_at),
             ]
         });
         context.output.table(&["RUN", "STEP", "QUESTION", "ANSWERS", "BY", "SINCE", "EXPIRES"], rows.collect());

@@ -1,7 +1,6 @@
 //! `queue`: pausing and limiting queues.
 
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use longhaul_schema::{
     Span,
     calls::{QueueInfo, QueueLimits},
@@ -11,7 +10,7 @@ use serde_json::json;
 use super::{
     Context, Failure,
     operate::actor,
-    output::{optional_time, state},
+    output::{Cell, state},
 };
 
 /// Commands below `queue`.
@@ -128,7 +127,7 @@ fn print(context: &Context, queues: &[QueueInfo]) {
             ),
             Cell::new(ratio(q.limits.rate)),
             Cell::new(ratio(q.limits.breaker)),
-            Cell::new(optional_time(q.open_until)),
+            Cell::time(q.open_until),
         ]
     });
     context.output.table(&["QUEUE", "STATE", "READY", "RUNNING", "RATE", "BREAKER", "CLOSED UNTIL"], rows.collect());

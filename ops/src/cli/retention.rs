@@ -7,7 +7,6 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use flate2::{Compression, write::GzEncoder};
 use indicatif::{ProgressBar, ProgressStyle};
 use longhaul_scheduler::Client;
@@ -17,7 +16,7 @@ use longhaul_schema::{
 };
 use serde_json::json;
 
-use super::{Context, Failure, output::optional_time};
+use super::{Context, Failure, output::Cell};
 
 /// Commands below `retention`.
 #[derive(Debug, Subcommand)]
@@ -137,14 +136,9 @@ impl Retention {
                     }
                     return Ok(());
                 }
-                let rows = plan.iter().map(|p| {
-                    vec![
-                        Cell::new(&p.policy),
-                        Cell::new(p.runs),
-                        Cell::new(optional_time(p.oldest)),
-                        Cell::new(optional_time(p.newest)),
-                    ]
-                });
+                let rows = plan
+                    .iter()
+                    .map(|p| vec![Cell::new(&p.policy), Cell::new(p.runs), Cell::time(p.oldest), Cell::time(p.newest)]);
                 output.table(&["POLICY", "RUNS", "OLDEST", "NEWEST"], rows.collect());
             }
             Self::Run(run) => {
@@ -175,8 +169,8 @@ impl Retention {
                         Cell::new(f.last_7d),
                         Cell::new(f.last_30d),
                         Cell::new(f.older),
-                        Cell::new(optional_time(f.oldest)),
-                        Cell::new(optional_time(f.newest)),
+                        Cell::time(f.oldest),
+                        Cell::time(f.newest),
                     ]
                 });
                 output.table(&["", "TOTAL", "24 H", "7 D", "30 D", "OLDER", "OLDEST", "NEWEST"], rows.collect());

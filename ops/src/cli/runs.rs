@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use comfy_table::Cell;
 use longhaul_scheduler::Client;
 use longhaul_schema::{
     Payload, Span,
@@ -15,9 +14,11 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::past,
     operate::payload,
-    output::{optional_time, state, time},
+    output::{Cell, length, state, time},
     start::FOREVER,
+    terminal, why,
 };
 
 /// Options of `list`.
@@ -43,11 +44,11 @@ pub(super) struct List {
     /// Runs whose metadata contains this only.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
-    /// Runs created since this time only (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// Runs created since this time only: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
+    #[arg(long, value_name = "TIME", value_parser = past)]
     since: Option<DateTime<Utc>>,
-    /// Runs created before this time only (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    /// Runs created before this time only: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
+    #[arg(long, value_name = "TIME", value_parser = past)]
     until: Option<DateTime<Utc>>,
     /// Children of this run only.
     #[arg(long, value_name = "RUN")]
@@ -88,16 +89,17 @@ impl List {
         }
         let rows = runs.iter().map(|run| {
             vec![
-                Cell::new(run.id),
+                Cell::id(run.id),
                 Cell::new(format!("{} v{}", run.flow, run.version)),
                 state(run.state.as_str()),
-                Cell::new(format!("{}/{}", run.steps - run.open_steps, run.steps)),
-                Cell::new(time(run.created_at)),
-                Cell::new(optional_time(run.ended_at)),
+                Cell::new(format!("{}/{}", run.steps.saturating_sub(run.open_steps), run.steps)),
+                Cell::time(run.start_at.unwrap_or(run.created_at)),
+                Cell::new(length(run.start_at.unwrap_or(run.created_at), run.ended_at)),
                 Cell::new(run.name.as_deref().unwrap_or_default()),
+                Cell::new(run.error.as_ref().map(reason).unwrap_or_default()),
             ]
         });
-        context.output.table(&["RUN", "FLOW", "STATE", "DONE", "STARTED", "ENDED", "NAME"], rows.collect());
+        context.output.table(&["RUN", "FLOW", "STATE", "ENDED", "STARTED", "TOOK", "NAME", "ERROR"], rows.collect());
         Ok(())
     }
 }
@@ -121,14 +123,7 @@ impl Show {
         let run = client.get(self.run).await?;
         let steps = client.steps(self.run).await?;
         let attempts = client.attempts(self.run).await?;
-        let mut reasons = Vec::new();
-        for step in steps.iter().filter(|step| step.ended_at.is_none()).take(10) {
-            reasons.push(client.why(self.run, &step.name).await?);
-        }
-        let questions = client.questions(Some(self.run)).await?;
-        reasons.extend(questions.iter().map(|q| {
-            format!("Step {} asks: {} ({})", q.step, q.question.as_deref().unwrap_or_default(), q.choices.join(", "))
-        }));
+        let reasons = why::reasons(&client, self.run).await?;
         let output = context.output;
         if output.json {
             let attempts: Vec<Value> = attempts
@@ -150,7 +145,12 @@ impl Show {
             output.line(&format!("Name     {name}"));
         }
         output.line(&format!("Flow     {} version {}", run.flow, run.version));
-        output.line(&format!("State    {}, {} of {} steps done", run.state, run.steps - run.open_steps, run.steps));
+        output.line(&format!(
+            "State    {}, {} of {} steps have ended",
+            run.state,
+            run.steps.saturating_sub(run.open_steps),
+            run.steps
+        ));
         output.line(&format!("Started  {}", time(run.start_at.unwrap_or(run.created_at))));
         if let Some(ended) = run.ended_at {
             output.line(&format!("Ended    {}", time(ended)));
@@ -166,18 +166,18 @@ impl Show {
         }
         output.line(&format!("Input    {}", shortened(&run.input)));
         if let Some(error) = &run.error {
-            output.line(&format!("Error    {}", shortened(error)));
+            output.line(&format!("Error    {}", reason(error)));
         }
         output.line("");
         let rows = steps.iter().map(|step| {
-            let detail = step.error.as_ref().or(step.output.as_ref()).map(shortened).unwrap_or_default();
+            let detail = step.error.as_ref().map(reason).or(step.output.as_ref().map(shortened)).unwrap_or_default();
             vec![
                 Cell::new(&step.name),
                 state(step.state.as_str()),
                 Cell::new(step.attempt.map(|a| a.to_string()).unwrap_or_default()),
                 Cell::new(step.worker_id.map(|w| w.to_string()).unwrap_or_default()),
-                Cell::new(optional_time(step.started_at)),
-                Cell::new(optional_time(step.ended_at)),
+                Cell::time(step.started_at),
+                Cell::time(step.ended_at),
                 Cell::new(detail),
             ]
         });
@@ -190,8 +190,8 @@ impl Show {
                     Cell::new(a.attempt),
                     state(&a.outcome),
                     Cell::new(a.worker_id),
-                    Cell::new(time(a.ended_at)),
-                    Cell::new(a.error.as_ref().map(shortened).unwrap_or_default()),
+                    Cell::time(a.ended_at),
+                    Cell::new(a.error.as_ref().map(reason).unwrap_or_default()),
                 ]
             });
             output.table(&["STEP", "ATTEMPT", "OUTCOME", "WORKER", "ENDED", "ERROR"], rows.collect());
@@ -238,8 +238,7 @@ pub(super) async fn wait_for(
     let deadline = Instant::now() + timeout.unwrap_or(FOREVER);
     let mut unsuccessful = 0;
     for id in ids {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Some(run) = client.run(*id).wait(left).await? else {
+        let Some(run) = wait_and_tell(context, client, *id, deadline).await? else {
             return Err(Failure::new(124, format!("run {id} has not ended within {:?}", timeout.unwrap_or_default())));
         };
         let output = client.database().calls().await?.run_output(*id).await?;
@@ -248,10 +247,10 @@ pub(super) async fn wait_for(
             json["output"] = value(output.as_ref());
             context.output.json(&json);
         } else if run.state == RunState::Completed {
-            context.output.line(output.as_ref().map_or("null", Payload::as_str));
+            context.output.json_text(output.as_ref().map_or("null", Payload::as_str));
         } else {
-            let error = run.error.as_ref().map(|e| format!(": {}", e.as_str())).unwrap_or_default();
-            eprintln!("run {id} {}{error}", run.state);
+            let error = run.error.as_ref().map(|e| format!(": {}", reason(e))).unwrap_or_default();
+            terminal::tell(&format!("run {id} {}{error}", run.state));
         }
         if run.state != RunState::Completed {
             unsuccessful += 1;
@@ -261,6 +260,40 @@ pub(super) async fn wait_for(
         return Err(Failure::new(1, format!("{unsuccessful} of {} runs did not complete", ids.len())));
     }
     Ok(())
+}
+
+/// How long a wait says nothing, and how often it looks again at what is being waited for.
+const QUIET: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(15);
+
+/// Waits for a run. What it waits for is told after a while, and whenever that changes.
+async fn wait_and_tell(
+    context: &Context,
+    client: &Client,
+    id: Uuid,
+    deadline: Instant,
+) -> Result<Option<RunInfo>, Failure> {
+    let mut told = Vec::new();
+    let mut pause = QUIET;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(run) = client.run(id).wait(left.min(pause)).await? {
+            return Ok(Some(run));
+        }
+        if Instant::now() >= deadline {
+            return Ok(None);
+        }
+        if !context.output.json {
+            // What cannot be read now does not matter to the wait.
+            let reasons = why::reasons(client, id).await.unwrap_or_default();
+            if reasons != told && !reasons.is_empty() {
+                terminal::tell(&format!("waiting for run {id}:"));
+                reasons.iter().for_each(|reason| terminal::tell(&format!("  {reason}")));
+                told = reasons;
+            }
+        }
+        pause = LOOK;
+    }
 }
 
 fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Failure> {
@@ -273,7 +306,7 @@ fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Fa
     }
     let rows = timeline.iter().map(|e| {
         vec![
-            Cell::new(time(e.at)),
+            Cell::time(e.at),
             Cell::new(&e.kind),
             Cell::new(e.step.as_deref().unwrap_or_default()),
             Cell::new(e.attempt.map(|a| a.to_string()).unwrap_or_default()),
@@ -309,10 +342,23 @@ pub(super) fn value(payload: Option<&Payload>) -> Value {
     payload.and_then(|payload| payload.read().ok()).unwrap_or(Value::Null)
 }
 
+/// The message of an error, or its beginning as it is.
+pub(super) fn reason(error: &Payload) -> String {
+    let error_value = value(Some(error));
+    match (error_value["message"].as_str(), error_value["detail"].as_str()) {
+        (Some(message), Some(detail)) => cut(&format!("{message}: {detail}")),
+        (Some(message), None) => cut(message),
+        (None, _) => shortened(error),
+    }
+}
+
 /// The beginning of a payload, for tables.
 pub(super) fn shortened(payload: &Payload) -> String {
-    const MOST: usize = 100;
-    let text = payload.as_str();
+    cut(payload.as_str())
+}
+
+fn cut(text: &str) -> String {
+    const MOST: usize = 200;
     if text.chars().count() <= MOST {
         return text.to_owned();
     }

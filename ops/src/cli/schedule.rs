@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use longhaul_scheduler::{Missed, Overlap, Schedule, schedules::upcoming};
 use longhaul_schema::{Span, calls::ScheduleInfo};
 use serde_json::json;
@@ -12,7 +11,7 @@ use serde_json::json;
 use super::{
     Context, Failure,
     operate::payload,
-    output::{optional_time, state, time},
+    output::{Cell, state, time},
     runs::value,
 };
 
@@ -185,8 +184,8 @@ fn print(context: &Context, schedules: &[ScheduleInfo]) {
             Cell::new(&s.zone),
             Cell::new(&s.flow),
             state(if s.paused_at.is_some() { "paused" } else { "active" }),
-            Cell::new(optional_time(s.next_at)),
-            Cell::new(optional_time(s.last_at)),
+            Cell::time(s.next_at),
+            Cell::time(s.last_at),
             Cell::new(s.last_error.as_deref().unwrap_or_default()),
         ]
     });

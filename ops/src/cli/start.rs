@@ -4,13 +4,12 @@ use std::{io::Read, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use longhaul_scheduler::Start;
 use longhaul_schema::{Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, operate, runs};
+use super::{Context, Failure, lines, operate, runs, terminal};
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -29,6 +28,9 @@ pub(super) struct StartCommand {
     /// Start one run for each line of this file, each line a JSON value; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata", "deadline"])]
     lines: Option<PathBuf>,
+    /// With --lines: the batch of an earlier try, which it printed. Lines that were started then are not started again.
+    #[arg(long, value_name = "ID", requires = "lines")]
+    batch: Option<Uuid>,
     /// A name for people.
     #[arg(long)]
     name: Option<String>,
@@ -67,7 +69,7 @@ pub(super) struct StartCommand {
 impl StartCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         if let Some(file) = &self.lines {
-            return start_lines(context, &self.flow, file).await;
+            return lines::start_lines(context, &self.flow, file, self.batch).await;
         }
         let mut start = Start::from_payload(Payload::from_text(&read_input(self.input.as_deref())?)?);
         if let Some(id) = self.id {
@@ -100,6 +102,12 @@ impl StartCommand {
         let client = context.connection.client().await?;
         let run = client.start_with(&self.flow, start).await?;
         if self.wait {
+            // Known before it has ended: whoever stops waiting can look it up.
+            if context.output.json {
+                terminal::tell_json(&json!({ "run": run.id() }));
+            } else {
+                terminal::tell(&format!("run {} started", run.id()));
+            }
             return runs::wait_for(context, &client, &[run.id()], self.timeout.map(Span::as_duration)).await;
         }
         if context.output.json {
@@ -125,46 +133,6 @@ pub(super) fn read_input(input: Option<&str>) -> Result<String, Failure> {
             None => Ok(text.into()),
         },
     }
-}
-
-async fn start_lines(context: &Context, flow: &str, file: &std::path::Path) -> Result<(), Failure> {
-    let text = if file.as_os_str() == "-" {
-        read_input(Some("-"))?
-    } else {
-        std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{}: {e}", file.display())))?
-    };
-    let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).collect();
-    // All lines are checked first: a mistake in the last one starts nothing.
-    let inputs = lines
-        .iter()
-        .map(|(number, line)| {
-            serde_json::from_str::<Box<serde_json::value::RawValue>>(line)
-                .map_err(|e| Failure::usage(format!("{} line {}: {e}", file.display(), number + 1)))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let client = context.connection.client().await?;
-    let bar = ProgressBar::new(inputs.len() as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {per_sec}") {
-        bar.set_style(style);
-    }
-    let (mut started, mut refused) = (0, 0);
-    for (index, part) in inputs.chunks(10_000).enumerate() {
-        let outcome = client.start_many(flow, part).await?;
-        bar.inc(part.len() as u64);
-        started += outcome.started.len();
-        refused += outcome.refused.len();
-        for (place, reason) in outcome.refused {
-            let number = lines[index * 10_000 + place].0 + 1;
-            bar.suspend(|| eprintln!("line {number} was refused: {reason}"));
-        }
-    }
-    bar.finish_and_clear();
-    if context.output.json {
-        context.output.json(&json!({ "started": started, "refused": refused }));
-    } else {
-        context.output.line(&format!("{started} runs started, {refused} lines refused."));
-    }
-    if refused > 0 { Err(Failure::usage("some lines were refused")) } else { Ok(()) }
 }
 
 /// The longest time that `wait` waits when none is given.

@@ -1,16 +1,22 @@
 //! `up`: everything on this machine.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::Args;
 use longhaul_scheduler::Scheduler;
-use longhaul_schema::{Database, migrate};
+use longhaul_schema::{Config, Database, migrate, retry::Backoff};
 use longhaul_worker::shutdown_signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Failure, process::WorkArguments};
-use crate::embedded::ClusterOptions;
+use crate::{
+    embedded::{Cluster, ClusterOptions},
+    shell::quoted,
+};
 
 /// Options of `up`.
 #[derive(Debug, Args)]
@@ -20,6 +26,8 @@ Examples:
   longhaul up --data /var/lib/longhaul --workers 4 --allow-command sha256sum
 
 The data stays in the folder: the next `up` goes on where this one stopped.
+One `up` at a time uses a folder (exit code 4). A server that ends by itself is
+started again.
 Started by root, PostgreSQL runs as user postgres or nobody.")]
 pub(super) struct Up {
     /// Folder of the data.
@@ -28,7 +36,7 @@ pub(super) struct Up {
     /// Workers.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=64))]
     workers: u16,
-    /// Listen on this port of 127.0.0.1 as well, without a password.
+    /// Listen on this port of 127.0.0.1 as well; the password stands in the folder.
     #[arg(long)]
     port: Option<u16>,
     #[command(flatten)]
@@ -49,62 +57,100 @@ impl Up {
             signalled.cancel();
         });
         let mut cluster = options.start().await?;
-        let config = context.connection.apply(cluster.config()?)?;
-        let done = migrate::migrate(&Database::new(&config)?).await;
-        let outcome = match done {
-            Ok(migrated) => {
-                let output = context.output;
-                output.line(&format!(
-                    "Longhaul is up: PostgreSQL {}, schema version {}.",
-                    cluster.version(),
-                    migrated.version
-                ));
-                output.line(&format!("  psql      {}", cluster.psql_line()));
-                output.line(&format!(
-                    "  longhaul  DATABASE_URL=\"{}\" longhaul list",
-                    cluster.connection_string("longhaul")
-                ));
-                output.line("Ctrl-C stops it.");
-                self.work(&config, &stop).await
-            }
-            Err(error) => Err(error.into()),
-        };
+        let outcome = self.run_on(context, &mut cluster, &stop).await;
         cluster.stop().await;
         outcome
     }
 
-    /// Runs scheduler and workers until they are told to stop. When one of them fails, all stop.
-    async fn work(&self, config: &longhaul_schema::Config, stop: &CancellationToken) -> Result<(), Failure> {
-        let mut tasks = JoinSet::new();
-        let mut scheduler_config = config.clone();
-        scheduler_config.retry_for = Duration::from_secs(30);
-        let scheduler = Scheduler::new(&scheduler_config)?;
+    async fn run_on(&self, context: &Context, cluster: &mut Cluster, stop: &CancellationToken) -> Result<(), Failure> {
+        let config = context.connection.apply(cluster.config()?)?;
+        let migrated = migrate::migrate(&Database::new(&config)?).await?;
+        let output = context.output;
+        output.line(&format!("Longhaul is up: PostgreSQL {}, schema version {}.", cluster.version(), migrated.version));
+        output.line(&format!("  psql      {}", cluster.psql_line()));
+        output.line(&format!("  longhaul  DATABASE_URL=\"{}\" longhaul list", cluster.connection_string("longhaul")));
+        if let (Some(port), Some(file)) = (self.port, cluster.password_file()) {
+            let file = quoted(&file.to_string_lossy()).into_owned();
+            output.line(&format!(
+                "  TCP       PGPASSWORD=\"$(cat {file})\" psql -h 127.0.0.1 -p {port} -U longhaul longhaul"
+            ));
+        }
+        output.line("Ctrl-C stops it.");
+        tokio::select! {
+            outcome = self.work(&config, stop) => outcome,
+            failure = keep_running(cluster) => Err(failure),
+        }
+    }
+
+    /// Runs scheduler and workers until they are told to stop. When one of them ends by itself, all stop.
+    async fn work(&self, config: &Config, stop: &CancellationToken) -> Result<(), Failure> {
         // The scheduler outlives the workers, whose last steps may need its chores.
         let scheduler_stop = CancellationToken::new();
         let stopped = scheduler_stop.clone();
-        let scheduler = tokio::spawn(scheduler.run_until(async move { stopped.cancelled().await }));
+        let mut scheduler = tokio::spawn(Scheduler::new(config)?.run_until(async move { stopped.cancelled().await }));
+        let mut workers = JoinSet::new();
         for number in 1..=self.workers {
             let worker = self.work.builder(config)?.name(format!("up-{number}")).build()?;
             let stopped = stop.clone();
-            tasks.spawn(worker.run_until(async move { stopped.cancelled().await }));
+            workers.spawn(worker.run_until(async move { stopped.cancelled().await }));
         }
+        self.work.hide_secrets();
         let mut outcome = Ok(());
-        if tasks.is_empty() {
-            stop.cancelled().await;
-        }
-        while let Some(ended) = tasks.join_next().await {
-            stop.cancel();
-            match ended {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => outcome = Err(error.into()),
-                Err(error) => outcome = Err(Failure::new(1, format!("a worker broke down: {error}"))),
+        let mut scheduled = None;
+        loop {
+            tokio::select! {
+                ended = &mut scheduler, if scheduled.is_none() => {
+                    stop.cancel();
+                    scheduled = Some(judge("scheduler", ended));
+                }
+                Some(ended) = workers.join_next() => {
+                    stop.cancel();
+                    outcome = outcome.and(judge("worker", ended.map(|ended| ended.map(|_| ()))));
+                }
+                () = stop.cancelled(), if workers.is_empty() => break,
             }
         }
         scheduler_stop.cancel();
-        match scheduler.await {
-            Ok(Ok(())) => outcome,
-            Ok(Err(error)) => Err(error.into()),
-            Err(error) => Err(Failure::new(1, format!("the scheduler broke down: {error}"))),
+        outcome.and(match scheduled {
+            Some(scheduled) => scheduled,
+            None => judge("scheduler", scheduler.await),
+        })
+    }
+}
+
+/// What came of a task.
+fn judge(what: &str, ended: Result<Result<(), longhaul_schema::Error>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(outcome) => Ok(outcome?),
+        Err(error) => Err(Failure::new(1, format!("a {what} broke down: {error}"))),
+    }
+}
+
+/// A server that ended less than this after it came up has not healed.
+const HEALTHY: Duration = Duration::from_secs(60);
+
+/// How often in a row a server may end, or not come up.
+const TRIES: u32 = 5;
+
+/// Starts the server again whenever it ends by itself: killed for want of memory, or after a full disk. Workers and scheduler
+/// wait for it meanwhile. Completes when that is of no use.
+async fn keep_running(cluster: &mut Cluster) -> Failure {
+    let mut backoff = Backoff::default();
+    let mut tries = 0;
+    loop {
+        let up = Instant::now();
+        cluster.ended().await;
+        if up.elapsed() > HEALTHY {
+            (tries, backoff) = (0, Backoff::default());
+        }
+        tries += 1;
+        if tries > TRIES {
+            return Failure::new(1, "the server keeps ending; its log is postgres.log in the data folder");
+        }
+        tracing::error!("the server ended by itself; it is started again");
+        tokio::time::sleep(backoff.next_wait()).await;
+        if let Err(error) = cluster.start().await {
+            tracing::error!(%error, "the server did not come up");
         }
     }
 }

@@ -104,9 +104,11 @@ fn candidates() -> Vec<PathBuf> {
 
 /// Where `ops/install-postgres` puts what it fetches from a package registry.
 fn downloaded() -> Vec<PathBuf> {
+    // Root runs nothing from a folder that may be another user's, as `HOME` is under sudo.
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .filter(|_| !super::place::is_root());
     let system = PathBuf::from("/var/cache/longhaul/postgresql/bin");
     cache.map(|cache| cache.join("longhaul/postgresql/bin")).into_iter().chain([system]).collect()
 }

@@ -1,21 +1,16 @@
 //! A database cluster in a folder, and its server process.
 
 use std::{
-    fs::File,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use longhaul_schema::{Config, connect::ConnectOptions};
 
-use super::{
-    Binaries, EmbeddedError,
-    owner::{self, Owner},
-};
-use crate::parent::end_with_parent;
+use super::{Binaries, EmbeddedError, access, leftover, lock::FolderLock, owner::Owner, place, server::Server};
+use crate::{parent::end_with_parent, shell::quoted};
 
 /// Name of the superuser and of the database that a new cluster gets.
 const NAME: &str = "longhaul";
@@ -39,7 +34,7 @@ impl ClusterOptions {
         Self { folder: folder.into(), tcp_port: None, settings: Vec::new(), binaries: None }
     }
 
-    /// Listens on this port of 127.0.0.1 as well, without a password: anybody on the machine can connect.
+    /// Listens on this port of 127.0.0.1 as well, with a password that stands in the folder: [`Cluster::password_file`].
     pub fn tcp_port(mut self, port: u16) -> Self {
         self.tcp_port = Some(port);
         self
@@ -66,23 +61,21 @@ impl ClusterOptions {
     }
 }
 
-/// A cluster whose server runs until [`Cluster::stop`], or until this process ends.
+/// A cluster whose server runs until [`Cluster::stop`], or until this process ends. Nobody else can use its folder meanwhile.
 #[derive(Debug)]
 pub struct Cluster {
     options: ClusterOptions,
     binaries: Binaries,
     owner: Option<Owner>,
+    folder: PathBuf,
     data: PathBuf,
     sockets: PathBuf,
-    log: PathBuf,
+    rules: PathBuf,
+    /// The password for TCP, and its file.
+    password: Option<(String, PathBuf)>,
     server: Option<Server>,
-}
-
-/// The running server. Its thread waits for it, so that "ends with its parent" means the process and not some thread of it.
-#[derive(Debug)]
-struct Server {
-    pid: u32,
-    ended: mpsc::Receiver<()>,
+    _temporary: Option<tempfile::TempDir>,
+    _lock: FolderLock,
 }
 
 impl Cluster {
@@ -92,20 +85,33 @@ impl Cluster {
             None => Binaries::find()?,
         };
         let owner = Owner::needed()?;
-        let folder = owner::reachable(owner, &options.folder)?;
+        let folder = place::folder(owner, &options.folder)?;
+        let lock = FolderLock::take(&folder)?;
         let data = folder.join("postgres");
-        let mut sockets = folder.join("socket");
-        if !owner::socket_fits(&sockets) {
-            let name =
-                folder.to_string_lossy().bytes().fold(5381_u64, |hash, byte| hash.wrapping_mul(33) ^ u64::from(byte));
-            sockets = PathBuf::from(format!("/tmp/longhaul-{name:016x}"));
-        }
-        let log = folder.join("postgres.log");
-        for folder in [&data, &sockets] {
-            make_private(folder, owner)?;
-        }
-        let cluster = Self { options, binaries, owner, data, sockets, log, server: None };
-        cluster.stop_leftover();
+        place::private_folder(&data, owner)?;
+        let sockets = folder.join("socket");
+        let (sockets, temporary) = if place::socket_fits(&sockets) {
+            place::private_folder(&sockets, owner)?;
+            (sockets, None)
+        } else {
+            place::short_folder(owner, &folder)?
+        };
+        leftover::stop(&data, STOP_LIMIT);
+        let rules = access::write_rules(&folder)?;
+        let password = options.tcp_port.map(|_| access::password(&folder)).transpose()?;
+        let cluster = Self {
+            options,
+            binaries,
+            owner,
+            folder,
+            data,
+            sockets,
+            rules,
+            password,
+            server: None,
+            _temporary: temporary,
+            _lock: lock,
+        };
         if !cluster.data.join("PG_VERSION").exists() {
             cluster.init()?;
         }
@@ -119,8 +125,11 @@ impl Cluster {
         initdb.args([
             "--username",
             NAME,
-            "--auth",
+            // Its own rules let nobody in from elsewhere; ours are in `access`.
+            "--auth-local",
             "trust",
+            "--auth-host",
+            "reject",
             "--encoding",
             "UTF8",
             "--locale",
@@ -160,61 +169,27 @@ impl Cluster {
         command
     }
 
-    /// A server whose parent was killed may still run, and would keep the new one from starting.
-    fn stop_leftover(&self) {
-        let file = self.data.join("postmaster.pid");
-        let Some(pid) = std::fs::read_to_string(&file).ok().and_then(|text| text.lines().next()?.trim().parse().ok())
-        else {
-            return;
-        };
-        if !is_postgres(pid) {
-            return;
-        }
-        tracing::warn!(pid, "stopping the server that an earlier process left running");
-        let started = Instant::now();
-        while file.exists() && is_postgres(pid) && started.elapsed() < STOP_LIMIT {
-            owner::signal(pid, if started.elapsed() < STOP_LIMIT / 2 { libc::SIGINT } else { libc::SIGQUIT });
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
     /// Starts the server again after [`Cluster::stop`] or [`Cluster::kill`].
     pub async fn start(&mut self) -> Result<(), EmbeddedError> {
         let mut postgres = self.command("postgres");
         let listen = if self.options.tcp_port.is_some() { "127.0.0.1" } else { "" };
         postgres.arg("-D").arg(&self.data).arg("-k").arg(&self.sockets).arg("-p").arg(self.port().to_string());
+        postgres.arg("-c").arg(format!("hba_file={}", self.rules.display()));
         for (parameter, value) in [("listen_addresses", listen)].into_iter().chain(self.settings()) {
             postgres.arg("-c").arg(format!("{parameter}={value}"));
         }
-        let log = File::options().create(true).append(true).open(&self.log);
-        let log = log.map_err(EmbeddedError::io(format!("opening {}", self.log.display())))?;
+        let log = place::own_file(&self.log(), 0o600)?;
         let errors = log.try_clone().map_err(EmbeddedError::io("opening the log"))?;
         // A group of its own: Ctrl-C in the terminal is for us, and we stop the server when everything else has ended.
         postgres.stdout(log).stderr(errors).process_group(0);
         // SIGINT is PostgreSQL's fast shutdown. Where the system cannot do this, the next start stops what was left running.
         end_with_parent(&mut postgres, libc::SIGINT);
-
-        let (ended_out, ended) = mpsc::channel();
-        let (pid_out, pid) = tokio::sync::oneshot::channel();
-        std::thread::Builder::new()
-            .name("postgres".into())
-            .spawn(move || match postgres.spawn() {
-                Ok(mut child) => {
-                    let _ = pid_out.send(Ok(child.id()));
-                    let _ = child.wait();
-                    let _ = ended_out.send(());
-                }
-                Err(error) => {
-                    let _ = pid_out.send(Err(error));
-                }
-            })
-            .map_err(EmbeddedError::io("starting a thread"))?;
-        let pid = pid
-            .await
-            .map_err(|e| EmbeddedError::NotStarted(e.to_string()))?
-            .map_err(EmbeddedError::io("starting postgres"))?;
-        self.server = Some(Server { pid, ended });
+        self.server = Some(Server::spawn(postgres).await?);
         self.wait_until_ready().await
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("postgres.log")
     }
 
     fn settings(&self) -> impl Iterator<Item = (&str, &str)> {
@@ -223,7 +198,7 @@ impl Cluster {
 
     async fn wait_until_ready(&mut self) -> Result<(), EmbeddedError> {
         let started = Instant::now();
-        let options = ConnectOptions::parse(&self.connection_string("postgres"))?;
+        let options = self.connect_options("postgres")?;
         loop {
             match options.postgres.connect(tokio_postgres::NoTls).await {
                 Ok((client, connection)) => {
@@ -232,6 +207,11 @@ impl Cluster {
                     if there.map_err(longhaul_schema::Error::from)?.is_none() {
                         let made = client.batch_execute(&format!("create database {NAME}")).await;
                         made.map_err(longhaul_schema::Error::from)?;
+                    }
+                    if let Some((password, _)) = &self.password {
+                        // Letters and digits only; see `access::password`.
+                        let set = client.batch_execute(&format!("alter role {NAME} password '{password}'")).await;
+                        set.map_err(longhaul_schema::Error::from)?;
                     }
                     drop(client);
                     let _ = connection.await;
@@ -242,14 +222,19 @@ impl Cluster {
                 }
                 Err(_) => {}
             }
-            if self.server.as_ref().is_some_and(|server| server.ended.try_recv().is_ok()) {
-                self.server = None;
-                let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-                let lines: Vec<&str> = text.lines().rev().take(8).collect();
-                return Err(EmbeddedError::NotStarted(lines.into_iter().rev().collect::<Vec<_>>().join("\n")));
+            if !self.is_running() {
+                return Err(EmbeddedError::NotStarted(self.last_words()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The last lines of the log.
+    fn last_words(&self) -> String {
+        let bytes = std::fs::read(self.log()).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().rev().take(8).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 
     /// Stops the server: connections are cut, everything is written.
@@ -263,33 +248,45 @@ impl Cluster {
     }
 
     async fn end(&mut self, signal: libc::c_int) {
-        let Some(server) = self.server.take() else { return };
-        owner::signal(server.pid, signal);
-        let waiting = tokio::task::spawn_blocking(move || {
-            if server.ended.recv_timeout(STOP_LIMIT).is_err() {
-                owner::signal(server.pid, libc::SIGQUIT);
-                let _ = server.ended.recv_timeout(STOP_LIMIT);
-            }
-        });
-        let _ = waiting.await;
+        let Some(mut server) = self.server.take() else { return };
+        server.signal(signal);
+        if tokio::time::timeout(STOP_LIMIT, server.ended()).await.is_err() {
+            server.signal(libc::SIGQUIT);
+            let _ = tokio::time::timeout(STOP_LIMIT, server.ended()).await;
+        }
     }
 
     /// Whether the server runs; it ends by itself when it cannot go on, as when recovery meets a full disk.
     pub fn is_running(&mut self) -> bool {
-        if self.server.as_ref().is_some_and(|server| server.ended.try_recv().is_ok()) {
+        if self.server.as_ref().is_some_and(Server::has_ended) {
             self.server = None;
         }
         self.server.is_some()
     }
 
-    /// Process id of the server, while it runs.
-    pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(|server| server.pid)
+    /// Completes when the server has ended, whoever ended it; at once when it does not run.
+    pub async fn ended(&mut self) {
+        if let Some(server) = &mut self.server {
+            server.ended().await;
+        }
+        self.server = None;
     }
 
-    /// How to connect to one of its databases, as libpq's `key=value` pairs.
+    /// Process id of the server, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
+    /// How to connect to one of its databases by its socket, as a URL in which everything is quoted that needs to be.
     pub fn connection_string(&self, database: &str) -> String {
-        format!("host='{}' port={} user={NAME} dbname={database} sslmode=disable", self.sockets.display(), self.port())
+        let sockets = percent_encoded(self.sockets.as_os_str().as_encoded_bytes());
+        let database = percent_encoded(database.as_bytes());
+        format!("postgres://{NAME}@/{database}?host={sockets}&port={}&sslmode=disable", self.port())
+    }
+
+    /// Nothing of it comes from the environment, which may speak of another server.
+    fn connect_options(&self, database: &str) -> Result<ConnectOptions, EmbeddedError> {
+        Ok(ConnectOptions::parse_with(&self.connection_string(database), |_| None)?)
     }
 
     /// The server's folder of sockets.
@@ -304,12 +301,17 @@ impl Cluster {
 
     /// Settings for its database `longhaul`.
     pub fn config(&self) -> Result<Config, EmbeddedError> {
-        Ok(Config::from_url(&self.connection_string(NAME))?)
+        Ok(Config::new(self.connect_options(NAME)?))
     }
 
-    /// The line that opens psql on its database.
+    /// The line that opens psql on its database, for a shell.
     pub fn psql_line(&self) -> String {
-        format!("psql -h '{}' -p {} -U {NAME} {NAME}", self.sockets.display(), self.port())
+        format!("psql -h {} -p {} -U {NAME} {NAME}", quoted(&self.sockets.to_string_lossy()), self.port())
+    }
+
+    /// The file with the password for TCP, when it listens there.
+    pub fn password_file(&self) -> Option<&Path> {
+        self.password.as_ref().map(|(_, file)| file.as_path())
     }
 
     /// Major version of the server.
@@ -322,27 +324,32 @@ impl Drop for Cluster {
     /// Asks the server to stop; whoever wants to wait for it calls [`Cluster::stop`].
     fn drop(&mut self) {
         if let Some(server) = &self.server {
-            owner::signal(server.pid, libc::SIGINT);
+            server.signal(libc::SIGINT);
         }
     }
 }
 
-/// Makes a folder that only its owner can enter.
-fn make_private(folder: &Path, owner: Option<Owner>) -> Result<(), EmbeddedError> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = || format!("making {}", folder.display());
-    std::fs::create_dir_all(folder).map_err(EmbeddedError::io(failed()))?;
-    if let Some(owner) = owner {
-        owner.own(folder)?;
-    }
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(EmbeddedError::io(failed()))
+/// For a part of a URL: everything that could end it is written as `%…`.
+fn percent_encoded(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' => char::from(*byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
-/// Whether a process is a PostgreSQL server, and not another that has got the number since.
-fn is_postgres(pid: u32) -> bool {
-    let alive = owner::signal(pid, 0);
-    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => name.trim().starts_with("postgres"),
-        Err(_) => alive && !Path::new("/proc/self").exists(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_folder_can_be_a_part_of_a_url() {
+        let folder = "/it's \"here\" & there?/100%/ü,=#/socket";
+        let url = format!("postgres://u@/d?host={}&port=5432&sslmode=disable", percent_encoded(folder.as_bytes()));
+        let options = ConnectOptions::parse_with(&url, |_| None).unwrap();
+        assert_eq!(options.postgres.get_hosts(), [tokio_postgres::config::Host::Unix(folder.into())]);
+        assert_eq!(options.postgres.get_ports(), [5432]);
     }
 }

@@ -3,9 +3,14 @@
 //! It listens on a Unix socket in a folder of its own, so that nobody else on the machine reaches it, runs as an ordinary user
 //! even when root starts it, and ends with the process that started it.
 
+mod access;
 mod binaries;
 mod cluster;
+mod leftover;
+mod lock;
 mod owner;
+mod place;
+mod server;
 mod shared;
 
 pub use binaries::Binaries;
@@ -35,6 +40,14 @@ pub enum EmbeddedError {
     /// The server did not come up, or ended.
     #[error("the server did not start: {0}")]
     NotStarted(String),
+    /// Another process uses the folder.
+    #[error("{folder} is in use by process {pid}; stop that one first, or use another folder")]
+    Busy {
+        /// Which folder.
+        folder: String,
+        /// By whom.
+        pid: String,
+    },
     /// Files or processes could not be handled.
     #[error("{what}: {source}")]
     Io {

@@ -1,19 +1,14 @@
 //! The ordinary user as whom a server runs that root starts: PostgreSQL refuses to run as root.
 
-use std::{
-    ffi::CString,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use super::EmbeddedError;
 
 /// A user of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
-    uid: u32,
-    gid: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 impl Owner {
@@ -54,12 +49,6 @@ impl Owner {
         command.uid(self.uid).gid(self.gid);
     }
 
-    /// Gives a file or folder to this user.
-    pub(super) fn own(self, path: &Path) -> Result<(), EmbeddedError> {
-        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
-            .map_err(EmbeddedError::io(format!("chown {}", path.display())))
-    }
-
     /// Whether this user can get to a folder: all folders above it must let others pass.
     pub(super) fn can_reach(self, folder: &Path) -> bool {
         let mut test = Command::new("test");
@@ -69,29 +58,8 @@ impl Owner {
     }
 }
 
-/// A folder for the server's files that the owner can reach: `wanted`, or one below `/var/tmp` that belongs to it by name.
-pub(super) fn reachable(owner: Option<Owner>, wanted: &Path) -> Result<PathBuf, EmbeddedError> {
-    std::fs::create_dir_all(wanted).map_err(EmbeddedError::io(format!("making {}", wanted.display())))?;
-    let wanted = wanted.canonicalize().map_err(EmbeddedError::io(format!("finding {}", wanted.display())))?;
-    let Some(owner) = owner else { return Ok(wanted) };
-    if owner.can_reach(&wanted) {
-        return Ok(wanted);
-    }
-    let name = wanted.to_string_lossy().replace('/', "-");
-    let other = PathBuf::from(format!("/var/tmp/longhaul{name}"));
-    std::fs::create_dir_all(&other).map_err(EmbeddedError::io(format!("making {}", other.display())))?;
-    tracing::warn!(wanted = %wanted.display(), used = %other.display(), "the server's user cannot reach the data folder; another is used");
-    Ok(other)
-}
-
 /// Sends a signal; false when there is no such process.
 pub(super) fn signal(pid: u32, signal: libc::c_int) -> bool {
     // SAFETY: kill has no memory preconditions.
     i32::try_from(pid).is_ok_and(|pid| unsafe { libc::kill(pid, signal) } == 0)
-}
-
-/// Whether a Unix socket in this folder would have a path that fits.
-pub(super) fn socket_fits(folder: &Path) -> bool {
-    CString::new(folder.as_os_str().as_encoded_bytes())
-        .is_ok_and(|path| path.as_bytes().len() + "/.s.PGSQL.65535.lock".len() < 104)
 }

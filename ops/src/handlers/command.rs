@@ -9,12 +9,15 @@
 //!     args: ["--", "{{ input.path }}"]
 //! ```
 //!
-//! The program must be on the worker's allow-list. It is started directly, never through a shell, with its arguments as a list
-//! and the run's input as JSON on standard input. Exit code 0 completes the step; its output is
+//! The program must be on the worker's allow-list. It is started directly, never through a shell, with its arguments as a list,
+//! a small environment, and the step's input as JSON on standard input. Exit code 0 completes the step; its output is
 //! `{"exit_code": 0, "stdout": …, "stderr": "…"}`. Any other exit fails the attempt, with the end of standard error in the
 //! message. When the attempt ends otherwise (timeout, lost lease, shutdown), the program is killed with all its children.
+//!
+//! A worker that may not run the program leaves the step to one that may: it is handed back with no attempt consumed.
+//! Without a `timeout` of the step, an attempt may take [`LIMIT`].
 
-use std::{collections::BTreeMap, process::Stdio};
+use std::{collections::BTreeMap, process::Stdio, sync::Arc, time::Duration};
 
 use longhaul_schema::Error;
 use longhaul_worker::{Registry, StepContext, StepError};
@@ -22,10 +25,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    process::{Child, Command},
+    process::Command,
 };
 
-use super::template::Templates;
+use super::{
+    Permissions,
+    group::Group,
+    limited,
+    programs::Programs,
+    template::Templates,
+    variables::{self, Variables},
+};
 use crate::parent::end_with_parent;
 
 /// Most bytes of standard output; the step's output must fit into the database's limit anyway.
@@ -34,16 +44,26 @@ const MAX_STDOUT: u64 = 16 * 1024 * 1024;
 /// So much of the end of standard error is kept.
 const KEPT_STDERR: usize = 8 * 1024;
 
+/// How long an attempt may take when its step has no `timeout`.
+pub const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How long the rest of a program's output is waited for when the program has ended: what it left in the background may hold
+/// the pipe for ever.
+const PIPE_GRACE: Duration = Duration::from_millis(500);
+
+/// The waits before a step that this worker may not do is offered again, by it to all.
+const NOT_HERE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+
 /// A step's settings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
-    program: String,
+pub(super) struct Settings {
+    pub(super) program: String,
     #[serde(default)]
     args: Vec<String>,
-    /// Added to the worker's own environment.
+    /// Added to the program's environment; the worker must allow the names.
     #[serde(default)]
-    env: BTreeMap<String, String>,
+    pub(super) env: BTreeMap<String, String>,
     /// Working folder; the worker's own when absent.
     folder: Option<String>,
     /// What is made of standard output.
@@ -52,6 +72,13 @@ struct Settings {
     /// Exit codes after which another attempt is of no use.
     #[serde(default)]
     fail_on: Vec<i32>,
+}
+
+impl Settings {
+    /// All texts that may be templates.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.args.iter().chain(self.env.values()).chain(&self.folder).map(String::as_str)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -77,29 +104,48 @@ struct Output {
     stderr: String,
 }
 
-/// Registers `command` for these programs.
-pub(super) fn register(registry: &mut Registry, allowed: Vec<String>) -> Result<(), Error> {
+/// What this worker may do.
+#[derive(Debug)]
+struct Allowed {
+    programs: Programs,
+    variables: Variables,
+}
+
+/// Registers `command` for the programs that are allowed.
+pub(super) fn register(registry: &mut Registry, permissions: &Permissions) -> Result<(), Error> {
+    let allowed = Arc::new(Allowed {
+        programs: Programs::find(&permissions.programs)?,
+        variables: Variables::new(&permissions.passed_variables, &permissions.variables)?,
+    });
     registry.add("command", move |context: StepContext, input: Value| {
         let allowed = allowed.clone();
-        async move { run(&context, &input, &allowed).await }
+        async move { limited(context.timeout(), LIMIT, run(&context, &input, &allowed)).await }
     })
 }
 
-async fn run(context: &StepContext, input: &Value, allowed: &[String]) -> Result<Output, StepError> {
+async fn run(context: &StepContext, input: &Value, allowed: &Allowed) -> Result<Output, StepError> {
     let settings: Settings = context.parameters()?;
-    if !allowed.contains(&settings.program) {
-        return Err(StepError::fail(format!(
-            "program {:?} is not on this worker's allow-list ({})",
-            settings.program,
-            allowed.join(", ")
-        )));
+    let Some(program) = allowed.programs.file(&settings.program) else {
+        let names = allowed.programs.names();
+        return Err(not_here(
+            context,
+            format!("program {:?} is not on this worker's allow-list ({names})", settings.program),
+        ));
+    };
+    for name in settings.env.keys() {
+        if let Some(reason) = variables::refusal(name) {
+            return Err(StepError::fail(reason));
+        }
+        if !allowed.variables.is_settable(name) {
+            return Err(not_here(context, format!("this worker does not let flows set {name} (--allow-env {name})")));
+        }
     }
-    let texts = settings.args.iter().chain(settings.env.values()).chain(&settings.folder).map(String::as_str);
-    let templates = Templates::new(context, input, texts).await?;
-    let mut command = Command::new(&settings.program);
+    let templates = Templates::new(context, input, settings.texts()).await?;
+    let mut command = Command::new(program);
     for argument in &settings.args {
         command.arg(checked(templates.fill(argument)?)?);
     }
+    command.env_clear().envs(allowed.variables.passed());
     for (name, value) in &settings.env {
         command.env(name, checked(templates.fill(value)?)?);
     }
@@ -109,14 +155,21 @@ async fn run(context: &StepContext, input: &Value, allowed: &[String]) -> Result
     command.env("LONGHAUL_RUN_ID", context.run_id().to_string()).env("LONGHAUL_KEY", context.idempotency_key());
     command.env("LONGHAUL_FENCING_TOKEN", context.fencing_token().to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A group of its own, so that its children can be killed with it.
-    command.process_group(0).kill_on_drop(true);
     // A worker that is killed cannot kill its programs; the system does it. The program's own children live on: one that has
     // some should watch its parent, or keep to a timeout.
     end_with_parent(command.as_std_mut(), libc::SIGKILL);
-    let child =
-        command.spawn().map_err(|e| StepError::retry(format!("{} cannot be started: {e}", settings.program)))?;
-    finish(Group(child), &settings, input).await
+    let group = Group::start(&mut command)
+        .map_err(|e| StepError::retry(format!("{} cannot be started: {e}", settings.program)))?;
+    finish(group, &settings, input).await
+}
+
+/// Leaves the step to a worker that may do it. No attempt is consumed, and nothing counts against the queue: the wait grows
+/// with each time that the step was handed back.
+fn not_here(context: &StepContext, reason: String) -> StepError {
+    let claims = u32::try_from(context.fencing_token()).unwrap_or(u32::MAX);
+    let doublings = claims.saturating_sub(context.attempt()).min(10);
+    let wait = (NOT_HERE.0 * 2_u32.pow(doublings)).min(NOT_HERE.1);
+    StepError::snooze(wait).code("not_allowed_here").detail(format!("{reason}; the step is left to another worker"))
 }
 
 /// An argument with a NUL in it would be refused by the system with a message that names neither.
@@ -127,63 +180,75 @@ fn checked(text: String) -> Result<String, StepError> {
     Ok(text)
 }
 
-/// The program and its children; they are killed when this is dropped before they have ended.
-struct Group(Child);
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // `id` is there as long as the program has not been waited for: the group's number is then still its own.
-        if let Some(group) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
-            // SAFETY: kill has no memory preconditions.
-            unsafe { libc::kill(-group, libc::SIGKILL) };
-        }
-    }
-}
+/// Too much was written to standard output.
+struct TooMuch;
 
 async fn finish(mut group: Group, settings: &Settings, input: &Value) -> Result<Output, StepError> {
-    let (stdin, stdout, stderr) = (group.0.stdin.take(), group.0.stdout.take(), group.0.stderr.take());
-    let feed = async {
-        if let Some(mut stdin) = stdin {
-            // A program that does not read its input closes the pipe: that is its right.
-            let _ = stdin.write_all(input.to_string().as_bytes()).await;
+    let (stdin, stdout, stderr) = group.pipes();
+    let (mut kept_out, mut kept_err) = (Vec::new(), Vec::new());
+    let ended = {
+        let feed = async {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read its input closes the pipe: that is its right.
+                let _ = stdin.write_all(input.to_string().as_bytes()).await;
+            }
+            Ok(())
+        };
+        let read = async {
+            // A pipe that breaks has come to its end.
+            let _ = read_all(stdout, &mut kept_out).await;
+            if kept_out.len() as u64 > MAX_STDOUT { Err(TooMuch) } else { Ok(()) }
+        };
+        let keep = async {
+            let _ = last_bytes(stderr, &mut kept_err).await;
+            Ok(())
+        };
+        let mut pipes = std::pin::pin!(async { tokio::try_join!(feed, read, keep).map(|_| ()) });
+        tokio::select! {
+            status = group.wait() => match tokio::time::timeout(PIPE_GRACE, &mut pipes).await {
+                Ok(Err(TooMuch)) => Err(TooMuch),
+                // Without the rest, if somebody in the background keeps the pipes.
+                Ok(Ok(())) | Err(_) => Ok(status?),
+            },
+            piped = &mut pipes => match piped {
+                Ok(()) => Ok(group.wait().await?),
+                Err(TooMuch) => Err(TooMuch),
+            },
         }
     };
-    let read = async {
-        let mut bytes = Vec::new();
-        if let Some(stdout) = stdout {
-            stdout.take(MAX_STDOUT + 1).read_to_end(&mut bytes).await?;
-        }
-        Ok::<_, std::io::Error>(bytes)
-    };
-    let ((), stdout, stderr) = tokio::join!(feed, read, last_bytes(stderr));
-    let stdout = stdout?;
-    if stdout.len() as u64 > MAX_STDOUT {
+    let Ok(status) = ended else {
         return Err(StepError::fail(format!(
             "{} wrote more than {MAX_STDOUT} bytes to standard output",
             settings.program
         )));
-    }
-    let stderr = String::from_utf8_lossy(&stderr?).trim_end().replace('\0', "\u{fffd}");
-    let status = group.0.wait().await?;
+    };
+    let stderr = String::from_utf8_lossy(&kept_err).trim_end().replace('\0', "\u{fffd}");
     match status.code() {
-        Some(0) => Ok(Output { exit_code: 0, stdout: interpret(settings, &stdout)?, stderr }),
+        Some(0) => Ok(Output { exit_code: 0, stdout: interpret(settings, &kept_out)?, stderr }),
         code => {
             let ended = code.map_or_else(|| status.to_string(), |code| format!("exit code {code}"));
-            let error = StepError::retry(format!("{} ended with {ended}: {stderr}", settings.program));
+            let said = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
+            let error = StepError::retry(format!("{} ended with {ended}{said}", settings.program));
             Err(if code.is_some_and(|code| settings.fail_on.contains(&code)) { error.no_retry() } else { error })
         }
     }
 }
 
+async fn read_all(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) -> std::io::Result<()> {
+    if let Some(stream) = stream {
+        stream.take(MAX_STDOUT + 1).read_to_end(kept).await?;
+    }
+    Ok(())
+}
+
 /// Reads to the end, keeping the last bytes only.
-async fn last_bytes(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return Ok(kept) };
+async fn last_bytes(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) -> std::io::Result<()> {
+    let Some(mut stream) = stream else { return Ok(()) };
     let mut part = [0; 4096];
     loop {
         let read = stream.read(&mut part).await?;
         if read == 0 {
-            return Ok(kept);
+            return Ok(());
         }
         kept.extend_from_slice(&part[..read]);
         if kept.len() > KEPT_STDERR {

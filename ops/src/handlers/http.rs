@@ -6,36 +6,35 @@
 //!   timeout: 30s
 //!   with:
 //!     method: POST
-//!     url: "https://example.com/orders/{{ input.id }}"
+//!     url: "https://example.com/orders/{{ input.id | urlencode }}"
 //!     headers: { idempotency-key: "{{ run.key }}" }
-//!     body: { total: "{{ input.total }}" }
+//!     body: { total: "{{ input.total }}" }   # the value itself: a number stays one
 //! ```
 //!
-//! The body is JSON; without `body`, methods that have one send the run's input. An answer of class 2xx completes the step;
+//! The body is JSON; without `body`, methods that have one send the step's input. An answer of class 2xx completes the step;
 //! its output is `{"status": 200, "body": …}`. 408, 425, 429 and 5xx fail the attempt, which is retried (after the time that
 //! `Retry-After` gives); other classes fail the step. Private, loopback and link-local addresses are refused unless the worker
-//! allows them, after resolving names and after redirects too.
+//! allows them, after resolving names and after redirects too. No proxy is used, whatever the environment says: it would
+//! resolve the names itself. Without a `timeout` of the step, an attempt may take [`LIMIT`].
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use longhaul_schema::Error;
+use longhaul_schema::{Error, Payload};
 use longhaul_worker::{Registry, StepContext, StepError};
 use reqwest::{
     Client, Method, Response, StatusCode, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-    header::RETRY_AFTER,
+    header::{LOCATION, RETRY_AFTER},
     redirect,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::template::{Templates, texts_of};
+use super::{
+    addresses::{self, PublicResolver},
+    limited,
+    template::{Templates, texts_of},
+};
 
 /// Most bytes of an answer's body; the step's output must fit into the database's limit anyway.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -45,16 +44,27 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 const MAX_REDIRECTS: usize = 5;
 
+/// How long an attempt may take when its step has no `timeout`: a server that answers one byte a minute must not keep a slot.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
 /// A step's settings.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Settings {
+pub(super) struct Settings {
     #[serde(default = "get")]
-    method: String,
-    url: String,
+    pub(super) method: String,
+    pub(super) url: String,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
-    body: Option<Value>,
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) body: Option<Value>,
+}
+
+impl Settings {
+    /// All texts that may be templates.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let body = self.body.as_ref().map(texts_of).unwrap_or_default();
+        self.headers.values().map(String::as_str).chain([self.url.as_str()]).chain(body)
+    }
 }
 
 fn get() -> String {
@@ -68,6 +78,14 @@ struct Output {
     body: Value,
 }
 
+/// What one call sends.
+struct Call {
+    method: Method,
+    url: Url,
+    headers: Vec<(String, String)>,
+    body: Option<Value>,
+}
+
 /// Registers `http`.
 pub(super) fn register(registry: &mut Registry, private_addresses: bool) -> Result<(), Error> {
     // The process has one default; a second installation only says that it is there.
@@ -76,58 +94,91 @@ pub(super) fn register(registry: &mut Registry, private_addresses: bool) -> Resu
         .user_agent(concat!("longhaul/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
         .dns_resolver(Arc::new(PublicResolver { private_addresses }))
-        .redirect(redirect::Policy::custom(move |attempt| {
-            if attempt.previous().len() > MAX_REDIRECTS {
-                return attempt.error(format!("more than {MAX_REDIRECTS} redirects"));
-            }
-            match check_address(attempt.url(), private_addresses) {
-                Ok(()) => attempt.follow(),
-                Err(reason) => attempt.error(reason),
-            }
-        }))
+        // A proxy would resolve the names, and no address would be checked.
+        .no_proxy()
+        // Followed by `send`, which knows what may go to another host.
+        .redirect(redirect::Policy::none())
         .build()
         .map_err(|e| Error::Invalid(format!("no HTTP client can be made: {e}")))?;
     registry.add("http", move |context: StepContext, input: Value| {
         let client = client.clone();
-        async move { call(&context, &input, &client, private_addresses).await }
+        async move {
+            let work = async {
+                let call = prepare(&context, &input).await?;
+                judge(send(&client, call, private_addresses).await?).await
+            };
+            limited(context.timeout(), LIMIT, work).await
+        }
     })
 }
 
-async fn call(
-    context: &StepContext,
-    input: &Value,
-    client: &Client,
-    private_addresses: bool,
-) -> Result<Output, StepError> {
+async fn prepare(context: &StepContext, input: &Value) -> Result<Call, StepError> {
     let settings: Settings = context.parameters()?;
-    let body_texts = settings.body.as_ref().map(texts_of).unwrap_or_default();
-    let texts = settings.headers.values().map(String::as_str).chain([settings.url.as_str()]).chain(body_texts);
-    let templates = Templates::new(context, input, texts).await?;
-
+    let templates = Templates::new(context, input, settings.texts()).await?;
     let url = templates.fill(&settings.url)?;
     let url = Url::parse(&url).map_err(|e| StepError::fail(format!("{url:?} is not a URL: {e}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(StepError::fail(format!("{url}: only http and https are supported")));
-    }
-    check_address(&url, private_addresses).map_err(StepError::fail)?;
     let method = Method::from_bytes(settings.method.to_ascii_uppercase().as_bytes())
         .map_err(|_| StepError::fail(format!("{:?} is not an HTTP method", settings.method)))?;
+    let headers = settings.headers.iter().map(|(name, value)| Ok((name.clone(), templates.fill(value)?)));
     let has_body = !matches!(method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-    let mut request = client.request(method, url);
-    for (name, value) in &settings.headers {
-        request = request.header(name, templates.fill(value)?);
+    let body = match &settings.body {
+        Some(body) => Some(templates.fill_value(body)?),
+        None => has_body.then(|| input.clone()),
+    };
+    Ok(Call { headers: headers.collect::<Result<_, StepError>>()?, method, url, body })
+}
+
+/// Makes the call, and those that redirects ask for. The headers of the step stay with the place that it names: any of them
+/// may be a secret.
+async fn send(client: &Client, mut call: Call, private_addresses: bool) -> Result<Response, StepError> {
+    for _ in 0..=MAX_REDIRECTS {
+        if !matches!(call.url.scheme(), "http" | "https") {
+            return Err(StepError::fail(format!("{}: only http and https are supported", call.url)));
+        }
+        addresses::check(&call.url, private_addresses).map_err(StepError::fail)?;
+        let mut request = client.request(call.method.clone(), call.url.clone());
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let response = request.send().await.map_err(|e| {
+            let error = StepError::from(e);
+            // What the request itself says wrongly will not change.
+            if error.to_string().contains("builder error") { error.no_retry() } else { error }
+        })?;
+        let Some(next) = redirected(&call, &response)? else { return Ok(response) };
+        if next.origin() != call.url.origin() {
+            call.headers.clear();
+        }
+        if response.status() == StatusCode::SEE_OTHER && call.method != Method::HEAD {
+            (call.method, call.body) = (Method::GET, None);
+        }
+        call.url = next;
     }
-    match &settings.body {
-        Some(body) => request = request.json(&templates.fill_value(body)?),
-        None if has_body => request = request.json(input),
-        None => {}
+    Err(StepError::fail(format!("more than {MAX_REDIRECTS} redirects")))
+}
+
+/// Where an answer sends the call to. 301 and 302 would make another method a GET without a body, whose success would say
+/// nothing of the call that was asked for.
+fn redirected(call: &Call, response: &Response) -> Result<Option<Url>, StepError> {
+    let status = response.status();
+    let Some(place) = response.headers().get(LOCATION).filter(|_| status.is_redirection()) else { return Ok(None) };
+    let follows = match status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => matches!(call.method, Method::GET | Method::HEAD),
+        StatusCode::SEE_OTHER | StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        _ => return Ok(None),
+    };
+    let place = place.to_str().map_err(|_| StepError::fail(format!("the server answered {status} without a place")))?;
+    if !follows {
+        return Err(StepError::fail(format!(
+            "the server answered {status} and names {place}; a {} is not sent on there, so name the right place",
+            call.method
+        )));
     }
-    let response = request.send().await.map_err(|e| {
-        let error = StepError::from(e);
-        // What the request itself says wrongly will not change.
-        if error.to_string().contains("builder error") { error.no_retry() } else { error }
-    })?;
-    judge(response).await
+    let next = call.url.join(place).map_err(|e| StepError::fail(format!("{place:?} is not a URL: {e}")))?;
+    Ok(Some(next))
 }
 
 async fn judge(response: Response) -> Result<Output, StepError> {
@@ -172,112 +223,29 @@ async fn read_body(response: Response) -> Result<Value, StepError> {
             return Err(StepError::fail(format!("the answer has more than {MAX_BODY} bytes")));
         }
     }
-    // JSON when it is JSON, whatever the content type says; text otherwise.
-    Ok(serde_json::from_slice(&bytes)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}"))))
+    // JSON when it is JSON, whatever the content type says; text otherwise. The call was made, so what the database cannot
+    // store must not fail the step now.
+    let text = || Value::String(String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}"));
+    Ok(match serde_json::from_slice(&bytes).map(storable) {
+        Ok(value) if Payload::new(&value).is_ok() => value,
+        _ => text(),
+    })
 }
 
-/// Refuses hosts that are written as private addresses; names are checked when they are resolved.
-fn check_address(url: &Url, private_addresses: bool) -> Result<(), String> {
-    let address = match url.host() {
-        Some(url::Host::Ipv4(address)) => IpAddr::V4(address),
-        Some(url::Host::Ipv6(address)) => IpAddr::V6(address),
-        _ => return Ok(()),
-    };
-    if private_addresses || is_public(address) { Ok(()) } else { Err(private(&address.to_string())) }
-}
-
-fn private(host: &str) -> String {
-    format!(
-        "{host} is not a public address; a worker calls those only when it is started with --allow-private-addresses"
-    )
-}
-
-/// Resolves names to public addresses only. Checking here, and not before, leaves no gap in which a name could change.
-struct PublicResolver {
-    private_addresses: bool,
-}
-
-impl Resolve for PublicResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let private_addresses = self.private_addresses;
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|a| private_addresses || is_public(a.ip())).collect();
-            if allowed.is_empty() {
-                return Err(private(&host).into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
+/// Without the one character that PostgreSQL has not.
+fn storable(value: Value) -> Value {
+    let text = |text: String| if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text };
+    match value {
+        Value::String(value) => Value::String(text(value)),
+        Value::Array(items) => items.into_iter().map(storable).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (text(name), storable(value))).collect(),
+        other => other,
     }
-}
-
-/// Whether an address is reachable in the public Internet (IANA special-purpose registries).
-fn is_public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_public_v4(address),
-        IpAddr::V6(address) => {
-            if let Some(mapped) = address.to_ipv4() {
-                return is_public_v4(mapped);
-            }
-            let first = address.segments()[0];
-            !(address.is_unspecified()
-                || address.is_loopback()
-                || address.is_multicast()
-                || first & 0xfe00 == 0xfc00
-                || first & 0xffc0 == 0xfe80
-                || first & 0xffc0 == 0xfec0
-                // 64:ff9b::/96 leads to IPv4 addresses through a translator, 2001:db8::/32 is documentation.
-                || first == 0x64
-                || (first == 0x2001 && address.segments()[1] == 0xdb8))
-        }
-    }
-}
-
-fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, ..] = address.octets();
-    !(address.is_private()
-        || address.is_loopback()
-        || address.is_link_local()
-        || address.is_broadcast()
-        || address.is_documentation()
-        || address.is_multicast()
-        || a == 0
-        || a >= 240
-        || (a == 100 && (64..128).contains(&b))
-        || (a == 198 && (b == 18 || b == 19))
-        || (a == 192 && b == 0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_public_addresses_are_public() {
-        for text in [
-            "10.0.0.1",
-            "127.0.0.1",
-            "169.254.169.254",
-            "192.168.1.1",
-            "172.16.0.1",
-            "100.64.0.1",
-            "0.0.0.0",
-            "::1",
-            "fe80::1",
-            "fd00::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "::7f00:1",
-        ] {
-            assert!(!is_public(text.parse().unwrap()), "{text}");
-        }
-        for text in ["93.184.216.34", "1.1.1.1", "2606:4700::1111"] {
-            assert!(is_public(text.parse().unwrap()), "{text}");
-        }
-    }
 
     #[test]
     fn retry_after_is_seconds_or_a_date_and_bounded() {

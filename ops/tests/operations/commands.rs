@@ -59,7 +59,7 @@ async fn a_flow_in_a_file_goes_from_deployment_to_its_output() {
     let shown = installation.longhaul(&["flow", "show", "shout", "--json"]).await;
     assert_eq!(json_lines(&shown)[0]["steps"][1]["after"], serde_json::json!(["hello"]));
 
-    installation.work(&Permissions { programs: vec!["printf".into()], private_addresses: false });
+    installation.work(&Permissions { programs: vec!["printf".into()], ..Permissions::default() });
     let started = installation.longhaul(&["start", "shout", r#"{"name": "Ann"}"#, "--wait", "--timeout", "30s"]).await;
     assert!(started.status.success(), "{}", stderr(&started));
     assert_eq!(serde_json::from_str::<Value>(&stdout(&started)).unwrap()["stdout"], "HELLO ANN!");
@@ -84,7 +84,9 @@ async fn a_flow_in_a_file_goes_from_deployment_to_its_output() {
     let lines = folder.path().join("lines.jsonl");
     std::fs::write(&lines, "{\"name\": \"a\"}\n\n{\"name\": \"b\"}\n").unwrap();
     let many = installation.longhaul(&["start", "shout", "--lines", lines.to_str().unwrap()]).await;
-    assert_eq!(stdout(&many), "2 runs started, 0 lines refused.\n");
+    let said = stdout(&many);
+    assert!(said.starts_with("1\t") && said.contains("\n3\t"), "each line's run is named: {said}");
+    assert!(said.ends_with("\n2 runs started, 0 lines refused.\n"), "{said}");
     std::fs::write(&lines, "{\"name\": \"a\"}\n{oops\n").unwrap();
     let many = installation.longhaul(&["start", "shout", "--lines", lines.to_str().unwrap()]).await;
     assert_eq!(many.status.code(), Some(2));
@@ -107,7 +109,7 @@ async fn the_example_flows_can_be_deployed_and_run() {
     }
     assert!(count >= 2);
     let programs = ["sha256sum", "stat", "printf"].map(str::to_owned).to_vec();
-    installation.work(&Permissions { programs, private_addresses: false });
+    installation.work(&Permissions { programs, ..Permissions::default() });
     let folder = temporary_folder().unwrap();
     let odd = folder.path().join("a \"b\"\n'c' ü.txt");
     std::fs::write(&odd, "hello\n").unwrap();

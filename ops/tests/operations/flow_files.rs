@@ -58,7 +58,7 @@ async fn wrong_flow_files_are_refused_with_file_line_and_reason() {
             "approval.default 'no' is not among the choices",
         ),
         (step("    wait_signal: { topic: \"\" }\n"), 7, "wait_signal"),
-        (format!("{BEGIN}    handler: h\n  - name: first\n    handler: h\n"), 4, "has two steps named first"),
+        (format!("{BEGIN}    handler: h\n  - name: first\n    handler: h\n"), 8, "has two steps named first"),
         (
             "name: f\nversion: 0\nsteps:\n  - name: x\n    handler: h\n".into(),
             2,

@@ -50,9 +50,15 @@ async fn serve() -> (u16, Requests) {
                     "busy" if !repeated => ("429".into(), "retry-after: 0\r\n".to_owned()),
                     "busy" => ("200".into(), String::new()),
                     "away" => ("302".into(), "location: http://10.0.0.1/\r\n".into()),
+                    "here" => ("302".into(), "location: /200\r\n".into()),
+                    "see" => ("303".into(), "location: /200\r\n".into()),
+                    "nul" => ("200".into(), String::new()),
+                    other if other.starts_with("to-") => {
+                        ("307".into(), format!("location: http://127.0.0.1:{}/200\r\n", &other[3..]))
+                    }
                     other => (other.to_owned(), String::new()),
                 };
-                let body = r#"{"hello": "world"}"#;
+                let body = if path == "nul" { r#"{"a": ["x\u0000y"]}"# } else { r#"{"hello": "world"}"# };
                 let answer = format!(
                     "HTTP/1.1 {status} X\r\n{extra}content-length: {}\r\nconnection: close\r\n\r\n{body}",
                     body.len()
@@ -67,7 +73,7 @@ async fn serve() -> (u16, Requests) {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_classes_decide_what_follows() {
     let installation = Installation::new().await;
-    installation.work(&Permissions { programs: Vec::new(), private_addresses: true });
+    installation.work(&Permissions { private_addresses: true, ..Permissions::default() });
     let (port, requests) = serve().await;
     let get = |path: &str| step("http", 2, json!({ "url": format!("http://127.0.0.1:{port}/{path}") }));
     for (path, state, attempts) in [
@@ -92,13 +98,13 @@ async fn status_classes_decide_what_follows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn method_headers_and_body_are_filled_in() {
     let installation = Installation::new().await;
-    installation.work(&Permissions { programs: Vec::new(), private_addresses: true });
+    installation.work(&Permissions { private_addresses: true, ..Permissions::default() });
     let (port, requests) = serve().await;
     let settings = json!({
         "method": "post",
         "url": format!("http://127.0.0.1:{port}/200?id={{{{ input.id }}}}"),
         "headers": { "idempotency-key": "{{ run.key }}" },
-        "body": { "name": "{{ input.name }}", "fixed": [1, true, null] },
+        "body": { "name": "{{ input.name }}", "id": "{{ input.id }}", "text": "no. {{ input.id }}", "fixed": [1, true, null] },
     });
     let input = json!({ "id": 7, "name": "Ann \"Quote\" O'Neill" });
     let run = installation.run_step(step("http", 1, settings), input.clone()).await;
@@ -111,7 +117,8 @@ async fn method_headers_and_body_are_filled_in() {
     assert!(headers.contains(&format!("{}/0", run.id)), "{headers}");
     assert_eq!(
         serde_json::from_str::<Value>(&body).unwrap(),
-        json!({ "name": input["name"], "fixed": [1, true, null] })
+        json!({ "name": input["name"], "id": 7, "text": "no. 7", "fixed": [1, true, null] }),
+        "one expression keeps its type"
     );
 
     // Without a body of its own, the input is sent.
@@ -143,4 +150,76 @@ async fn private_addresses_are_refused_unless_allowed() {
         let run = strict.run_step(step("http", 1, json!({ "url": url })), json!({})).await;
         assert!(message(&run).contains(reason), "{}", message(&run));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_take_no_header_to_another_place_and_make_no_other_call() {
+    let installation = Installation::new().await;
+    installation.work(&Permissions { private_addresses: true, ..Permissions::default() });
+    let ((first, at_first), (second, at_second)) = (serve().await, serve().await);
+    let call = |method: &str, path: &str| {
+        let url = format!("http://127.0.0.1:{first}/{path}");
+        step(
+            "http",
+            1,
+            json!({ "method": method, "url": url, "headers": { "x-api-key": "secret" }, "body": { "n": 1 } }),
+        )
+    };
+    let run = installation.run_step(call("POST", &format!("to-{second}")), json!({})).await;
+    assert_eq!(run.state, RunState::Completed, "{:?}", run.error);
+    let (line, headers, body) = at_second.lock().unwrap()[0].clone();
+    assert!(line.starts_with("POST /200 ") && body.contains("\"n\""), "{line} {body}");
+    assert!(!headers.to_lowercase().contains("secret") && !headers.to_lowercase().contains("referer"), "{headers}");
+
+    // At the same place they stay.
+    installation.run_step(call("GET", "here"), json!({})).await;
+    installation.run_step(call("POST", "see"), json!({})).await;
+    let seen = at_first.lock().unwrap().clone();
+    let asked: Vec<_> = seen.iter().filter(|(line, ..)| line.contains(" /200 ")).collect();
+    assert_eq!(asked.len(), 2, "{seen:?}");
+    assert!(asked.iter().all(|(line, headers, _)| line.starts_with("GET ") && headers.contains("secret")), "{asked:?}");
+
+    // A POST that is answered by 302 was not done, whatever a GET would answer.
+    let run = installation.run_step(call("POST", "here"), json!({})).await;
+    assert!(message(&run).contains("a POST is not sent on"), "{}", message(&run));
+    let run = installation.run_step(call("GET", "away"), json!({})).await;
+    assert_eq!(run.state, RunState::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_database_cannot_store_as_it_is_completes_the_step() {
+    let installation = Installation::new().await;
+    installation.work(&Permissions { private_addresses: true, ..Permissions::default() });
+    let (port, _) = serve().await;
+    let run = installation
+        .run_step(
+            step("http", 1, json!({ "method": "POST", "url": format!("http://127.0.0.1:{port}/nul") })),
+            json!({}),
+        )
+        .await;
+    assert_eq!(run.state, RunState::Completed, "{:?}", run.error);
+    let client = installation.client().await;
+    let output = client.database().calls().await.unwrap().run_output(run.id).await.unwrap().unwrap();
+    assert_eq!(output.read::<Value>().unwrap()["body"], json!({ "a": ["x\u{fffd}y"] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_proxy_of_the_environment_is_asked() {
+    let installation = Installation::new().await;
+    let (port, requests) = serve().await;
+    let client = installation.client().await;
+    let proxy = format!("http://127.0.0.1:{port}");
+    let mut command = installation.command(&["worker", "--log", "error"]);
+    for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
+        command.env(name, &proxy);
+    }
+    let mut worker = command.kill_on_drop(true).spawn().unwrap();
+    let call = step("http", 1, json!({ "url": "http://localhost:1/x" }));
+    client.deploy(&longhaul_schema::Flow::new("proxied", 1).step(call)).await.unwrap();
+    let run = client.start("proxied", &json!({})).await.unwrap();
+    let run = run.wait(std::time::Duration::from_secs(60)).await.unwrap().expect("it ends");
+    assert_eq!(run.state, RunState::Failed);
+    assert!(run.error.unwrap().as_str().contains("not a public address"));
+    assert!(requests.lock().unwrap().is_empty(), "the proxy was not asked");
+    worker.kill().await.unwrap();
 }

@@ -2,9 +2,13 @@
 
 mod command_handler;
 mod commands;
+mod flow_commands;
 mod flow_files;
 mod http_handler;
+mod lines;
+mod output;
 mod server;
 mod steering;
 mod supervise;
 mod up;
+mod waiting;

@@ -81,3 +81,44 @@ async fn a_program_that_cannot_be_started_is_told_at_once() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("/nowhere/program"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_keeps_nobody_from_being_replaced_or_stopped() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    // It takes connections and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u@{}/d?sslmode=disable", listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let mut held = Vec::new();
+        loop {
+            held.push(listener.accept().await);
+        }
+    });
+    let script = "echo started $DATABASE_URL; exec sleep 600";
+    let mut supervisor = tokio::process::Command::new(PROGRAM)
+        .args(["supervise", "--database-url", &url, "--processes", "1", "--every", "100ms", "--", "sh", "-c", script])
+        .env_remove("DATABASE_URL")
+        .kill_on_drop(true)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(supervisor.stdout.take().unwrap()).lines();
+    let mut log = BufReader::new(supervisor.stderr.take().unwrap()).lines();
+    let mut next_pid = async || loop {
+        let line = log.next_line().await.unwrap().expect("the log goes on");
+        if let Some((_, rest)) = line.split_once("process started pid=") {
+            return rest.split(' ').next().unwrap().to_owned();
+        }
+    };
+    let first = next_pid().await;
+    assert_eq!(said.next_line().await.unwrap().unwrap(), format!("started {url}"), "it is told where the database is");
+    assert!(std::process::Command::new("kill").args(["-KILL", &first]).status().unwrap().success());
+    let second = tokio::time::timeout(Duration::from_secs(20), next_pid()).await.expect("it is replaced");
+    assert_ne!(first, second);
+    let pid = supervisor.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = tokio::time::timeout(Duration::from_secs(20), supervisor.wait()).await.expect("it obeys").unwrap();
+    assert!(status.success());
+    silent.abort();
+}

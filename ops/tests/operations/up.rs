@@ -62,7 +62,7 @@ impl Up {
 #[tokio::test(flavor = "multi_thread")]
 async fn up_goes_on_where_it_stopped_and_where_it_was_killed() {
     let folder = temporary_folder().unwrap();
-    let data = folder.path().join("data with space");
+    let data = folder.path().join("it's \"my\" data, 100%");
 
     let up = Up::start(&data).await;
     let client = up.client().await;
@@ -97,4 +97,70 @@ async fn up_goes_on_where_it_stopped_and_where_it_was_killed() {
     assert_eq!(client.list(&RunFilter::default()).await.unwrap().len(), 2);
     drop(client);
     assert_eq!(up.end(libc::SIGTERM).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_up_on_the_same_folder_is_refused_and_harms_nobody() {
+    let folder = temporary_folder().unwrap();
+    let up = Up::start(folder.path()).await;
+    let mut second = Command::new(PROGRAM);
+    second.args(["up", "--data"]).arg(folder.path()).env_remove("DATABASE_URL");
+    let second = tokio::time::timeout(Duration::from_secs(60), second.output()).await.expect("it ends").unwrap();
+    assert_eq!(second.status.code(), Some(4));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains(&format!("in use by process {}", up.process.id().unwrap())), "{said}");
+    up.client().await.list(&RunFilter::default()).await.expect("the first one's server is untouched");
+    assert_eq!(up.end(libc::SIGTERM).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_was_killed_is_started_again() {
+    let folder = temporary_folder().unwrap();
+    let up = Up::start(folder.path()).await;
+    let file = folder.path().join("postgres/postmaster.pid");
+    let pid = || std::fs::read_to_string(&file).ok()?.lines().next()?.parse::<libc::pid_t>().ok();
+    let first = pid().unwrap();
+    // SAFETY: kill has no memory preconditions; the server belongs to this test.
+    assert_eq!(unsafe { libc::kill(first, libc::SIGKILL) }, 0);
+    let mut client = None;
+    for _ in 0..600 {
+        if pid().is_some_and(|pid| pid != first)
+            && let Ok(connected) = Client::connect(&Config::from_url(&up.url).unwrap()).await
+        {
+            client = Some(connected);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let client = client.expect("the server comes back");
+    let mut step = Step::new("a", "command");
+    step.parameters = json!({ "program": "printf", "args": ["ok"] }).as_object().cloned();
+    client.deploy(&Flow::new("after", 1).step(step)).await.unwrap();
+    let run = client.start("after", &json!({})).await.unwrap();
+    assert!(run.wait(Duration::from_secs(60)).await.unwrap().is_some(), "workers and scheduler go on");
+    drop((client, run));
+    assert_eq!(up.end(libc::SIGINT).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_tcp_only_who_knows_the_password_comes_in() {
+    let folder = temporary_folder().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut cluster =
+        longhaul_ops::embedded::ClusterOptions::new(folder.path().join("d")).tcp_port(port).start().await.unwrap();
+    let url = |password: &str| format!("postgres://longhaul:{password}@127.0.0.1:{port}/longhaul?sslmode=disable");
+    let connect = async |password: &str| {
+        let config = Config::from_url(&url(password)).unwrap();
+        longhaul_schema::Database::new(&config).unwrap().connection().await.map(drop)
+    };
+    connect("").await.unwrap_err();
+    connect("guess").await.unwrap_err();
+    let file = cluster.password_file().unwrap();
+    connect(std::fs::read_to_string(file).unwrap().trim()).await.unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    for private in ["password", "postgres.log"] {
+        let mode = std::fs::metadata(folder.path().join("d").join(private)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{private}");
+    }
+    cluster.stop().await;
 }

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
 use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
-use crate::{Payload, Result};
+use crate::{Payload, Result, duration::millis};
 
 /// How an attempt ended that did not complete its step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,27 +59,58 @@ pub struct Ended {
 pub struct Refused {
     /// Which attempt.
     pub key: AttemptKey,
-    /// `lease_lost`: the attempt is no longer this worker's. `not_found`: there is no such step. `already_…`: this attempt of
-    /// this worker had ended so before, as when a call is repeated after a lost answer.
+    /// `lease_lost`: the attempt is no longer this worker's. `cancelled`: because its run ended. `not_found`: there is no such
+    /// step. `already_…`: this attempt of this worker had ended so before, as when a call is repeated after a lost answer.
+    /// `busy`: somebody else is at the run; the lease is still held, and the item is to be sent again. `invalid: …`: the database
+    /// could not take it, and the attempt has failed with this reason.
     pub reason: String,
 }
 
 impl Refused {
     /// The attempt had been ended by an earlier call of this worker whose answer was lost.
     pub fn was_done_before(&self) -> bool {
-        self.reason.starts_with("already_")
+        self.done_before().is_some()
+    }
+
+    /// How the attempt had been ended by an earlier call of this worker.
+    pub fn done_before(&self) -> Option<&str> {
+        self.reason.strip_prefix("already_")
+    }
+
+    /// Nothing was decided: the item is to be sent again.
+    pub fn is_busy(&self) -> bool {
+        self.reason == "busy"
+    }
+
+    /// The attempt has failed, because what was sent could not be stored: why.
+    pub fn invalid(&self) -> Option<&str> {
+        self.reason.strip_prefix("invalid: ")
+    }
+
+    /// The attempt's run has ended, and its step with it.
+    pub fn is_cancelled(&self) -> bool {
+        self.reason == "cancelled"
     }
 }
 
 impl<E: Executor> Calls<E> {
     /// Completes steps. Returns only what was refused. May be repeated.
     pub async fn complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>> {
+        self.completion(worker, items, false).await
+    }
+
+    /// As [`Calls::complete`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
+    pub async fn try_complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>> {
+        self.completion(worker, items, true).await
+    }
+
+    async fn completion(&self, worker: i64, items: &[(AttemptKey, Payload)], skip_busy: bool) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|(key, _)| *key));
         let outputs: Vec<Json<&RawValue>> = items.iter().map(|(_, output)| Json(output.raw())).collect();
         let rows = self
             .rows(
-                "select * from longhaul.complete($1, $2, $3, $4, $5)",
-                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outputs],
+                "select * from longhaul.complete($1, $2, $3, $4, $5, $6)",
+                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outputs, &skip_busy],
             )
             .await?;
         Ok(rows.iter().map(refused).collect())
@@ -87,16 +118,35 @@ impl<E: Executor> Calls<E> {
 
     /// Ends attempts that did not complete their steps. Returns only what was refused. May be repeated.
     pub async fn end_attempts(&self, worker: i64, items: &[Ended]) -> Result<Vec<Refused>> {
+        self.ends(worker, items, false).await
+    }
+
+    /// As [`Calls::end_attempts`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
+    pub async fn try_end_attempts(&self, worker: i64, items: &[Ended]) -> Result<Vec<Refused>> {
+        self.ends(worker, items, true).await
+    }
+
+    async fn ends(&self, worker: i64, items: &[Ended], skip_busy: bool) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|item| item.key));
         let outcomes: Vec<&str> = items.iter().map(|item| item.outcome.as_str()).collect();
         let errors: Vec<Option<Json<&RawValue>>> =
             items.iter().map(|item| item.error.as_ref().map(|e| Json(e.raw()))).collect();
         let retryable: Vec<bool> = items.iter().map(|item| item.retryable).collect();
-        let delays: Vec<Option<i64>> = items.iter().map(|item| item.delay.map(|d| d.as_millis() as i64)).collect();
+        let delays: Vec<Option<i64>> = items.iter().map(|item| item.delay.map(millis)).collect();
         let rows = self
             .rows(
-                "select * from longhaul.end_attempts($1, $2, $3, $4, $5::text[]::longhaul.attempt_outcome[], $6, $7, $8)",
-                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outcomes, &errors, &retryable, &delays],
+                "select * from longhaul.end_attempts($1, $2, $3, $4, $5::text[]::longhaul.attempt_outcome[], $6, $7, $8, $9)",
+                &[
+                    &worker,
+                    &keys.run_ids,
+                    &keys.seqs,
+                    &keys.attempts,
+                    &outcomes,
+                    &errors,
+                    &retryable,
+                    &delays,
+                    &skip_busy,
+                ],
             )
             .await?;
         Ok(rows.iter().map(refused).collect())

@@ -5,6 +5,7 @@ mod chore;
 mod claim;
 mod deploy;
 mod ending;
+mod fleet;
 mod inspect;
 mod lock;
 mod progress;
@@ -28,6 +29,7 @@ pub use chore::ChoreReport;
 pub use claim::Claimed;
 pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
 pub use ending::{AttemptOutcome, Ended, Refused};
+pub use fleet::{LeaseInfo, WorkerInfo};
 pub use inspect::Figures;
 pub use lock::{LockAnswer, LockInfo};
 pub use progress::{Progress, QueueFigure, Reported};
@@ -40,7 +42,7 @@ pub use start::{NewRun, NotStarted, StartRuns};
 pub use state::{RunState, StepState};
 pub use steer::{Answer, Asking, Operation, Question};
 pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
-pub use worker::{NewWorker, Registered};
+pub use worker::{Neglected, NewWorker, Registered, Renewal};
 
 use crate::{Error, Result, SchemaName, connect::Connection};
 

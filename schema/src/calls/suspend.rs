@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, json};
-use crate::{Error, Payload, Result};
+use crate::{Error, Payload, Result, duration::millis};
 
 /// Something that a suspended step waits for.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -47,7 +47,7 @@ pub struct Awaited {
 
 fn milliseconds<S: serde::Serializer>(wait: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     match wait {
-        Some(wait) => serializer.serialize_u64(wait.as_millis() as u64),
+        Some(wait) => serializer.serialize_i64(millis(*wait)),
         None => serializer.serialize_none(),
     }
 }
@@ -96,12 +96,26 @@ pub struct NewCheckpoint {
 impl<E: Executor> Calls<E> {
     /// Suspends steps, each until the first of what it waits for. Returns only what was refused. May be repeated.
     pub async fn suspend(&self, worker: i64, items: &[(AttemptKey, Vec<Awaited>)]) -> Result<Vec<Refused>> {
+        self.suspension(worker, items, false).await
+    }
+
+    /// As [`Calls::suspend`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
+    pub async fn try_suspend(&self, worker: i64, items: &[(AttemptKey, Vec<Awaited>)]) -> Result<Vec<Refused>> {
+        self.suspension(worker, items, true).await
+    }
+
+    async fn suspension(
+        &self,
+        worker: i64,
+        items: &[(AttemptKey, Vec<Awaited>)],
+        skip_busy: bool,
+    ) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|(key, _)| *key));
         let waits: Vec<Json<&Vec<Awaited>>> = items.iter().map(|(_, waits)| Json(waits)).collect();
         let rows = self
             .rows(
-                "select * from longhaul.suspend($1, $2, $3, $4, $5)",
-                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &waits],
+                "select * from longhaul.suspend($1, $2, $3, $4, $5, $6)",
+                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &waits, &skip_busy],
             )
             .await?;
         Ok(rows.iter().map(refused).collect())

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
-use crate::Result;
+use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, attempt_key, ending::refused};
+use crate::{Result, duration::millis};
 
 /// A worker process that registers.
 #[derive(Clone, Debug)]
@@ -37,6 +37,26 @@ pub struct Registered {
     pub channel: String,
 }
 
+/// What a worker learns by its heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Somebody wants it to claim no more.
+    pub draining: bool,
+    /// Of the attempts that it named, those that are no longer its own, each with what became of it.
+    pub lost: Vec<Refused>,
+}
+
+/// How the chores are looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neglected {
+    /// By how much the most overdue chore or tick is late that nobody is at.
+    pub late: Duration,
+    /// Workers that live.
+    pub workers: u32,
+    /// How often chores were done so far, by anybody.
+    pub runs: i64,
+}
+
 impl<E: Executor> Calls<E> {
     /// Registers a worker. A repeated call registers another one; the first expires by itself.
     pub async fn register_worker(&self, worker: &NewWorker<'_>) -> Result<Registered> {
@@ -52,7 +72,7 @@ impl<E: Executor> Calls<E> {
                     &worker.queues,
                     &worker.handlers,
                     &worker.slots,
-                    &(worker.lease.as_millis() as i64),
+                    &millis(worker.lease),
                 ],
             )
             .await?;
@@ -69,6 +89,52 @@ impl<E: Executor> Calls<E> {
             )
             .await?;
         Ok(rows.iter().map(attempt_key).collect())
+    }
+
+    /// Renews a worker's leases and learns what is wanted of it.
+    pub async fn renew_leases(&self, worker: i64, owned: impl Iterator<Item = AttemptKey>) -> Result<Renewal> {
+        let owned = Columns::of(owned);
+        let rows = self
+            .rows(
+                "select * from longhaul.renew_leases($1, $2, $3, $4)",
+                &[&worker, &owned.run_ids, &owned.seqs, &owned.attempts],
+            )
+            .await?;
+        let mut renewal = Renewal { draining: false, lost: Vec::new() };
+        for row in &rows {
+            renewal.draining = row.try_get::<_, &str>("worker_state")? == "draining";
+            if let Some(run_id) = row.try_get("run_id")? {
+                let step = StepKey { run_id, seq: row.try_get("seq")? };
+                let key = AttemptKey { step, attempt: row.try_get("attempt")? };
+                renewal.lost.push(Refused { key, reason: row.try_get("refusal")? });
+            }
+        }
+        Ok(renewal)
+    }
+
+    /// How attempts of a worker ended without it: see [`Refused`].
+    pub async fn what_became_of(&self, worker: i64, keys: &[AttemptKey]) -> Result<Vec<Refused>> {
+        let keys = Columns::of(keys.iter().copied());
+        let sql = "select * from longhaul.what_became_of($1, $2, $3, $4)";
+        let rows = self.rows(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?;
+        Ok(rows.iter().map(refused).collect())
+    }
+
+    /// Gives leases up whose attempts can be ended in no way. The chores find the steps.
+    pub async fn let_go(&self, worker: i64, keys: &[AttemptKey]) -> Result<i64> {
+        let keys = Columns::of(keys.iter().copied());
+        let sql = "select longhaul.let_go($1, $2, $3, $4)";
+        Ok(self.row(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?.try_get(0)?)
+    }
+
+    /// Whether anybody does the chores.
+    pub async fn neglected_chores(&self) -> Result<Neglected> {
+        let row = self.row("select * from longhaul.neglected_chores()", &[]).await?;
+        Ok(Neglected {
+            late: Duration::from_millis(row.try_get::<_, i64>("late_ms")?.unsigned_abs()),
+            workers: u32::try_from(row.try_get::<_, i64>("workers")?).unwrap_or(u32::MAX),
+            runs: row.try_get("runs")?,
+        })
     }
 
     /// Asks to be notified when these queues get work. The worker must look once more after this call, and again as
@@ -102,7 +168,7 @@ impl<E: Executor> Calls<E> {
                 "select w.pid from (
                    select distinct on (pid) pid, state, expires_at, lease_ms from longhaul.worker
                    where host = $1 and pid = any ($2) and started_at > longhaul.clock() - make_interval(secs => $3) - interval '5 seconds'
-                   order by pid, id desc) w
+                   order by pid, started_at desc, id desc) w
                  where w.state <> 'gone' and w.expires_at < longhaul.clock() - w.lease_ms * interval '1 millisecond'",
                 &[&host, &pids, &since.as_secs_f64()],
             )

@@ -147,9 +147,10 @@ impl TestDb {
         .await;
     }
 
-    /// A worker that notices things soon.
+    /// A worker that notices things soon, and does no chores: tests do those when it is time.
     pub fn worker(&self) -> WorkerBuilder {
         Worker::builder(&self.config)
+            .without_chores()
             .heartbeat(Duration::from_millis(200))
             .lease(Duration::from_secs(2))
             .poll(Duration::from_millis(200))

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::{child, chores, claim, claim_one, complete, deploy, fail, pass, sleep, start, state, suspend, wait, worker};
+use super::{
+    child, chores, claim, claim_one, complete, deploy, fail, pass, sleep, start, state, suspend, wait, worker,
+};
 use crate::harness::with_database;
 
 /// Times with and without a zone cannot be compared: an error of the data, which only the evaluation meets.
@@ -49,8 +51,7 @@ async fn a_child_whose_output_cannot_be_evaluated_fails_its_parents_step_and_nob
         assert_eq!(state(&db, nap).await, "completed");
         assert_eq!(state(&db, good).await, "completed");
         assert_eq!(state(&db, bad).await, "failed");
-        let error: String =
-            db.value(&format!("select error ->> 'message' from longhaul.run where id = '{bad}'")).await;
+        let error: String = db.value(&format!("select error ->> 'message' from longhaul.run where id = '{bad}'")).await;
         assert!(error.contains("has no output: cannot convert value"), "{error}");
     })
     .await;
@@ -123,7 +124,10 @@ async fn a_wait_that_can_never_end_fails_its_attempt_and_the_others_of_the_call_
         waits.push(json!([{ "kind": "signal", "path": "0", "topic": "t" }]));
         let connection = db.database.connection().await.unwrap();
         let refused = connection
-            .query("select run_id, refusal from longhaul.suspend($1, $2, $3, $4, $5)", &[&worker, &runs, &seqs, &attempts, &waits])
+            .query(
+                "select run_id, refusal from longhaul.suspend($1, $2, $3, $4, $5)",
+                &[&worker, &runs, &seqs, &attempts, &waits],
+            )
             .await
             .unwrap();
         assert_eq!(refused.len(), wrong.len());
@@ -260,7 +264,10 @@ async fn a_function_that_waits_for_a_child_of_no_flow_is_told_and_others_go_on()
         // The answer is there: it goes on at once, and its question pauses nobody.
         let key = claim_one(&db, worker).await;
         let answer: String = db
-            .value(&format!("select answer || ' ' || (value ->> 'message') from longhaul.history('{}', 0) where path = '0'", key.step.run_id))
+            .value(&format!(
+                "select answer || ' ' || (value ->> 'message') from longhaul.history('{}', 0) where path = '0'",
+                key.step.run_id
+            ))
             .await;
         assert!(answer.starts_with("error there is no flow nowhere"), "{answer}");
         chores(&db).await;

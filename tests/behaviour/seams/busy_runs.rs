@@ -10,7 +10,9 @@ use crate::harness::{TestDb, with_database};
 async fn without_waiting(db: &TestDb, sql: &str) {
     let connection = db.database.connection().await.unwrap();
     connection
-        .batch_execute(&format!("begin; set local lock_timeout = '100ms'; set local search_path = longhaul; {sql}; commit"))
+        .batch_execute(&format!(
+            "begin; set local lock_timeout = '100ms'; set local search_path = longhaul; {sql}; commit"
+        ))
         .await
         .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
 }
@@ -18,7 +20,13 @@ async fn without_waiting(db: &TestDb, sql: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn chores_skip_a_run_that_a_caller_holds() {
     with_database(|db| async move {
-        deploy(&db, "f", json!([{ "name": "a", "handler": "h", "retry": { "attempts": 3 } }]), json!({ "timeout": "1h" })).await;
+        deploy(
+            &db,
+            "f",
+            json!([{ "name": "a", "handler": "h", "retry": { "attempts": 3 } }]),
+            json!({ "timeout": "1h" }),
+        )
+        .await;
         deploy(&db, "nap", json!([{ "name": "a", "sleep": "1s" }]), json!({})).await;
         let dead = worker(&db).await;
         let held = start(&db, "f", json!({})).await;
@@ -28,14 +36,24 @@ async fn chores_skip_a_run_that_a_caller_holds() {
         assert_eq!(claim(&db, dead).await.len(), 6);
         let nap = start(&db, "nap", json!({})).await;
         let held_nap = start(&db, "nap", json!({})).await;
-        let caller = open(&db, &format!("select annotate_run('default', '{held}', '{{}}'); select annotate_run('default', '{held_nap}', '{{}}')")).await;
+        let caller = open(
+            &db,
+            &format!(
+                "select annotate_run('default', '{held}', '{{}}'); select annotate_run('default', '{held_nap}', '{{}}')"
+            ),
+        )
+        .await;
         db.execute("update longhaul.worker set expires_at = longhaul.clock()").await;
         pass(&db, "2 seconds").await;
         assert_eq!(state(&db, nap).await, "completed");
         let other = worker(&db).await;
         assert_eq!(claim(&db, other).await.len(), 5, "all but the step of the run that is held");
         pass(&db, "2 hours").await;
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'failed'").await, 5, "their deadlines have passed");
+        assert_eq!(
+            db.value::<i64>("select count(*) from longhaul.run where state = 'failed'").await,
+            5,
+            "their deadlines have passed"
+        );
         caller.batch_execute("commit").await.unwrap();
         pass(&db, "10 seconds").await;
         assert_eq!(state(&db, held_nap).await, "completed");
@@ -165,7 +183,10 @@ async fn calls_over_many_runs_leave_out_those_that_are_held() {
         super::fail(&db, worker, &keys).await;
         let caller = open(
             &db,
-            &format!("select annotate_run('default', '{}', '{{}}'); select annotate_run('default', '{}', '{{}}')", runs[7], dead[0]),
+            &format!(
+                "select annotate_run('default', '{}', '{{}}'); select annotate_run('default', '{}', '{{}}')",
+                runs[7], dead[0]
+            ),
         )
         .await;
         without_waiting(&db, "select broadcast_signal('default', 'go'), retry_dead_letters('default')").await;
@@ -186,7 +207,8 @@ async fn notices_for_a_run_that_is_held_keep_no_other_run_waiting() {
     with_database(|db| async move {
         deploy(&db, "kid", json!([{ "name": "k", "handler": "h" }]), json!({})).await;
         let items: Vec<u32> = (0..1050).collect();
-        deploy(&db, "many", json!([{ "name": "a", "flow": "kid", "for_each": "$.input", "window": 2000 }]), json!({})).await;
+        deploy(&db, "many", json!([{ "name": "a", "flow": "kid", "for_each": "$.input", "window": 2000 }]), json!({}))
+            .await;
         deploy(&db, "one", json!([{ "name": "a", "flow": "kid" }]), json!({})).await;
         let many = start(&db, "many", json!(items)).await;
         let worker = worker(&db).await;
@@ -216,11 +238,18 @@ async fn pairs_of_calls_over_the_same_keys_in_both_orders_never_deadlock() {
     with_database(|db| async move {
         let client = db.client().await;
         let flow = Flow::new("f", 1)
-            .step(Step::new("a", "h").retry(Retry::fixed(3, std::time::Duration::ZERO)).concurrency(Concurrency::per_key("$.input.x", 50)))
+            .step(
+                Step::new("a", "h")
+                    .retry(Retry::fixed(3, std::time::Duration::ZERO))
+                    .concurrency(Concurrency::per_key("$.input.x", 50)),
+            )
             .step(Step::new("b", "h").after("a").concurrency(Concurrency::per_key("$.input.y", 50)))
             .step(Step::new("c", "h").after("b").fair("$.input.x", 1.0));
         client.deploy(&flow).await.unwrap();
-        client.limit_queue("default", &longhaul::calls::QueueLimits { max_running: Some(500), ..Default::default() }).await.unwrap();
+        client
+            .limit_queue("default", &longhaul::calls::QueueLimits { max_running: Some(500), ..Default::default() })
+            .await
+            .unwrap();
         db.spawn_scheduler();
         let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
         let rounds = (0..4).map(|seed: i64| {

@@ -3,7 +3,9 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{child, chores, claim, claim_one, complete, deploy, fail, pass, signal, sleep, start, state, suspend, worker};
+use super::{
+    child, chores, claim, claim_one, complete, deploy, fail, pass, signal, sleep, start, state, suspend, worker,
+};
 use crate::harness::{TestDb, with_database};
 
 async fn child_of(db: &TestDb, parent: Uuid) -> Uuid {
@@ -40,7 +42,8 @@ async fn the_answer_of_a_child_that_ends_while_nobody_waits_is_kept() {
             chores(&db).await;
             suspend(&db, worker, key, vec![child("1", "kid")]).await;
             let key = claim_one(&db, worker).await;
-            let answer: String = db.value(&format!("select answer::text from longhaul.history('{run}', 0) where path = '1'")).await;
+            let answer: String =
+                db.value(&format!("select answer::text from longhaul.history('{run}', 0) where path = '1'")).await;
             assert_eq!(answer, if end == "completes" { "ok" } else { "error" });
             complete(&db, worker, &[key]).await;
         }
@@ -114,12 +117,31 @@ async fn a_child_that_lost_a_race_ends_with_the_step_that_began_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
     with_database(|db| async move {
-        deploy(&db, "kid", json!([{ "name": "k1", "handler": "k" }, { "name": "k2", "handler": "k", "after": ["k1"] }]), json!({})).await;
-        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }, { "name": "q", "handler": "h", "after": ["p"] }]), json!({})).await;
+        deploy(
+            &db,
+            "kid",
+            json!([{ "name": "k1", "handler": "k" }, { "name": "k2", "handler": "k", "after": ["k1"] }]),
+            json!({}),
+        )
+        .await;
+        deploy(
+            &db,
+            "par",
+            json!([{ "name": "p", "flow": "kid" }, { "name": "q", "handler": "h", "after": ["p"] }]),
+            json!({}),
+        )
+        .await;
         deploy(&db, "fun", json!([{ "name": "p", "handler": "h" }]), json!({})).await;
         let worker = worker(&db).await;
         let kids = crate::starting::play_worker(&db, &["k"]).await;
-        for (flow, retry) in [("par", "letters"), ("par", "run"), ("fun", "letters"), ("fun", "run"), ("par", "stopped"), ("fun", "stopped")] {
+        for (flow, retry) in [
+            ("par", "letters"),
+            ("par", "run"),
+            ("fun", "letters"),
+            ("fun", "run"),
+            ("par", "stopped"),
+            ("fun", "stopped"),
+        ] {
             let run = start(&db, flow, json!({})).await;
             if flow == "fun" {
                 let key = claim_one(&db, worker).await;
@@ -140,7 +162,13 @@ async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
             }
             chores(&db).await;
             assert_ne!(state(&db, run).await, "running");
-            let alone = db.database.connection().await.unwrap().batch_execute(&format!("select longhaul.retry_run('default', '{id}')")).await;
+            let alone = db
+                .database
+                .connection()
+                .await
+                .unwrap()
+                .batch_execute(&format!("select longhaul.retry_run('default', '{id}')"))
+                .await;
             assert_eq!(alone.unwrap_err().code().unwrap().code(), "LH003", "the parent is to be retried");
             if retry == "letters" {
                 assert_eq!(db.value::<i64>("select longhaul.retry_dead_letters('default')").await, 1, "{flow}");

@@ -86,16 +86,31 @@ async fn a_suspension_from_an_old_snapshot_meets_a_signal_that_it_cannot_see() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_from_an_old_snapshot_holds_every_step_or_is_refused() {
     with_database(|db| async move {
-        deploy(&db, "f", json!([{ "name": "a", "handler": "h", "retry": { "attempts": 5, "backoff": "1s" } }]), json!({})).await;
+        deploy(
+            &db,
+            "f",
+            json!([{ "name": "a", "handler": "h", "retry": { "attempts": 5, "backoff": "1s" } }]),
+            json!({}),
+        )
+        .await;
         let worker = worker(&db).await;
         for level in LEVELS {
             for change in ["fail", "suspend"] {
                 let run = start(&db, "f", json!({})).await;
                 let key = claim_one(&db, worker).await;
                 let caller = db.database.connection().await.unwrap();
-                caller.batch_execute(&format!("begin isolation level {level}; select count(*) from longhaul.flow")).await.unwrap();
+                caller
+                    .batch_execute(&format!("begin isolation level {level}; select count(*) from longhaul.flow"))
+                    .await
+                    .unwrap();
                 match change {
-                    "fail" => db.execute(&format!("select * from longhaul.release({worker}, '{{{run}}}', '{{0}}', '{{{}}}')", key.attempt)).await,
+                    "fail" => {
+                        db.execute(&format!(
+                            "select * from longhaul.release({worker}, '{{{run}}}', '{{0}}', '{{{}}}')",
+                            key.attempt
+                        ))
+                        .await
+                    }
                     _ => {
                         suspend(&db, worker, key, vec![sleep("0", 1)]).await;
                         pass(&db, "1 second").await;

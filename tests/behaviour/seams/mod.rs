@@ -4,6 +4,7 @@
 mod bad_items;
 mod busy_runs;
 mod children;
+mod deadlocks;
 mod depth;
 mod hidden;
 mod isolation_levels;
@@ -25,7 +26,10 @@ async fn deploy(db: &TestDb, name: &str, steps: Value, more: Value) {
     let mut flow = json!({ "name": name, "version": 1, "steps": steps });
     flow.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
     let connection = db.database.connection().await.unwrap();
-    connection.query("select * from longhaul.deploy('default', $1)", &[&flow]).await.unwrap_or_else(|e| panic!("{e:?}"));
+    connection
+        .query("select * from longhaul.deploy('default', $1)", &[&flow])
+        .await
+        .unwrap_or_else(|e| panic!("{e:?}"));
 }
 
 async fn start(db: &TestDb, flow: &str, input: Value) -> Uuid {
@@ -109,7 +113,10 @@ fn child(path: &str, flow: &str) -> Awaited {
 /// A transaction of a caller that stays open.
 async fn open(db: &TestDb, sql: &str) -> Connection {
     let connection = db.database.connection().await.unwrap();
-    connection.batch_execute(&format!("begin; set local search_path = longhaul; {sql}")).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+    connection
+        .batch_execute(&format!("begin; set local search_path = longhaul; {sql}"))
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     connection
 }
 

@@ -20,7 +20,8 @@ async fn a_reported_failure_is_one_attempts_and_a_later_success_counts() {
         let run = start(&db, "f", json!({})).await;
         let key = claim_one(&db, worker).await;
         suspend(&db, worker, key, label()).await;
-        let failed = "select longhaul.complete_external('default', 'label', 'order-7', '{\"message\": \"busy\"}', true)";
+        let failed =
+            "select longhaul.complete_external('default', 'label', 'order-7', '{\"message\": \"busy\"}', true)";
         db.execute(failed).await;
         // Delivered once more, while the step waits for its next attempt.
         db.execute(failed).await;
@@ -59,7 +60,10 @@ async fn a_failure_that_comes_before_the_wait_is_kept_for_one_attempt() {
         pass(&db, "1 minute").await;
         let key = claim_one(&db, worker).await;
         suspend(&db, worker, key, label()).await;
-        db.execute("select longhaul.complete_external('default', 'label', 'order-7', '1', true, p_idempotency_key => 'third')").await;
+        db.execute(
+            "select longhaul.complete_external('default', 'label', 'order-7', '1', true, p_idempotency_key => 'third')",
+        )
+        .await;
         assert_eq!(state(&db, run).await, "failed");
     })
     .await;
@@ -85,7 +89,10 @@ async fn what_has_expired_swallows_nothing_that_is_sent_after_it() {
         )
         .await;
         assert_eq!(state(&db, run).await, "completed");
-        assert_eq!(db.value::<i64>("select count(*) from longhaul.signal where topic = 's' and payload = '2'").await, 1);
+        assert_eq!(
+            db.value::<i64>("select count(*) from longhaul.signal where topic = 's' and payload = '2'").await,
+            1
+        );
     })
     .await;
 }

@@ -107,7 +107,8 @@ impl History {
     }
 }
 
-fn described(kind: &str, name: &str) -> String {
+/// An operation, for people.
+pub(super) fn described(kind: &str, name: &str) -> String {
     if name.is_empty() { kind.into() } else { format!("{kind} {name:?}") }
 }
 

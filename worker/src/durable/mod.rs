@@ -12,11 +12,15 @@
 mod branches;
 mod history;
 mod operations;
+mod place_of_call;
+mod question;
 pub(crate) mod saver;
 mod waiting;
 
 pub use branches::{Branch, branch};
-pub use operations::{Decision, Question, Signalled};
+pub use operations::Signalled;
+pub use question::{Decision, Question};
 
 pub(crate) use history::History;
+pub(crate) use question::check_topic;
 pub(crate) use waiting::{Waiting, until_suspended};

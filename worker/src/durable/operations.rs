@@ -7,12 +7,19 @@ use longhaul_schema::{
     Payload,
     calls::{AnswerKind, Awaited, NewCheckpoint},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{history::Place, saver::NotSaved, saver::Save, waiting::Suspended};
+use super::{
+    Decision, Question,
+    history::{Place, described},
+    place_of_call,
+    question::check_topic,
+    saver::{NotSaved, Save},
+    waiting::Suspended,
+};
 use crate::{StepContext, StepError, context::BranchPath};
 
 /// The answer of a wait with a time limit.
@@ -24,91 +31,13 @@ pub enum Signalled<T> {
     TimedOut,
 }
 
-/// A decision: what was chosen, by whom, when, and the data that came with it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Decision {
-    /// One of the choices.
-    pub choice: String,
-    /// Data of whoever decided; null when there was none.
-    #[serde(default)]
-    pub data: Value,
-    /// Who decided; `expiry` when nobody did in time.
-    pub by: String,
-    /// When.
-    pub at: DateTime<Utc>,
-}
-
-/// A question that somebody must answer before a function goes on.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Question {
-    question: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    choices: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    by: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    default: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Value>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pauses: Option<&'static str>,
-    #[serde(skip)]
-    expires: Option<Duration>,
-}
-
-impl Question {
-    /// Asks this, with the choices `approve` and `reject`; the run is paused meanwhile.
-    pub fn new(question: impl Into<String>) -> Self {
-        Self { question: question.into(), ..Self::default() }
-    }
-
-    /// With these choices.
-    pub fn choices(mut self, choices: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.choices = Some(choices.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Only these may answer.
-    pub fn by(mut self, people: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.by = Some(people.into_iter().map(Into::into).collect());
-        self
-    }
-
-    /// Shows this to whoever decides.
-    pub fn value(mut self, value: impl Into<Value>) -> Self {
-        self.value = Some(value.into());
-        self
-    }
-
-    /// Takes this choice when no answer came in time.
-    pub fn expires(mut self, after: Duration, choice: impl Into<String>) -> Self {
-        self.expires = Some(after);
-        self.default = Some(choice.into());
-        self
-    }
-
-    /// Lets the other steps of the run go on meanwhile.
-    pub fn pauses_step(mut self) -> Self {
-        self.pauses = Some("step");
-        self
-    }
-
-    pub(crate) fn awaited(&self, path: String) -> Result<Awaited, StepError> {
-        Ok(Awaited {
-            kind: "decision",
-            path,
-            wait: self.expires,
-            prompt: Some(Payload::new(self)?),
-            ..Awaited::default()
-        })
-    }
-}
-
 impl StepContext {
     // Checkpoints ------------------------------------------------------------------------------------------------
 
     /// Computes a value once: what `work` gave is saved, and given again in every later attempt without calling it. An error
     /// is not saved; it is the attempt's, and the next attempt tries again from here.
+    ///
+    /// The closure is plain code: nothing durable can be called in it, because it is not called again.
     ///
     /// The value must fit into a payload. With `checkpoints: false` in the flow nothing is saved, and `work` is called in every
     /// attempt.
@@ -123,7 +52,7 @@ impl StepContext {
             return read(value, name);
         }
         let _active = self.inner.waiting.active();
-        let value = Payload::new(&work().await?)
+        let value = Payload::new(&place_of_call::in_checkpoint(name, work()).await?)
             .and_then(|value| value.check_size(self.inner.max_payload).map(|()| value))
             .map_err(|e| StepError::fail(format!("checkpoint {name} cannot be stored: {e}")))?;
         // Read back, so that this attempt goes on with what later ones will see.
@@ -170,6 +99,7 @@ impl StepContext {
     /// # Ok(()) }
     /// ```
     pub async fn patched(&self, id: &str) -> Result<bool, StepError> {
+        place_of_call::check_durable(&format!("patched {id:?}"))?;
         let recorded = self.recorded().await?;
         let path = format!("patch {id}");
         if recorded.contains_key(&path) {
@@ -192,7 +122,7 @@ impl StepContext {
 
     /// Waits for a signal to this run.
     pub async fn signal<T: DeserializeOwned>(&self, topic: &str) -> Result<T, StepError> {
-        read(&self.wait_for(awaited_signal(topic, None, None)).await?.1, topic)
+        read(&self.wait_for(awaited_signal(topic, None, None)?).await?.1, topic)
     }
 
     /// Waits for a signal to this run, but not for ever.
@@ -201,7 +131,7 @@ impl StepContext {
         topic: &str,
         patience: Duration,
     ) -> Result<Signalled<T>, StepError> {
-        self.signalled(awaited_signal(topic, None, Some(patience))).await
+        self.signalled(awaited_signal(topic, None, Some(patience))?).await
     }
 
     /// Waits for a signal to a topic and key, or for the completion of outside work; not for ever if `patience` is given.
@@ -211,7 +141,7 @@ impl StepContext {
         key: &str,
         patience: Option<Duration>,
     ) -> Result<Signalled<T>, StepError> {
-        self.signalled(awaited_signal(topic, Some(key), patience)).await
+        self.signalled(awaited_signal(topic, Some(key), patience)?).await
     }
 
     async fn signalled<T: DeserializeOwned>(&self, awaited: Awaited) -> Result<Signalled<T>, StepError> {
@@ -263,14 +193,17 @@ impl StepContext {
         read(&self.wait_for(awaited).await?.1, "the decision")
     }
 
-    /// Pauses the run with a reason and a value to show, and waits until somebody resumes it with data. `metadata` is set in
-    /// the run's metadata.
+    /// Pauses the run with a reason and a value to show, and waits until somebody resumes it with data. `metadata`, an object, is
+    /// set in the run's metadata.
     pub async fn interrupt<T: DeserializeOwned>(
         &self,
         reason: &str,
         value: &impl Serialize,
         metadata: Option<Value>,
     ) -> Result<T, StepError> {
+        if metadata.as_ref().is_some_and(|metadata| !metadata.is_object()) {
+            return Err(StepError::fail("the metadata of an interrupt is an object"));
+        }
         let awaited = Awaited {
             kind: "interrupt",
             prompt: Some(self.payload(&serde_json::json!({ "question": reason, "value": value }))?),
@@ -299,6 +232,7 @@ impl StepContext {
 
     /// The next place in this branch, with what is recorded there.
     pub(super) async fn place(&self, kind: &str, name: &str) -> Result<Place, StepError> {
+        place_of_call::check_durable(&described(kind, name))?;
         // Taken before anything is awaited: places are in the order of the calls.
         let path = self.branch.take();
         self.recorded().await?;
@@ -349,6 +283,7 @@ impl StepContext {
 
     /// Waits for something durable: the answer from the history, or suspension. An error that was recorded is an error.
     async fn wait_for(&self, mut awaited: Awaited) -> Result<(AnswerKind, Payload), StepError> {
+        place_of_call::check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
         let place = self.place(awaited.kind, &awaited.name).await?;
         match place.answer {
             Some((AnswerKind::Error, value)) => {
@@ -370,13 +305,14 @@ fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError
     value.read().map_err(|e| StepError::fail(format!("what is recorded of {what} does not fit: {e}")))
 }
 
-fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Awaited {
-    Awaited {
+fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Result<Awaited, StepError> {
+    check_topic(topic, key)?;
+    Ok(Awaited {
         kind: "signal",
         name: topic.into(),
         topic: Some(topic.into()),
         key: key.map(Into::into),
         wait,
         ..Awaited::default()
-    }
+    })
 }

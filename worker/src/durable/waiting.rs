@@ -7,8 +7,9 @@ use std::{
     task::{Context, Poll},
 };
 
-use longhaul_schema::calls::{AttemptKey, Awaited};
+use longhaul_schema::calls::{AttemptKey, Awaited, FlowStep};
 
+use super::place_of_call;
 use crate::stuck;
 
 /// What one attempt waits for. Its own: no other step touches it.
@@ -86,9 +87,13 @@ pub(crate) async fn until_suspended<T>(
     handler: impl Future<Output = T>,
     waiting: Arc<Waiting>,
     key: AttemptKey,
+    step: &Arc<FlowStep>,
 ) -> Result<T, Vec<Awaited>> {
     let mut handler = std::pin::pin!(handler);
-    std::future::poll_fn(|context| match stuck::watched(key, || handler.as_mut().poll(context)) {
+    let mut poll = |context: &mut Context<'_>| {
+        place_of_call::in_handler(key, || stuck::watched(key, step, || handler.as_mut().poll(context)))
+    };
+    std::future::poll_fn(|context| match poll(context) {
         Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
         Poll::Pending => match waiting.to_suspend_for() {
             Some(awaited) => Poll::Ready(Err(awaited)),

@@ -26,6 +26,9 @@ const PATIENT_POLLS: u32 = 3;
 /// From then on the time doubles, so many times.
 const MOST_DOUBLINGS: u32 = 3;
 
+/// Why a step that was claimed long ago is not begun.
+const STALE: &str = "the worker was away for as long as its lease lives";
+
 impl Engine {
     pub(super) fn look_everywhere(&mut self) {
         for queue in &mut self.queues {
@@ -36,6 +39,7 @@ impl Engine {
     /// When to look without being told. A worker that is notified looks less and less often, once all transactions have ended that
     /// may have made steps ready without telling it: what it waits for then is a notification that was lost.
     pub(super) fn poll_later(&mut self) {
+        // The builder bounds the interval.
         let longest = self.settings.poll * 2_u32.pow(MOST_DOUBLINGS);
         let doublings = self.idle_polls.saturating_sub(PATIENT_POLLS).min(MOST_DOUBLINGS);
         let wait = self.unfinished.map_or(self.settings.poll * 2_u32.pow(doublings), |unfinished| unfinished.wait);
@@ -43,7 +47,7 @@ impl Engine {
     }
 
     pub(super) fn claim_if_due(&mut self) {
-        if self.claiming.is_some() || self.claim_failed || self.deadline.is_some() {
+        if self.claiming.is_some() || self.claim_failed || !self.claims() {
             return;
         }
         let wanted: Vec<Wanted> = self.queues.iter().filter_map(Queue::wanted).collect();
@@ -86,6 +90,13 @@ impl Engine {
             Err(Error::WorkerLost(reason)) => {
                 tracing::warn!(worker = self.worker, reason, "this worker was given up; it starts anew");
                 return true;
+            }
+            Err(Error::Refused(reason)) => {
+                // Overdue, or drained: the next heartbeat tells, and comes now.
+                tracing::debug!(worker = self.worker, reason, "claim refused");
+                self.beat.notify_one();
+                self.claim_again_later();
+                return false;
             }
             Err(error) => {
                 if error.is_transient() {
@@ -143,7 +154,9 @@ impl Engine {
         );
         let step = self.flows.step_of(&claimed).filter(|step| self.registry.get(&step.handler).is_some());
         match (queue, step.cloned()) {
-            (Some(_), Some(_)) if self.deadline.is_some() => self.release(key, "the worker was shutting down"),
+            (Some(_), Some(_)) if !self.claims() => self.release(key, "the worker was shutting down"),
+            // An answer that lay about while the process was frozen.
+            (Some(_), Some(_)) if !self.lease.holds() => self.release(key, STALE),
             (Some(queue), Some(step)) => self.queues[queue].push(Ready { claimed, step }),
             _ => {
                 tracing::error!(%key, queue = claimed.queue, "claimed a step that this worker cannot do");
@@ -154,6 +167,9 @@ impl Engine {
 
     /// Begins steps that wait for a slot, as many as there are slots.
     pub(super) fn fill_slots(&mut self) {
+        if !self.lease.holds() {
+            self.release_waiting(true, STALE);
+        }
         for queue in 0..self.queues.len() {
             while let Some(ready) = self.queues[queue].pop() {
                 self.start(queue, ready);
@@ -195,6 +211,7 @@ impl Engine {
             step,
             worker: self.worker,
             cancel,
+            lease: self.lease.clone(),
             max_payload: self.settings.max_payload,
             max_history: self.settings.max_history,
             history: History::default(),

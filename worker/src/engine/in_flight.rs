@@ -2,7 +2,7 @@
 
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Ended},
+    calls::{AttemptKey, AttemptOutcome, Ended, Refused},
 };
 use tokio::task::{Id, JoinError};
 
@@ -49,7 +49,7 @@ impl Engine {
     pub(super) fn send(&self, outcome: Outcome) {
         let outcomes = self.outcomes.clone();
         tokio::spawn(async move {
-            // The completer is gone only with the session.
+            // The completer ends only with the session, which gives the leases up.
             let _ = outcomes.send(outcome).await;
         });
     }
@@ -68,43 +68,62 @@ impl Engine {
                 // Nobody waits for the answer any more: nothing to do.
                 let _ = reply.send(self.attempts().collect());
             }
-            Event::LeasesLost(keys) => {
+            Event::LeasesLost(lost) => {
                 self.collect_ended();
-                for key in keys {
-                    // A step whose handler has ended is on its way through the completer, which will say what became of it.
-                    if self
-                        .owned
-                        .get(&key.step)
-                        .is_some_and(|owned| owned.attempt == key.attempt && owned.stage != Stage::Ended)
-                    {
-                        tracing::warn!(%key, "the lease was lost; the handler is stopped");
-                        self.summary.lost += 1;
-                        if let Some(owned) = self.owned.remove(&key.step) {
-                            owned.cancel.cancel();
-                        }
-                    }
+                for lost in lost {
+                    self.lease_is_gone(&lost);
                 }
             }
+            Event::Draining => self.drain(),
             Event::LeaseOverdue => self.hand_back("the worker could not reach the database for longer than its lease"),
             Event::WorkerLost => return true,
-            Event::Settled { keys, lost } => {
-                self.summary.settled += (keys.len() - lost.len()) as u64;
-                self.summary.lost += lost.len() as u64;
-                for (key, outcome) in keys {
-                    if self.owned.get(&key.step).is_none_or(|owned| owned.attempt != key.attempt) {
-                        continue;
-                    }
-                    let queue = self.owned.remove(&key.step).and_then(|owned| owned.queue);
-                    if let Some(queue) = queue.filter(|_| !lost.contains(&key)) {
-                        match outcome {
-                            "completed" => self.queues[queue].completed += 1,
-                            "failed" | "timed_out" | "panicked" => self.queues[queue].failed += 1,
-                            _ => {}
-                        }
-                    }
+            Event::Settled(outcomes) => {
+                for (key, outcome) in outcomes {
+                    self.settled(key, outcome);
                 }
             }
         }
         false
+    }
+
+    /// What an outcome came to, in the database's words.
+    fn settled(&mut self, key: AttemptKey, outcome: &'static str) {
+        match outcome {
+            "lost" => self.summary.lost += 1,
+            "cancelled" => self.summary.cancelled += 1,
+            _ => self.summary.settled += 1,
+        }
+        if self.owned.get(&key.step).is_none_or(|owned| owned.attempt != key.attempt) {
+            return;
+        }
+        if let Some(queue) = self.owned.remove(&key.step).and_then(|owned| owned.queue) {
+            match outcome {
+                "completed" => self.queues[queue].completed += 1,
+                "failed" | "timed_out" | "panicked" => self.queues[queue].failed += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// A step that is no longer this worker's: its handler is stopped.
+    fn lease_is_gone(&mut self, lost: &Refused) {
+        let key = lost.key;
+        // A step whose handler has ended is on its way through the completer, which will say what became of it. So is one that
+        // its handler completes in a transaction of its own.
+        if lost.was_done_before()
+            || self.owned.get(&key.step).is_none_or(|owned| owned.attempt != key.attempt || owned.stage == Stage::Ended)
+        {
+            return;
+        }
+        if lost.is_cancelled() {
+            tracing::info!(%key, "the run has ended; the handler is stopped");
+            self.summary.cancelled += 1;
+        } else {
+            tracing::warn!(%key, "the lease was lost; the handler is stopped");
+            self.summary.lost += 1;
+        }
+        if let Some(owned) = self.owned.remove(&key.step) {
+            owned.cancel.cancel();
+        }
     }
 }

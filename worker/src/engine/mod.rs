@@ -14,11 +14,11 @@ use std::{
 
 use longhaul_schema::{
     Database,
-    calls::{AttemptKey, QueueFigure, StepKey},
+    calls::{AttemptKey, QueueFigure, Refused, StepKey},
     retry::Backoff,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     task::{Id, JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use crate::{
     claim::{ClaimResult, Flows},
     durable::saver::Save,
     execute::Outcome,
+    lease_clock::LeaseClock,
     processor::ProcessorTime,
     queue::Queue,
     report::ProgressWriter,
@@ -45,13 +46,15 @@ pub(crate) enum Event {
     /// Which attempts does this worker own?
     ListOwned(oneshot::Sender<Vec<AttemptKey>>),
     /// These are no longer its own.
-    LeasesLost(Vec<AttemptKey>),
+    LeasesLost(Vec<Refused>),
+    /// Somebody wants this worker to claim no more, and to end when it has done what it has.
+    Draining,
     /// The database could not be asked for as long as a lease lives.
     LeaseOverdue,
     /// The database has given this worker up.
     WorkerLost,
-    /// These outcomes are stored, but for the lost ones among them.
-    Settled { keys: Vec<(AttemptKey, &'static str)>, lost: Vec<AttemptKey> },
+    /// What became of these attempts; `lost` and `cancelled` are those whose outcomes were not stored.
+    Settled(Vec<(AttemptKey, &'static str)>),
 }
 
 /// Why the engine ended.
@@ -61,10 +64,18 @@ pub(crate) enum End {
     Stopped,
     /// The worker was given up; it may register again.
     Lost,
+    /// A task that it needs has ended. Its leases are still its own.
+    Broken,
 }
 
-/// How long handing back may take once the grace is over. Later the leases expire by themselves.
-const HAND_BACK: Duration = Duration::from_secs(10);
+/// Handing back begins a fifth of the grace before its end, and at most this long; so long it may take at least. Later the leases
+/// expire by themselves.
+const HAND_BACK: Duration = Duration::from_secs(5);
+
+/// When the steps that still run are handed back, for a worker that is told to stop now.
+fn handed_back_after(grace: Duration) -> Duration {
+    grace - (grace / 5).min(HAND_BACK)
+}
 
 /// A step that this worker owns, until its outcome is stored.
 #[derive(Debug)]
@@ -84,6 +95,16 @@ enum Stage {
     Running(Id),
     /// Its outcome is on its way to the database.
     Ended,
+}
+
+/// What the engine needs of the session around it.
+pub(crate) struct Session {
+    pub(crate) outcomes: mpsc::Sender<Outcome>,
+    pub(crate) saver: mpsc::Sender<Save>,
+    pub(crate) progress: ProgressWriter,
+    pub(crate) lease: LeaseClock,
+    /// Asks for a heartbeat at once.
+    pub(crate) beat: Arc<Notify>,
 }
 
 pub(crate) struct Engine {
@@ -114,6 +135,11 @@ pub(crate) struct Engine {
     /// Claims in a row that found nothing, while notified of new work.
     idle_polls: u32,
     unfinished: Option<Unfinished>,
+    lease: LeaseClock,
+    /// Asks for a heartbeat at once.
+    beat: Arc<Notify>,
+    /// It claims no more, and ends when it has done what it has.
+    draining: bool,
     /// Set when the worker was told to stop: until then steps may go on.
     deadline: Option<Instant>,
     handed_back: bool,
@@ -126,10 +152,9 @@ impl Engine {
         worker: i64,
         registry: Arc<Registry>,
         settings: Settings,
-        outcomes: mpsc::Sender<Outcome>,
-        saver: mpsc::Sender<Save>,
-        progress: ProgressWriter,
+        session: Session,
     ) -> Self {
+        let Session { outcomes, saver, progress, lease, beat } = session;
         let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
         Self {
             database,
@@ -153,28 +178,38 @@ impl Engine {
             poll_at: Instant::now(),
             idle_polls: 0,
             unfinished: None,
+            lease,
+            beat,
+            draining: false,
             deadline: None,
             handed_back: false,
             summary: Summary::default(),
         }
     }
 
-    /// Works until `stop` completes and nothing is in flight, or until the worker is lost.
+    /// Works until `stop` completes and nothing is in flight, until the worker is lost, or until something is `broken`.
     pub(crate) async fn run(
         mut self,
         mut events: mpsc::Receiver<Event>,
         mut stop: Pin<&mut impl Future<Output = ()>>,
+        broken: impl Future<Output = ()>,
     ) -> (End, Summary) {
+        let mut broken = std::pin::pin!(broken);
         loop {
             self.claim_if_due();
             self.publish();
-            if self.deadline.is_some() && self.owned.is_empty() && self.claiming.is_none() && self.hooks.is_empty() {
+            // What a claim takes whose answer nobody waits for goes back when the worker leaves.
+            if !self.claims() && self.owned.is_empty() && self.hooks.is_empty() {
                 return (End::Stopped, self.summary);
             }
             let timer = self.next_timer();
             tokio::select! {
                 biased;
                 () = stop.as_mut(), if self.deadline.is_none() => self.begin_stop(),
+                () = broken.as_mut() => {
+                    self.stop_handlers();
+                    return (if self.claims() { End::Broken } else { End::Stopped }, self.summary);
+                }
                 Some(event) = events.recv() => if self.handle(event) { return (self.give_up(), self.summary) },
                 result = finished(&mut self.claiming), if self.claiming.is_some() => {
                     self.claiming = None;
@@ -217,7 +252,7 @@ impl Engine {
     fn publish(&self) {
         self.settings.observed.status.send_modify(|status| {
             status.worker = self.worker;
-            status.stopping = self.deadline.is_some();
+            status.stopping = !self.claims();
             status.owned = self.owned.len();
             if status.queues.len() != self.queues.len() {
                 status.queues = self.queues.iter().map(|q| (q.name.as_str().into(), QueueFigure::default())).collect();
@@ -230,9 +265,28 @@ impl Engine {
 
     // The end ----------------------------------------------------------------------------------------------------
 
+    /// Whether it takes on anything more.
+    fn claims(&self) -> bool {
+        !self.draining && self.deadline.is_none()
+    }
+
+    /// Somebody has drained this worker. What it has it may finish, however long that takes.
+    fn drain(&mut self) {
+        if self.claims() {
+            tracing::info!(
+                worker = self.worker,
+                running = self.tasks.len(),
+                "drained: it claims no more, and ends when it has finished"
+            );
+            self.draining = true;
+            self.summary.drained = true;
+            self.release_waiting(true, "the worker was drained");
+        }
+    }
+
     fn begin_stop(&mut self) {
         tracing::info!(worker = self.worker, running = self.tasks.len(), grace = ?self.settings.grace, "stopping");
-        self.deadline = Some(Instant::now() + self.settings.grace);
+        self.deadline = Some(Instant::now() + handed_back_after(self.settings.grace));
         self.release_waiting(true, "the worker was shutting down");
         if let Some(hook) = &self.settings.at_shutdown {
             for key in self.owned.iter().map(|(step, owned)| AttemptKey { step: *step, attempt: owned.attempt }) {
@@ -263,13 +317,16 @@ impl Engine {
 
     /// The worker's leases are gone: all handlers stop, and nothing is written.
     fn give_up(&mut self) -> End {
+        self.stop_handlers();
+        self.summary.lost += self.owned.len() as u64;
+        // A worker that was told to stop has nothing to begin anew for.
+        if self.claims() { End::Lost } else { End::Stopped }
+    }
+
+    fn stop_handlers(&self) {
         for owned in self.owned.values() {
             owned.cancel.cancel();
         }
-        self.summary.lost += self.owned.len() as u64;
-        self.owned.clear();
-        // A worker that was told to stop has nothing to begin anew for.
-        if self.deadline.is_some() { End::Stopped } else { End::Lost }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    harness::{with_database, within},
+    harness::{eventually, with_database, within},
     starting::play_worker,
     workflows::{Effects, ended, simple_worker, single, start},
 };
@@ -56,6 +56,126 @@ async fn a_step_completes_in_the_handlers_own_transaction_or_not_at_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_completion_in_the_handlers_own_transaction_counts_as_one_and_does_not_stop_the_handler() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&single("f", "book")).await.unwrap();
+        let database = db.database.clone();
+        let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+        let held = gate.clone();
+        let book = move |ctx: StepContext, _: Value| {
+            let (database, held) = (database.clone(), held.clone());
+            async move {
+                let mut connection = database.connection().await?;
+                let transaction = connection.transaction().await?;
+                ctx.complete_in(&transaction, &json!("booked")).await?;
+                transaction.commit().await?;
+                held.notified().await;
+                Ok::<_, StepError>(())
+            }
+        };
+        let worker = db.worker().handler("book", book).unwrap().build().unwrap();
+        let observer = worker.observer();
+        let mut outcomes = observer.subscribe();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(worker.run_until(async move { _ = stopped.await }));
+        let run = client.start("f", &1).await.unwrap();
+        within("the run", run.output::<Value>()).await.unwrap();
+        // The heartbeats after that do not find the lease any more.
+        for _ in 0..2 {
+            let before: chrono::DateTime<chrono::Utc> = db.value("select heartbeat_at from longhaul.worker").await;
+            eventually("it beats", || async {
+                db.value::<chrono::DateTime<chrono::Utc>>("select heartbeat_at from longhaul.worker").await > before
+            })
+            .await;
+        }
+        gate.notify_one();
+        let Some(longhaul::Report::Outcome(outcome)) = within("the outcome", outcomes.next()).await else {
+            panic!("no outcome")
+        };
+        assert_eq!(outcome.outcome, "completed");
+        eventually("it is counted", || async { observer.status().queues[0].1.completed == 1 }).await;
+        assert_eq!(observer.status().queues[0].1.failed, 0);
+        stop.send(()).unwrap();
+        let summary = within("the shutdown", task).await.unwrap().unwrap();
+        assert_eq!((summary.settled, summary.lost), (1, 0));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_never_go_on_is_an_error_at_once() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let tries = |ctx: StepContext, which: i64| async move {
+            let inner = ctx.clone();
+            match which {
+                0 => {
+                    ctx.checkpoint("outer", || async move { inner.sleep("inner", Duration::from_millis(1)).await })
+                        .await
+                }
+                1 => {
+                    ctx.checkpoint("outer", || async move { inner.checkpoint("inner", || async { Ok(()) }).await })
+                        .await
+                }
+                2 => {
+                    ctx.checkpoint("outer", || async move {
+                        inner
+                            .all([longhaul::branch(|ctx| async move { ctx.signal::<Value>("x").await })])
+                            .await
+                            .map(|_| ())
+                    })
+                    .await
+                }
+                3 => tokio::spawn(async move { inner.signal::<Value>("x").await }).await?.map(|_| ()),
+                4 => ctx.signal::<Value>("").await.map(|_| ()),
+                5 => ctx.topic_signal::<Value>(&"t".repeat(5_000), "k", None).await.map(|_| ()),
+                6 => ctx.ask(longhaul::Question::new("q").choices(Vec::<String>::new())).await.map(|_| ()),
+                7 => {
+                    ctx.ask(longhaul::Question::new("q").expires(Duration::from_secs(1), "nonsense")).await.map(|_| ())
+                }
+                8 => ctx.interrupt::<Value>("why", &1, Some(json!([1]))).await.map(|_| ()),
+                9 => Err(StepError::dispatched("", "k", None)),
+                // Two at the same time are fine, also in one branch.
+                _ => {
+                    let two = futures::future::try_join(
+                        ctx.checkpoint("a", || async {
+                            tokio::task::yield_now().await;
+                            Ok(())
+                        }),
+                        ctx.checkpoint("b", || async { Ok(()) }),
+                    );
+                    two.await.map(|_| ())
+                }
+            }
+        };
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("tries", tries).unwrap());
+        client.deploy(&single("f", "tries")).await.unwrap();
+        let said = [
+            "sleep \"inner\" cannot be called in the closure of checkpoint \"outer\"",
+            "step \"inner\" cannot be called in the closure of checkpoint \"outer\"",
+            "all cannot be called in the closure of checkpoint \"outer\"",
+            "cannot be awaited in a task of its own",
+            "nobody could send that signal",
+            "nobody could send that signal",
+            "it has no choices",
+            "not among its choices",
+            "the metadata of an interrupt is an object",
+            "nobody could send that signal",
+        ];
+        for (which, said) in said.into_iter().enumerate() {
+            let run = ended(&client.start("f", &which).await.unwrap()).await;
+            let error = run.error.unwrap_or_else(|| panic!("{which} has no error"));
+            let message = error.read::<Value>().unwrap()["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(said), "{which}: {message}");
+        }
+        within("the last", client.start("f", &99).await.unwrap().output::<()>()).await.unwrap();
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_at_the_limit_is_stored_and_one_beyond_it_is_refused() {
     with_database(|db| async move {
         let client = db.client().await;
@@ -90,7 +210,7 @@ async fn a_wait_that_cannot_be_stored_fails_its_own_step_only() {
         let client = db.client().await;
         db.spawn_scheduler();
         let function = |ctx: StepContext, long: bool| async move {
-            // What cannot be compressed is longer than an index can hold.
+            // Longer than a key may be, and than an index can hold.
             let key = (0..if long { 3000 } else { 1 }).map(|_| Uuid::new_v4().simple().to_string()).collect::<String>();
             ctx.topic_signal::<Value>("topic", &key, Some(Duration::from_millis(1))).await?;
             Ok::<_, StepError>(())
@@ -102,7 +222,7 @@ async fn a_wait_that_cannot_be_stored_fails_its_own_step_only() {
             let run = ended(&client.run(id)).await;
             assert_eq!(run.state.as_str(), if n == 7 { "failed" } else { "completed" });
             if let Some(error) = run.error {
-                assert!(error.as_str().contains("cannot wait for th"), "{}", error.as_str());
+                assert!(error.as_str().contains("nobody could send that signal"), "{}", error.as_str());
             }
         }
         worker.stop().await;

@@ -1,8 +1,15 @@
 //! Flows in files: YAML or JSON, one schema. With the built-in handlers, a pipeline needs no Rust.
 
+mod export;
+mod structure;
+
 use std::path::{Path, PathBuf};
 
 use longhaul_schema::Flow;
+
+use crate::handlers;
+
+pub use export::from_stored;
 
 /// Why a flow file was refused.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +34,38 @@ pub fn read(file: &Path) -> Result<Flow, FlowFileError> {
     if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
         serde_json::from_str(&text).map_err(|e| refuse(e.to_string()))
     } else {
-        serde_saphyr::from_str(&text).map_err(|e| refuse(e.to_string()))
+        serde_saphyr::from_str(&text).map_err(|e| refuse(in_words(&text, e.without_snippet())))
     }
+}
+
+/// What the parser says, with what to write instead where that is known, and the line that it is about.
+fn in_words(file: &str, error: &serde_saphyr::Error) -> String {
+    let text = error.to_string();
+    let hint = if text.contains("expected sequence start") {
+        "; a list is needed here, as in [a, b]"
+    } else if text.contains("expected mapping start") {
+        "; keys are needed here, as in { attempts: 3 }"
+    } else if text.contains("invalid i32") || text.contains("invalid u") {
+        "; a whole number is needed here"
+    } else {
+        ""
+    };
+    let number = error.location().and_then(|location| usize::try_from(location.line()).ok());
+    let line = number.and_then(|number| file.lines().nth(number.checked_sub(1)?)).map(str::trim);
+    let line = line.filter(|line| !line.is_empty()).map(|line| format!("; the line is: {line}")).unwrap_or_default();
+    format!("{text}{hint}{line}")
+}
+
+/// Looks at a flow without a database: how its steps fit together, and the settings of the built-in handlers. Each mistake
+/// names the file and, where it can, the line. Expressions are checked by the database, at deployment.
+pub fn check(file: &Path, flow: &Flow) -> Vec<String> {
+    let problems = structure::problems(flow).into_iter().chain(check_settings(flow));
+    problems.map(|problem| located(file, &problem)).collect()
+}
+
+/// The settings of the built-in handlers alone.
+pub fn check_settings(flow: &Flow) -> impl Iterator<Item = String> {
+    handlers::check(flow).into_iter().map(|problem| problem.to_string())
 }
 
 /// A refusal of the database, with the place in the file that it is about: `file:line: reason`. The database knows steps and
@@ -58,7 +95,10 @@ fn line_of(text: &str, reason: &str) -> Option<usize> {
         |line: &str| bare(line.trim().trim_start_matches('-').split(':').next().unwrap_or_default()) == "name";
     let named = words.windows(2).find_map(|pair| {
         let introduces = matches!(pair[0].as_str(), "step" | "steps" | "named" | "phase" | "cycle");
-        lines.iter().position(|line| introduces && says(line, "name", Some(&pair[1])))
+        let mut found = lines.iter().enumerate().filter(|(_, line)| introduces && says(line, "name", Some(&pair[1])));
+        // Of two that have one name, the second is the mistake.
+        let twice = reason.contains(" has two steps named ");
+        found.nth(usize::from(twice)).map(|(at, _)| at)
     });
     let start = named.unwrap_or(0);
     let end = lines.iter().skip(start + 1).position(|line| begins_item(line)).map_or(lines.len(), |n| start + 1 + n);
@@ -92,7 +132,12 @@ fn line_of(text: &str, reason: &str) -> Option<usize> {
         let key = KEYS.iter().find(|key| **key == word)?;
         lines[start..end].iter().position(|line| says(line, key, None)).map(|n| start + n)
     });
-    mentioned.or(named).map(|line| line + 1)
+    // A setting, as in `with.args`, stands below its `with`.
+    let setting = words.iter().find_map(|word| word.strip_prefix("with.")).and_then(|setting| {
+        let begin = mentioned.unwrap_or(start);
+        lines[begin..end.max(begin)].iter().position(|line| says(line, setting, None)).map(|n| begin + n)
+    });
+    setting.or(mentioned).or(named).map(|line| line + 1)
 }
 
 /// The JSON Schema of flow files, for editors.
