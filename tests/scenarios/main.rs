@@ -18,6 +18,7 @@ mod expressions;
 mod flows;
 mod generate;
 mod invariants;
+mod mutants;
 mod oracle;
 mod scenario;
 mod scheduling;
@@ -74,6 +75,12 @@ struct Arguments {
     /// Statements that are carried out after the installation: functions that somebody works on.
     #[arg(long)]
     patch: Option<PathBuf>,
+    /// Breaks the installation in each of these ways, and asks whether that is seen.
+    #[arg(long)]
+    mutants: bool,
+    /// Of the mutants, this one only.
+    #[arg(long)]
+    mutant: Option<String>,
     /// Leaves the corpus out.
     #[arg(long)]
     new_only: bool,
@@ -116,19 +123,63 @@ impl Rig<'_> {
         if let Some(file) = &self.arguments.file {
             return self.replay(file, true).await;
         }
+        if self.arguments.mutants || self.arguments.mutant.is_some() {
+            return self.hunt_mutants().await;
+        }
         let mut findings = 0;
         if !self.arguments.new_only {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/corpus");
-            let mut files: Vec<PathBuf> =
-                std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("a file").path()).collect();
-            files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
-            files.sort();
+            // Each mutant still fits the functions that it breaks.
+            for mutant in mutants::MUTANTS {
+                mutant.broken(self.server).await;
+            }
+            let files = corpus();
             for file in &files {
                 findings += self.replay(file, false).await;
             }
             println!("corpus: {} scenarios, {findings} findings", files.len());
         }
         findings + self.make().await
+    }
+
+    /// Mutants; gives how many were not seen.
+    async fn hunt_mutants(&mut self) -> usize {
+        let chosen = |name: &str| self.arguments.mutant.as_deref().is_none_or(|one| one == name);
+        let mut missed = 0;
+        for mutant in mutants::MUTANTS.iter().filter(|mutant| chosen(mutant.name)) {
+            let begun = Instant::now();
+            let broken = mutant.broken(self.server).await;
+            let whole = originals(self.server, &broken).await;
+            apply(self.server, &broken).await;
+            let seen = self.first_finding().await;
+            apply(self.server, &whole).await;
+            missed += usize::from(seen.is_none());
+            let how = seen.unwrap_or(("missed".into(), String::new()));
+            println!("| {} | {} | {} | {:.1} s |", mutant.name, how.0, how.1, begun.elapsed().as_secs_f64());
+        }
+        missed
+    }
+
+    /// The first finding of the corpus, or else of new scenarios.
+    async fn first_finding(&mut self) -> Option<(String, String)> {
+        for file in corpus() {
+            let (checked, _) = self.one(&Scenario::read(&file)).await;
+            if let Err(finding) = checked {
+                return Some((finding.rule, file.file_stem()?.to_string_lossy().into_owned()));
+            }
+        }
+        let until = Instant::now() + Duration::from_secs(self.arguments.seconds);
+        let mut seed = self.arguments.seed.unwrap_or(1);
+        while Instant::now() < until {
+            if let (Err(finding), _) = self.one(&generate::scenario(seed)).await {
+                return Some((finding.rule, format!("seed {seed}")));
+            }
+            seed += 1;
+        }
+        None
+    }
+
+    async fn one(&mut self, scenario: &Scenario) -> (driver::Checked, Vec<String>) {
+        driver::run(self.server, self.connections, scenario, &self.arguments.except).await
     }
 
     async fn replay(&mut self, file: &Path, with_log: bool) -> usize {
@@ -200,5 +251,33 @@ impl Rig<'_> {
         let kept = std::fs::write(&file, best.text());
         let _ = std::fs::write(file.with_extension("sql"), log.join("\n") + "\n");
         println!("{}  in {} ({kept:?})", best.text(), file.display());
+    }
+}
+
+/// The files of the corpus.
+fn corpus() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/corpus");
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("a file").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    files
+}
+
+/// What stands now where these definitions will.
+async fn originals(server: &Server, definitions: &[String]) -> Vec<String> {
+    let mut whole = Vec::new();
+    for definition in definitions {
+        // Up to the closing parenthesis of the arguments' list, a definition names its function.
+        let name = definition.split('(').next().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
+        let sql = format!("select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = '{name}'");
+        whole.extend(server.admin(&sql).await.into_iter().filter_map(|row| row[0].clone()));
+    }
+    whole
+}
+
+async fn apply(server: &Server, definitions: &[String]) {
+    for definition in definitions {
+        server.admin(definition).await;
     }
 }
