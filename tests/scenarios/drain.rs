@@ -59,11 +59,11 @@ impl Driver<'_> {
         self.ask("undone").await
     }
 
-    /// In how many milliseconds the next timer or wait is due.
+    /// In how many milliseconds the next timer or wait is due, and the chore that ends it.
     async fn next_time(&self) -> Option<i64> {
-        let sql = "select ceil(extract(epoch from min(x.at) - longhaul.clock()) * 1000)::bigint + 20
+        let sql = "select greatest(0, ceil(extract(epoch from min(x.at) - longhaul.clock()) * 1000)::bigint) + 250
                    from (select t.fire_at as at from longhaul.timer t union all select w.due_at from longhaul.wait w) x
-                   where x.at > longhaul.clock() and x.at < 'infinity'";
+                   where x.at > longhaul.clock() - interval '3 seconds' and x.at < 'infinity'";
         self.server.admin(sql).await[0][0].as_deref().and_then(|ms| ms.parse().ok())
     }
 

@@ -5,6 +5,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::{Value, json};
 
 use crate::{
+    expressions::FLAG,
     flows,
     scenario::{Act, Into, Isolation, Scenario},
 };
@@ -128,8 +129,8 @@ fn many_flows(random: &mut StdRng) -> Vec<Value> {
             step
         })
         .collect();
-    let noop = json!({"name": "f1", "version": 1, "steps": [{"name": "a", "handler": "h", "when": "$.never == true"}]});
-    let fan = json!({"name": "f2", "version": 1, "steps": [{"name": "a", "flow": "f1", "for_each": "$.many"}]});
+    let noop = json!({"name": "f1", "version": 1, "steps": [{"name": "a", "handler": "h", "when": FLAG}]});
+    let fan = json!({"name": "f2", "version": 1, "steps": [{"name": "a", "flow": "f1", "for_each": "$.input.many"}]});
     vec![json!({"name": "f0", "version": 1, "steps": chain}), noop, fan]
 }
 

@@ -51,6 +51,9 @@ from longhaul.run r where r.metadata ? 'tick' group by r.metadata -> 'schedule',
 union all
 select 'a tick failed: ' || regexp_replace(t.error, '[0-9]+', 'N', 'g'), t.schedule_id::text from longhaul.schedule_tick t where t.outcome = 'failed'
 union all
+select 'the answer of a child was lost', c.run_id::text
+from longhaul.checkpoint c where c.kind = 'child' and c.answer = 'error' and c.value ->> 'message' like '% is gone'
+union all
 select 'a queue runs more than it may', q.name
 from longhaul.queue q where q.max_running < (select count(*) from longhaul.lease l join longhaul.lane n on n.id = l.lane_id where n.queue_id = q.id)
 limit 20";

@@ -1,11 +1,13 @@
-//! Deliberate faults: each takes back one thing that keeps features from harming each other. The corpus, or else new scenarios, must
-//! find it.
+//! Deliberate faults: each takes back one thing that keeps features from harming each other. A scenario of the
+//! corpus must find it.
 
 use crate::server::Server;
 
 /// A fault, and what it leads to.
 pub struct Mutant {
     pub name: &'static str,
+    /// Of the corpus, the one that must find it.
+    pub scenario: &'static str,
     /// Function, what stands there, and what is put there instead.
     edits: &'static [(&'static str, &'static str, &'static str)],
 }
@@ -13,6 +15,7 @@ pub struct Mutant {
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "never-is-no-time",
+        scenario: "created-run-and-a-backoff",
         edits: &[
             (
                 "task_position",
@@ -25,6 +28,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "floors-are-proofs",
+        scenario: "sleep-that-is-waited-for-again",
         edits: &[
             ("note_due", "if p_at <= clock() then", "if false then"),
             ("check_floors", "where x.position < p.position", "where x.position < p.position and f.line > 0"),
@@ -32,6 +36,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "clocks-only-go-forward",
+        scenario: "clock-stepped-back-by-an-hour",
         edits: &[
             (
                 "run_chore",
@@ -43,10 +48,12 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "bad-data-are-everybodys",
+        scenario: "later-item-with-bad-data",
         edits: &[("bad_data", "left(p_sqlstate, 2) in ('22', '54', '0A', '23') or p_sqlstate = '42704'", "false")],
     },
     Mutant {
         name: "everybody-sees-the-present",
+        scenario: "topic-signal-of-an-old-snapshot",
         edits: &[
             ("sees_the_present", "in ('read committed', 'read uncommitted')", "is not null"),
             ("touch_run", "where r.id = p_run_id", "where r.id = p_run_id and false"),
@@ -54,30 +61,37 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "answers-need-a-waiter",
+        scenario: "child-deleted-before-its-parent-waits-again",
         edits: &[("child_ended", "where c.run_id = v_child.parent_id and c.seq", "where false and c.seq")],
     },
     Mutant {
         name: "children-outlive-their-parents",
+        scenario: "stop-of-a-parent-that-works",
         edits: &[("stop_children", "perform tell_child(v_child);", "perform 1;")],
     },
     Mutant {
         name: "lost-questions-pause-on",
+        scenario: "question-that-loses-a-race",
         edits: &[("drop_waits", "if v_asked then", "if false then")],
     },
     Mutant {
         name: "what-was-undone-is-done",
+        scenario: "fork-of-an-undone-run",
         edits: &[("fork_run", "if v_run.compensating then", "if false then")],
     },
     Mutant {
         name: "forks-take-any-id",
+        scenario: "fork-under-an-id-ahead",
         edits: &[("fork_run", " or v_new > uuid_at(clock_timestamp() + interval '1 day') then", " then")],
     },
     Mutant {
         name: "forks-of-strangers",
+        scenario: "fork-under-the-id-of-another",
         edits: &[("fork_run", "if v_known.forked_from = p_id and v_known.tenant = p_tenant then", "if true then")],
     },
     Mutant {
         name: "one-failure-is-all-of-them",
+        scenario: "failure-reported-once",
         edits: &[
             (
                 "match_signal",
@@ -89,14 +103,17 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "callers-hold-up-workers",
+        scenario: "worker-beside-open-transactions",
         edits: &[("lock_runs_or_skip", "if not p_skip then", "if true then")],
     },
     Mutant {
         name: "callers-hold-up-the-lost",
+        scenario: "leases-beside-open-transactions",
         edits: &[("free_leases", " for no key update skip locked", " for no key update")],
     },
     Mutant {
         name: "callers-hold-up-deadlines",
+        scenario: "deadline-beside-open-transactions",
         edits: &[(
             "end_overdue_runs",
             "continue when not lock_if_free(v_id) and exists (select from run r where r.id = v_id);",
@@ -105,22 +122,27 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "callers-hold-up-keys",
+        scenario: "open-start-with-a-key",
         edits: &[("place_queued", "begin\n  with mine as", "begin\n  perform pg_advisory_xact_lock(4711);\n  with mine as")],
     },
     Mutant {
         name: "callers-hold-up-turns",
+        scenario: "open-start-with-fair-turns",
         edits: &[("next_turn", "if pg_try_advisory_xact_lock(", "if pg_advisory_xact_lock_shared(4712) is not null or pg_try_advisory_xact_lock(")],
     },
     Mutant {
         name: "broadcasts-wait",
+        scenario: "broadcast-beside-open-transactions",
         edits: &[("broadcast_signal", "if lock_if_free(v_id) then", "perform lock_runs(array[v_id]);\n    if true then")],
     },
     Mutant {
         name: "the-end-before-the-undoing",
+        scenario: "failures-that-go-on-beside-one-that-does-not",
         edits: &[("count_off", " and coalesce(r.compensating, false) = e.undoing", "")],
     },
     Mutant {
         name: "children-begin-anew",
+        scenario: "retry-of-a-child-and-its-parent",
         edits: &[
             ("take_up_child", "if p_child.id is null or p_child.state", "if true then return null; end if;\n  if p_child.id is null or p_child.state"),
             ("parent_to_retry", "if p_run.parent_path is not null then", "if false then"),
@@ -128,10 +150,12 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "errors-are-objects",
+        scenario: "error-that-is-no-object",
         edits: &[("checked_error", "p_error is null or jsonb_typeof(p_error) = 'object'", "true")],
     },
     Mutant {
         name: "answered-once-more",
+        scenario: "two-interrupts-at-once",
         edits: &[(
             "resume_run",
             "continue when not exists (select from wait w where w.run_id = p_id and w.seq = v_wait.seq and w.path = v_wait.path);",
@@ -140,6 +164,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "backoffs-without-end",
+        scenario: "backoff-of-ages",
         edits: &[
             ("backoff_ms", "least(864000000000, p_step.cap_ms", "least(p_step.cap_ms"),
             ("settle_attempts", "least(864000000000, greatest(0,", "greatest(0, greatest(0,"),
@@ -147,10 +172,12 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "kept-signals-are-overlooked",
+        scenario: "many-signals-sent-before",
         edits: &[("begin_signal_wait", "if v_signal.id is not null then", "if false then")],
     },
     Mutant {
         name: "notices-spin",
+        scenario: "notice-for-a-busy-run",
         edits: &[("deliver_these", "due_at = clock() + least(", "due_at = n.due_at + 0 * least(")],
     },
 ];

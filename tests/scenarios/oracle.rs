@@ -51,8 +51,8 @@ fn step_ends(scenario: &Scenario, step: &Value, input: &Value) -> Ends {
         }
     }
     let asked = asked_before(step, input);
-    if step.get("for_each").is_some() {
-        let Value::Array(items) = &input["items"] else { return FAILS };
+    if let Some(path) = step["for_each"].as_str() {
+        let Value::Array(items) = &input[path.trim_start_matches("$.input.")] else { return FAILS };
         // Whatever items ask for, they ask one by one.
         return items.iter().map(|item| asked.and(item_ends(scenario, step, item))).fold(COMPLETES, Ends::and);
     }
