@@ -51,7 +51,8 @@
 //! ```
 
 pub use longhaul_scheduler::{
-    BulkStarted, Client, Missed, Overlap, RunHandle, Schedule, Scheduler, Start, Unique, blocking, cron, schedules,
+    BulkStarted, Client, IntoStart, Missed, Overlap, RunHandle, Schedule, Scheduler, Start, Unique, blocking, cron,
+    schedules,
 };
 pub use longhaul_schema::{
     Approval, Budget, Concurrency, Config, Database, Error, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses,

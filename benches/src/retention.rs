@@ -52,7 +52,8 @@ async fn policy(bench: &Bench, age: Option<Duration>) -> Outcome<()> {
     let calls = bench.client.database().calls().await?;
     match age {
         Some(age) => {
-            let policy = RetentionPolicy { name: "all".into(), state: None, flow: None, age, keep_last: 0 };
+            let policy =
+                RetentionPolicy { name: "all".into(), state: None, flow: None, age, keep_last: 0, archive: false };
             calls.put_retention_policy("default", &policy).await?;
         }
         None => {

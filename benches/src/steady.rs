@@ -29,7 +29,7 @@ pub async fn steady(bench: &Bench, minutes: u64, keep: Option<Duration>) -> Outc
     let portion = (bench.drain("steady", "steady", bench.scale.runs).await? / 2.0 * TICK.as_secs_f64()) as usize;
     let calls = bench.client.database().calls().await?;
     if let Some(age) = keep {
-        let policy = RetentionPolicy { name: "all".into(), state: None, flow: None, age, keep_last: 0 };
+        let policy = RetentionPolicy { name: "all".into(), state: None, flow: None, age, keep_last: 0, archive: false };
         calls.put_retention_policy("default", &policy).await?;
         calls.set_chore_interval("retention", Duration::from_secs(1)).await?;
     }

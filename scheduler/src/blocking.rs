@@ -23,7 +23,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::{BulkStarted, Error, Start};
+use crate::{BulkStarted, Error, IntoStart, Start};
 
 /// As [`crate::Client`], but blocking. Cheap to clone; clones share a pool and a background thread. Must not be used within
 /// an async runtime: that would panic.
@@ -75,13 +75,13 @@ impl Client {
         Ok(self.run(self.runtime.block_on(self.client.start_with(flow, start))?.id()))
     }
 
-    /// Starts any number of runs of one flow in one transaction.
-    pub fn start_many<T: Serialize>(
+    /// Starts any number of runs of one flow in one transaction: of inputs, or of [`Start`]s.
+    pub fn start_many<S: IntoStart>(
         &self,
         flow: &str,
-        inputs: impl IntoIterator<Item = T>,
+        items: impl IntoIterator<Item = S>,
     ) -> Result<BulkStarted, Error> {
-        self.runtime.block_on(self.client.start_many(flow, inputs))
+        self.runtime.block_on(self.client.start_many(flow, items))
     }
 
     /// A run that was started earlier or elsewhere.

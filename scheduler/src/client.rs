@@ -3,9 +3,8 @@
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewRun,
-        NewSignal, Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, ScheduleInfo, StepInfo,
-        TimelineEntry,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewSignal,
+        Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo, TimelineEntry,
     },
     lock::Locked,
     migrate,
@@ -14,7 +13,7 @@ use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{BulkStarted, Error, RunHandle, Schedule, Start, start};
+use crate::{BulkStarted, Error, IntoStart, RunHandle, Schedule, Start, start};
 
 /// Starts, reads and steers the runs of one tenant. Cheap to clone; clones share a pool.
 ///
@@ -71,34 +70,38 @@ impl Client {
         Start::new(input)?.send(self, flow).await
     }
 
-    /// Starts a run with options: name, priority, delay, version, id.
+    /// Starts a run with options: a key that keeps it single, name, priority, delay, deadline, version, id. Gives the run that holds
+    /// the key, when one does.
     pub async fn start_with(&self, flow: &str, start: Start) -> Result<RunHandle, Error> {
         start.send(self, flow).await
     }
 
-    /// Starts a run in the caller's own transaction: it exists if and only if that commits.
+    /// Starts a run in the caller's own transaction: it exists if and only if that commits. All options count there as well; the
+    /// key of a unique start delays other starts with the same key until the transaction ends, and nobody else.
     ///
     /// A transaction of a `tokio_postgres::Client` or of a pool's connection, on the same database. Nothing is tried again here.
     pub async fn start_in(&self, transaction: &impl Executor, flow: &str, start: Start) -> Result<Uuid, Error> {
         start.send_in(self, transaction, flow).await
     }
 
-    /// Starts any number of runs of one flow in one transaction; 100,000 are one call. Each is accepted or refused for itself;
-    /// an error means that none was started.
-    pub async fn start_many<T: Serialize>(
+    /// Starts any number of runs of one flow in one transaction; 100,000 are one call. The items are inputs, or [`Start`]s with all
+    /// their options. Each is accepted or refused for itself; an error means that none was started.
+    pub async fn start_many<S: IntoStart>(
         &self,
         flow: &str,
-        inputs: impl IntoIterator<Item = T>,
+        items: impl IntoIterator<Item = S>,
     ) -> Result<BulkStarted, Error> {
-        let mut refused = Vec::new();
-        let mut runs = Vec::new();
-        for (index, input) in inputs.into_iter().enumerate() {
-            match self.payload(&input) {
-                Ok(input) => runs.push((index, NewRun::new(input))),
-                Err(error) => refused.push((index, error.to_string())),
-            }
-        }
-        start::send_many(self, flow, runs, refused).await
+        start::send_many(self, flow, items).await
+    }
+
+    /// As [`Client::start_many`], in the caller's own transaction.
+    pub async fn start_many_in<S: IntoStart>(
+        &self,
+        transaction: &impl Executor,
+        flow: &str,
+        items: impl IntoIterator<Item = S>,
+    ) -> Result<BulkStarted, Error> {
+        start::send_many_in(self, transaction, flow, items).await
     }
 
     /// An input, checked.
@@ -130,6 +133,13 @@ impl Client {
         let filter = RunFilter { tenant: self.database.tenant().into(), ..filter.clone() };
         let filter = &filter;
         self.database.retrying(|calls| async move { calls.list_runs(filter).await }).await
+    }
+
+    /// As [`list`](Self::list), with how far was looked: a page may end before the history does.
+    pub async fn find(&self, filter: &RunFilter) -> Result<RunPage, Error> {
+        let filter = RunFilter { tenant: self.database.tenant().into(), ..filter.clone() };
+        let filter = &filter;
+        self.database.retrying(|calls| async move { calls.find_runs(filter).await }).await
     }
 
     /// The steps of a run, in the order of its flow.
@@ -285,7 +295,12 @@ impl Client {
     /// Takes a lock from its holder, which is recorded. False when nobody held it.
     pub async fn force_release_lock(&self, name: &str, by: Option<&str>) -> Result<bool, Error> {
         let tenant = self.database.tenant();
-        self.database.retrying(|calls| async move { calls.force_release_lock(tenant, name, by).await }).await
+        // The hold is named that is seen now: asked again after a lost answer, the call takes the lock from nobody else.
+        let token = self.database.retrying(|calls| async move { calls.lock_token(tenant, name).await }).await?;
+        if token.is_none() {
+            return Ok(false);
+        }
+        self.database.retrying(|calls| async move { calls.force_release_lock(tenant, name, by, token).await }).await
     }
 
     /// What the handlers of a run reported, by step and key.

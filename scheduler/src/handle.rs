@@ -168,14 +168,15 @@ impl RunHandle {
 
     /// Waits until the run has ended, however it ended; `None` when it has not within `timeout`.
     pub async fn wait(&self, timeout: Duration) -> Result<Option<RunInfo>, Error> {
-        let deadline = Instant::now() + timeout;
+        // A time that clocks cannot hold never comes.
+        let deadline = Instant::now().checked_add(timeout);
         let mut wait = FIRST_LOOK;
         loop {
             let run = self.get().await?;
             if run.state.is_final() {
                 return Ok(Some(run));
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(None);
             }

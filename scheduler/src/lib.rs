@@ -35,7 +35,7 @@ pub use client::Client;
 pub use handle::RunHandle;
 pub use longhaul_schema::calls::{Missed, Overlap};
 pub use schedules::Schedule;
-pub use start::{BulkStarted, Start, Unique};
+pub use start::{BulkStarted, IntoStart, Start, Unique};
 
 /// Errors of this crate are those of the database layer.
 pub use longhaul_schema::Error;

@@ -1,12 +1,15 @@
 //! Starts: one with options, or many at once.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
+pub use longhaul_schema::calls::Unique;
 use longhaul_schema::{
     Calls, Payload,
     calls::{Executor, NewRun, NotStarted, StartRuns},
-    connect::Connection,
     payload::into_calls,
 };
 use serde::Serialize;
@@ -29,18 +32,6 @@ use crate::{Client, Error, RunHandle};
 pub struct Start {
     run: NewRun,
     version: Option<i32>,
-    unique: Option<(String, Unique)>,
-}
-
-/// How long the key of a unique start counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unique {
-    /// As long as the run lives.
-    WhileLive,
-    /// For this time from the start on.
-    For(Duration),
-    /// For ever: an idempotency key.
-    Forever,
 }
 
 impl Start {
@@ -51,10 +42,11 @@ impl Start {
 
     /// As [`Start::new`], with an input that is JSON already.
     pub fn from_payload(input: Payload) -> Self {
-        Self { run: NewRun::new(input), version: None, unique: None }
+        Self { run: NewRun::new(input), version: None }
     }
 
-    /// Under this id, a UUIDv7 made within a day of now. Starting twice under one id starts once.
+    /// Under this id, a UUIDv7 made within a day of now. Starting twice under one id starts once; with another input, another flow
+    /// or another named version, the second is an [`Error::Conflict`].
     pub fn id(mut self, id: Uuid) -> Self {
         self.run.id = id;
         self
@@ -78,21 +70,23 @@ impl Start {
         self
     }
 
-    /// The run fails unless it has ended so long from now.
+    /// The run fails unless it has ended so long after its start, within 10,000 days. A run that is delayed or only created starts
+    /// when its steps may begin.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.run.deadline = Some(deadline);
         self
     }
 
-    /// Unless a run of the flow was started under this key and the key still counts: then that one is given.
+    /// Unless a run of the flow was started under this key, of 1 to 500 characters, and the key still counts: then that run is
+    /// given. When its input, or the version that is named, is another one, that is an [`Error::Conflict`].
     ///
-    /// Not together with [`Start::at`], [`Start::create_only`], [`Start::deadline`] or [`Start::id`].
+    /// Together with every other option, and in a transaction of the caller's as well.
     pub fn unique(mut self, key: impl Into<String>, unique: Unique) -> Self {
-        self.unique = Some((key.into(), unique));
+        self.run.unique = Some((key.into(), unique));
         self
     }
 
-    /// Only creates the run: it is pending until [`RunHandle::start`].
+    /// Only creates the run: it is pending until [`RunHandle::start`]. Not together with [`Start::at`] or [`Start::delay`].
     pub fn create_only(mut self) -> Self {
         self.run.create_only = true;
         self
@@ -104,45 +98,34 @@ impl Start {
         Ok(self)
     }
 
-    /// Not before so long from now, by the database's clock.
+    /// Not before so long from now, or after [`Start::at`], by the database's clock; at most 10,000 days.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.run.delay = Some(delay);
         self
     }
 
-    /// Not before this time, by the database's clock.
+    /// Not before this time, by the database's clock, from 1970 to 10,000 days ahead. A time in the past is now.
     pub fn at(mut self, time: DateTime<Utc>) -> Self {
         self.run.start_at = Some(time);
         self
     }
 
     pub(crate) async fn send(self, client: &Client, flow: &str) -> Result<RunHandle, Error> {
-        client.check_size(&self.run.input)?;
-        if let Some((key, unique)) = &self.unique {
-            let tenant = client.database().tenant();
-            let window = match unique {
-                Unique::WhileLive => None,
-                Unique::For(window) => Some(*window),
-                Unique::Forever => Some(FOREVER),
-            };
-            let (run, version) = (&self.run, self.version);
-            let start = |calls: Calls<Connection>| async move {
-                calls.start_unique(tenant, flow, version, run, key, window).await
-            };
-            let (id, _existing) = client.database().retrying(start).await?;
-            return Ok(client.run(id));
-        }
+        self.check(client)?;
         let batch = self.batch(client, flow);
-        let refused = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
-        accept(&refused)?;
-        Ok(client.run(self.run.id))
+        let answer = client.database().retrying(|calls| async move { calls.start_runs(batch).await }).await?;
+        Ok(client.run(started(self.run.id, answer)?))
     }
 
     pub(crate) async fn send_in(self, client: &Client, transaction: &impl Executor, flow: &str) -> Result<Uuid, Error> {
-        client.check_size(&self.run.input)?;
+        self.check(client)?;
         let calls = Calls::on(transaction, client.database().schema().clone());
-        accept(&calls.start_runs(self.batch(client, flow)).await?)?;
-        Ok(self.run.id)
+        started(self.run.id, calls.start_runs(self.batch(client, flow)).await?)
+    }
+
+    fn check(&self, client: &Client) -> Result<(), Error> {
+        client.check_size(&self.run.input)?;
+        self.run.metadata.as_ref().map_or(Ok(()), |metadata| client.check_size(metadata))
     }
 
     fn batch<'a>(&'a self, client: &'a Client, flow: &'a str) -> StartRuns<'a> {
@@ -155,20 +138,40 @@ impl Start {
     }
 }
 
-/// A run that exists already under its id has been started by an earlier call.
-fn accept(not_started: &[NotStarted]) -> Result<(), Error> {
-    match not_started.iter().find_map(|item| item.refusal.clone()) {
-        Some(reason) => Err(Error::Invalid(reason)),
-        None => Ok(()),
+/// The run that a start has led to: the new one, or the one that was there under its id or its key.
+fn started(id: Uuid, not_started: Vec<NotStarted>) -> Result<Uuid, Error> {
+    let Some(item) = not_started.into_iter().next() else { return Ok(id) };
+    let existing = item.existing.unwrap_or(id);
+    item.into_error().map_or(Ok(existing), Err)
+}
+
+/// What can be started as one of many: an input alone, or a [`Start`] with all its options.
+pub trait IntoStart {
+    /// The start of it.
+    fn into_start(self) -> Result<Start, Error>;
+}
+
+impl IntoStart for Start {
+    fn into_start(self) -> Result<Start, Error> {
+        Ok(self)
     }
 }
 
-/// What became of a bulk start. Positions are those of the inputs.
+impl<T: Serialize> IntoStart for T {
+    fn into_start(self) -> Result<Start, Error> {
+        Start::new(&self)
+    }
+}
+
+/// What became of a bulk start. Positions are those of the items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BulkStarted {
-    /// Ids of the runs that were started, each with the position of its input.
+    /// Ids of the runs that were started, each with the position of its item. A run that an earlier call started under the same id
+    /// is among them.
     pub started: Vec<(usize, Uuid)>,
-    /// Inputs that were refused, each with the reason.
+    /// Items whose key belongs to another run, each with that run.
+    pub existing: Vec<(usize, Uuid)>,
+    /// Items that were refused, each with the reason.
     pub refused: Vec<(usize, String)>,
 }
 
@@ -179,51 +182,116 @@ impl BulkStarted {
     }
 }
 
-/// A hundred years.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-
 /// Runs in one call of the database: enough that a call's own cost is nothing, and little enough for a bounded statement.
 const RUNS_PER_CALL: usize = 2000;
 
-/// Starts all runs in one transaction: when it fails, none was started. Repeated after a lost answer, it finds them there.
-pub(crate) async fn send_many(
-    client: &Client,
-    flow: &str,
-    runs: Vec<(usize, NewRun)>,
-    mut refused: Vec<(usize, String)>,
-) -> Result<BulkStarted, Error> {
-    let (places, runs): (Vec<usize>, Vec<NewRun>) = runs.into_iter().unzip();
-    let ids: Vec<Uuid> = runs.iter().map(|run| run.id).collect();
-    let calls = &into_calls(runs, RUNS_PER_CALL, |run| run.input.as_str().len());
-    let not_started =
-        client.database().retrying(|connection| start_all(connection.into_executor(), client, flow, calls)).await?;
-
-    let refusals: HashMap<Uuid, String> =
-        not_started.into_iter().filter_map(|item| Some((item.id, item.refusal?))).collect();
-    let mut started = Vec::with_capacity(ids.len());
-    for (place, id) in places.into_iter().zip(ids) {
-        match refusals.get(&id) {
-            Some(reason) => refused.push((place, reason.clone())),
-            None => started.push((place, id)),
-        }
-    }
-    refused.sort();
-    Ok(BulkStarted { started, refused })
+/// Items for one call.
+struct Part {
+    version: Option<i32>,
+    runs: Vec<NewRun>,
 }
 
-async fn start_all(
-    mut connection: Connection,
+/// The items of a bulk start: in parts for calls, with the place of each, and those that are refused here.
+struct Items {
+    parts: Vec<Part>,
+    places: HashMap<Uuid, Vec<usize>>,
+    refused: Vec<(usize, String)>,
+}
+
+impl Items {
+    fn of<S: IntoStart>(client: &Client, items: impl IntoIterator<Item = S>) -> Self {
+        let mut places: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        let mut refused = Vec::new();
+        let mut by_version: BTreeMap<Option<i32>, Vec<NewRun>> = BTreeMap::new();
+        for (place, item) in items.into_iter().enumerate() {
+            match item.into_start().and_then(|start| start.check(client).map(|()| start)) {
+                Ok(Start { run, version }) => {
+                    places.entry(run.id).or_default().push(place);
+                    by_version.entry(version).or_default().push(run);
+                }
+                Err(error) => refused.push((place, error.to_string())),
+            }
+        }
+        let parts = by_version
+            .into_iter()
+            .flat_map(|(version, runs)| {
+                let calls = into_calls(runs, RUNS_PER_CALL, |run| run.input.as_str().len());
+                calls.into_iter().map(move |runs| Part { version, runs })
+            })
+            .collect();
+        Self { parts, places, refused }
+    }
+
+    fn outcome(mut self, not_started: Vec<NotStarted>) -> BulkStarted {
+        let mut outcome = BulkStarted { refused: self.refused, ..BulkStarted::default() };
+        for item in not_started {
+            let existing = item.existing.filter(|run| *run != item.id);
+            if existing.is_none() && item.refusal.is_none() {
+                continue;
+            }
+            for place in self.places.remove(&item.id).into_iter().flatten() {
+                match (&item.refusal, existing) {
+                    (Some(reason), _) => outcome.refused.push((place, reason.clone())),
+                    (None, Some(run)) => outcome.existing.push((place, run)),
+                    (None, None) => {}
+                }
+            }
+        }
+        for (id, places) in self.places {
+            outcome.started.extend(places.into_iter().map(|place| (place, id)));
+        }
+        outcome.started.sort();
+        outcome.existing.sort();
+        outcome.refused.sort();
+        outcome
+    }
+}
+
+/// Starts all runs in one transaction: when it fails, none was started. Repeated after a lost answer, it finds them there.
+pub(crate) async fn send_many<S: IntoStart>(
     client: &Client,
     flow: &str,
-    calls: &[Vec<NewRun>],
+    items: impl IntoIterator<Item = S>,
+) -> Result<BulkStarted, Error> {
+    let items = Items::of(client, items);
+    let parts = &items.parts;
+    let not_started = client
+        .database()
+        .retrying(|connection| async move {
+            let mut connection = connection.into_executor();
+            let transaction = connection.transaction().await?;
+            let not_started = start_parts(client, &transaction, flow, parts).await?;
+            transaction.commit().await?;
+            Ok(not_started)
+        })
+        .await?;
+    Ok(items.outcome(not_started))
+}
+
+/// As [`send_many`], in a transaction of the caller's.
+pub(crate) async fn send_many_in<S: IntoStart>(
+    client: &Client,
+    transaction: &impl Executor,
+    flow: &str,
+    items: impl IntoIterator<Item = S>,
+) -> Result<BulkStarted, Error> {
+    let items = Items::of(client, items);
+    let not_started = start_parts(client, transaction, flow, &items.parts).await?;
+    Ok(items.outcome(not_started))
+}
+
+async fn start_parts(
+    client: &Client,
+    transaction: &impl Executor,
+    flow: &str,
+    parts: &[Part],
 ) -> Result<Vec<NotStarted>, Error> {
     let database = client.database();
-    let transaction = connection.transaction().await?;
+    let calls = Calls::on(transaction, database.schema().clone());
     let mut not_started = Vec::new();
-    for runs in calls {
-        let batch = StartRuns { tenant: database.tenant(), flow, version: None, runs };
-        not_started.extend(Calls::on(&transaction, database.schema().clone()).start_runs(batch).await?);
+    for Part { version, runs } in parts {
+        let batch = StartRuns { tenant: database.tenant(), flow, version: *version, runs };
+        not_started.extend(calls.start_runs(batch).await?);
     }
-    transaction.commit().await?;
     Ok(not_started)
 }

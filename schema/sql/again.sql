@@ -41,15 +41,20 @@ language plpgsql as $$
 -- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
 -- The caller holds the run's lock.
 declare
-  v_run  run;
-  v_now  timestamptz := clock();
-  v_live step_key[];
+  v_run   run;
+  v_other uuid;
+  v_now   timestamptz := clock();
+  v_live  step_key[];
   v_fans integer[];
   v_keys step_key[];
 begin
   select r.* into v_run from run r where r.id = p_id;
   if v_run.compensating then
     raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
+  end if;
+  v_other := unique_key_conflict(p_id);
+  if v_other is not null then
+    raise exception using errcode = 'LH003', message = format('run %s is %s and its key belongs to run %s now', p_id, v_run.state, v_other);
   end if;
   with again as (
     update step s set outcome = null, started_at = null, ended_at = null, worker_id = null, attempt = null, output = null, error = null, blockers = 0
@@ -126,10 +131,7 @@ begin
   if v_run.compensating then
     raise exception using errcode = 'LH003', message = format('run %s is %s and its completed steps were undone: start a new run', p_id, v_run.state);
   end if;
-  if v_new < uuid_at(clock_timestamp() - interval '1 day') or v_new > uuid_at(clock_timestamp() + interval '1 day') then
-    raise exception using errcode = 'LH001',
-      message = format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', v_new);
-  end if;
+  perform checked_run_id(v_new);
   if pg_column_size(p_input) > 2 * setting_value('max_payload_bytes') then
     raise exception using errcode = 'LH001', message = format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)',
       pg_column_size(p_input), setting_value('max_payload_bytes'));

@@ -9,6 +9,8 @@ comment on function setting_value(text) is 'The value of a setting, or null when
 
 create or replace function set_setting(p_name text, p_value bigint) returns void
 language plpgsql as $$
+declare
+  v_most bigint;
 begin
   if p_name = 'clock_offset_ms' then
     raise exception using errcode = 'LH001', message = 'the clock is moved with advance_clock(), not with set_setting()';
@@ -16,12 +18,16 @@ begin
   if p_value is null or p_value < 1 then
     raise exception using errcode = 'LH001', message = format('setting %s must be at least 1, not %s', p_name, coalesce(p_value::text, 'null'));
   end if;
-  update setting set value = p_value where name = p_name;
+  select s.most into v_most from setting s where s.name = p_name;
   if not found then
     raise exception using errcode = 'LH002', message = format('there is no setting named %s', p_name);
   end if;
+  if p_value > v_most then
+    raise exception using errcode = 'LH001', message = format('setting %s is at most %s, not %s', p_name, v_most, p_value);
+  end if;
+  update setting set value = p_value where name = p_name;
 end $$;
-comment on function set_setting(text, bigint) is 'Changes a setting; it counts from the next call on.';
+comment on function set_setting(text, bigint) is 'Changes a setting, within 1 and its column most; it counts from the next call on.';
 
 create or replace function clock() returns timestamptz
 language plpgsql volatile as $$
@@ -29,6 +35,14 @@ begin
   return clock_timestamp() + (select s.value from setting s where s.name = 'clock_offset_ms') * interval '1 millisecond';
 end $$;
 comment on function clock() is 'The time by which everything is decided: the server''s clock, plus the offset that a test has set.';
+
+create or replace function present() returns timestamptz
+language plpgsql stable parallel safe as $$
+begin
+  return clock_timestamp() + (select s.value from setting s where s.name = 'clock_offset_ms') * interval '1 millisecond';
+end $$;
+comment on function present() is
+  'clock() for queries and views. In a query it is asked once, as (select present()); a volatile function would be asked for each row, and keep the planner from looking into a view.';
 
 create or replace function advance_clock(p_by interval) returns timestamptz
 language plpgsql as $$

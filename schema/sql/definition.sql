@@ -17,15 +17,20 @@ comment on function valid_label(text) is
 create or replace function duration_ms(p_text text, p_place text) returns bigint
 language plpgsql immutable strict as $$
 declare
-  v_part text[] := regexp_match(p_text, '^([0-9]{1,9})(ms|s|m|h|d)$');
+  v_part text[] := regexp_match(p_text, '^([0-9]{1,12})(ms|s|m|h|d)$');
+  v_ms   bigint;
 begin
   if v_part is null then
     raise exception using errcode = 'LH001',
       message = format('%s: %L is not a duration; write a whole number and a unit (ms, s, m, h, d), as in "90s"', p_place, p_text);
   end if;
-  return v_part[1]::bigint * case v_part[2] when 'ms' then 1 when 's' then 1000 when 'm' then 60000 when 'h' then 3600000 else 86400000 end;
+  v_ms := v_part[1]::bigint * case v_part[2] when 'ms' then 1 when 's' then 1000 when 'm' then 60000 when 'h' then 3600000 else 86400000 end;
+  if v_ms > 864000000000 then
+    raise exception using errcode = 'LH001', message = format('%s: %L is longer than 10000 days', p_place, p_text);
+  end if;
+  return v_ms;
 end $$;
-comment on function duration_ms(text, text) is 'Milliseconds of a duration such as 90s; the place is named when it is malformed.';
+comment on function duration_ms(text, text) is 'Milliseconds of a duration such as 90s, at most 10000 days; the place is named when it is malformed.';
 
 create or replace function refuse_unknown_keys(p_object jsonb, p_known text[], p_place text) returns void
 language plpgsql immutable as $$
@@ -121,6 +126,18 @@ create or replace function duration_of(p_value jsonb, p_place text) returns bigi
 language sql immutable as $$ select duration_ms(text_of(p_value, p_place), p_place) $$;
 comment on function duration_of(jsonb, text) is 'Milliseconds of a duration, or null.';
 
+create or replace function timeout_of(p_value jsonb, p_place text) returns bigint
+language plpgsql immutable as $$
+declare
+  v_ms bigint := duration_of(p_value, p_place);
+begin
+  if v_ms < 1 then
+    raise exception using errcode = 'LH001', message = format('%s must be longer than 0; without a timeout there is no limit', p_place);
+  end if;
+  return v_ms;
+end $$;
+comment on function timeout_of(jsonb, text) is 'Milliseconds of a timeout, or null; an error that names the place when nothing could end within it.';
+
 create or replace function refuse_bad_path(p_path text, p_place text) returns void
 language plpgsql immutable as $body$
 declare
@@ -140,14 +157,14 @@ end $body$;
 comment on function refuse_bad_path(text, text) is 'Raises an error that names the place when a text is no SQL/JSON path, or one with variables.';
 
 create or replace function paths_in(p_template jsonb) returns setof text
-language sql immutable as $body$
+language sql immutable strict as $body$
   select v #>> '{}' from jsonb_path_query(p_template, 'strict $.**') v
   where jsonb_typeof(v) = 'string' and v #>> '{}' like '$%' and v #>> '{}' not like '$$%'
 $body$;
 comment on function paths_in(jsonb) is 'The paths in a template.';
 
 create or replace function refuse_bad_template(p_template jsonb, p_place text) returns void
-language sql immutable as $$ select refuse_bad_path(p, p_place) from paths_in(p_template) p $$;
+language sql immutable strict as $$ select refuse_bad_path(p, p_place) from paths_in(p_template) p $$;
 comment on function refuse_bad_template(jsonb, text) is 'Raises an error that names the place when one of a template''s paths is malformed.';
 
 create or replace function steps_read(p_paths text[]) returns text[]
@@ -189,6 +206,9 @@ begin
   v_choices := list_of_texts(coalesce(v_approval -> 'choices', '["approve", "reject"]'), p_place || '.choices');
   if jsonb_array_length(v_choices) = 0 then
     raise exception using errcode = 'LH001', message = format('%s.choices is empty', p_place);
+  end if;
+  if v_approval ? 'by' and jsonb_array_length(list_of_texts(v_approval -> 'by', p_place || '.by')) = 0 then
+    raise exception using errcode = 'LH001', message = format('%s.by is empty, so that nobody could decide; leave it out to let everybody', p_place);
   end if;
   v_pauses := coalesce(text_of(v_approval -> 'pauses', p_place || '.pauses'), 'run');
   if v_pauses not in ('run', 'step') then
@@ -240,6 +260,9 @@ begin
   perform refuse_unknown_keys(p_limit, array['name', 'key', 'limit'], p_place);
   v_limit := integer_of(p_limit -> 'limit', 1, 1, 1000000, p_place || '.limit');
   perform refuse_bad_template(p_limit -> 'key', p_place || '.key');
+  if length(p_limit ->> 'name') > 200 then
+    raise exception using errcode = 'LH001', message = format('%s.name has more than 200 characters', p_place);
+  end if;
   return jsonb_strip_nulls(jsonb_build_object('name', coalesce(text_of(p_limit -> 'name', p_place || '.name'), p_step), 'key', p_limit -> 'key', 'limit', v_limit));
 end $$;
 comment on function normal_concurrency(jsonb, text, text) is 'A bounded concurrency, checked and with its defaults filled in: one at a time, under the name of its handler.';
@@ -341,7 +364,7 @@ begin
     'priority', integer_of(p_step -> 'priority', 0, -1000, 1000, v_place || ': priority'),
     'after', coalesce((select jsonb_agg(distinct a order by a) from jsonb_array_elements_text(p_step -> 'after') a), '[]'),
     'retry', normal_retry(coalesce(p_step -> 'retry', '{}'), v_place || '.retry'),
-    'timeout_ms', duration_of(p_step -> 'timeout', v_place || '.timeout'),
+    'timeout_ms', timeout_of(p_step -> 'timeout', v_place || '.timeout'),
     'with', p_step -> 'with')
     || jsonb_strip_nulls(v_kind || jsonb_build_object(
     'phase', p_step -> 'phase',
@@ -374,8 +397,9 @@ declare
   v_step  record;
   v_names text[];
   v_first text[];
+  v_known jsonb;
   v_last  text[] := '{}';
-  v_all   jsonb := '[]';
+  v_all   jsonb[] := '{}';
   v_after jsonb;
 begin
   if jsonb_typeof(p_phases) is distinct from 'array' or jsonb_array_length(p_phases) = 0 then
@@ -390,22 +414,23 @@ begin
       raise exception using errcode = 'LH001', message = format('phase %s: steps must be a list of at least one step', v_phase.phase ->> 'name');
     end if;
     v_names := array(select s ->> 'name' from jsonb_array_elements(v_phase.phase -> 'steps') s);
+    v_known := coalesce((select jsonb_object_agg(n, true) from unnest(v_names) n where n is not null), '{}');
     v_first := v_last;
     v_last := array(
-      select n from unnest(v_names) n where not exists (
-        select from jsonb_array_elements(v_phase.phase -> 'steps') s
-        where jsonb_typeof(s -> 'after') = 'array' and s -> 'after' ? n));
+      select n from unnest(v_names) n where n not in (
+        select a from jsonb_array_elements(v_phase.phase -> 'steps') s cross join lateral jsonb_array_elements_text(s -> 'after') a
+        where jsonb_typeof(s -> 'after') = 'array' and a is not null));
     for v_step in select s.step from jsonb_array_elements(v_phase.phase -> 'steps') with ordinality s(step, place) order by s.place loop
       if jsonb_typeof(v_step.step) <> 'object' then
         raise exception using errcode = 'LH001', message = format('phase %s: each step must be an object', v_phase.phase ->> 'name');
       end if;
       v_after := coalesce(v_step.step -> 'after', '[]');
-      if jsonb_typeof(v_after) = 'array' and not exists (select from jsonb_array_elements_text(v_after) a where a = any (v_names)) then
+      if jsonb_typeof(v_after) = 'array' and not exists (select from jsonb_array_elements_text(v_after) a where v_known ? a) then
         v_after := v_after || to_jsonb(v_first);
       end if;
-      v_all := v_all || jsonb_build_array(v_step.step || jsonb_build_object('phase', v_phase.phase ->> 'name', 'after', v_after));
+      v_all := v_all || (v_step.step || jsonb_build_object('phase', v_phase.phase ->> 'name', 'after', v_after));
     end loop;
   end loop;
-  return v_all;
+  return to_jsonb(v_all);
 end $$;
 comment on function steps_of_phases(jsonb) is 'The steps of phases, with the order that the phases give them.';

@@ -1,94 +1,10 @@
 -- Deploying flows: a definition is checked, filled in with defaults, and stored for good.
 
-create or replace function refuse_cycle(p_names text[], p_from integer[], p_to integer[]) returns void
-language plpgsql immutable as $$
--- Kahn (1962): take away steps without predecessors until none is left; what remains holds a cycle.
--- Steps are numbered from 1; edge i leads from p_from[i] to p_to[i], and edges are sorted by p_from.
-declare
-  v_steps  integer := cardinality(p_names);
-  v_edges  integer := coalesce(cardinality(p_from), 0);
-  v_left   integer[] := array_fill(0, array[v_steps]);
-  v_first  integer[] := array_fill(0, array[v_steps]);
-  v_ready  integer[] := '{}';
-  v_head   integer := 1;
-  v_step   integer;
-  v_edge   integer;
-  v_path   integer[];
-begin
-  for i in 1 .. v_edges loop
-    v_left[p_to[i]] := v_left[p_to[i]] + 1;
-    if v_first[p_from[i]] = 0 then
-      v_first[p_from[i]] := i;
-    end if;
-  end loop;
-  for i in 1 .. v_steps loop
-    if v_left[i] = 0 then
-      v_ready := v_ready || i;
-    end if;
-  end loop;
-  while v_head <= cardinality(v_ready) loop
-    v_step := v_ready[v_head];
-    v_head := v_head + 1;
-    v_edge := v_first[v_step];
-    while v_edge > 0 and v_edge <= v_edges and p_from[v_edge] = v_step loop
-      v_left[p_to[v_edge]] := v_left[p_to[v_edge]] - 1;
-      if v_left[p_to[v_edge]] = 0 then
-        v_ready := v_ready || p_to[v_edge];
-      end if;
-      v_edge := v_edge + 1;
-    end loop;
-  end loop;
-  if cardinality(v_ready) = v_steps then
-    return;
-  end if;
-  -- Every step that is left has a predecessor that is left: going backwards from any of them ends in the cycle.
-  v_step := array_position(v_left, (select x from unnest(v_left) x where x > 0 limit 1));
-  while array_position(v_path, v_step) is null loop
-    v_path := v_step || v_path;
-    select p_from[i] into v_step from generate_subscripts(p_from, 1) i
-    where p_to[i] = v_step and v_left[p_from[i]] > 0 limit 1;
-  end loop;
-  v_path := v_step || v_path[1 : array_position(v_path, v_step)];
-  raise exception using errcode = 'LH001',
-    message = format('the steps wait for each other in a cycle: %s',
-                     (select string_agg(p_names[s], ' -> ' order by o) from unnest(v_path) with ordinality p(s, o)));
-end $$;
-comment on function refuse_cycle(text[], integer[], integer[]) is 'Raises an error that names a cycle in the order of steps, if there is one.';
-
-create or replace function refuse_forward_reads(p_names text[], p_steps jsonb, p_from integer[], p_to integer[]) returns void
-language plpgsql immutable as $$
-declare
-  v_step  record;
-  v_name  text;
-  v_above integer[];
-  v_next  integer[];
-begin
-  for v_step in
-    select s.place::int as place, s.step ->> 'name' as name, steps_read(paths_of_step(s.step)) as reads
-    from jsonb_array_elements(p_steps) with ordinality s(step, place) order by s.place
-  loop
-    continue when cardinality(v_step.reads) = 0;
-    -- All steps that must have ended before this one.
-    v_above := '{}';
-    v_next := array[v_step.place];
-    while cardinality(v_next) > 0 loop
-      v_next := array(select distinct e.a from unnest(p_from, p_to) e(a, b) where e.b = any (v_next) and e.a <> all (v_above));
-      v_above := v_above || v_next;
-    end loop;
-    foreach v_name in array v_step.reads loop
-      if array_position(p_names, v_name) is null then
-        raise exception using errcode = 'LH001', message = format('step %L looks at %L, which is no step of the flow', v_step.name, v_name);
-      elsif array_position(p_names, v_name) <> all (v_above) then
-        raise exception using errcode = 'LH001', message = format('step %L looks at step %s, which need not have ended by then; name it in after', v_step.name, v_name);
-      end if;
-    end loop;
-  end loop;
-end $$;
-comment on function refuse_forward_reads(text[], jsonb, integer[], integer[]) is
-  'Raises an error when an expression looks at a step that is not there, or that need not have ended by then.';
-
-create or replace function store_steps(p_flow flow, p_steps jsonb, p_names text[], p_from integer[], p_to integer[]) returns void
-language plpgsql as $$
+create or replace function store_steps(
+  p_flow flow, p_steps jsonb, p_names text[], p_from integer[], p_to integer[], p_readers integer[], p_reads text[]
+) returns void
+language plpgsql set enable_nestloop = off set jit = off as $$
+-- One statement for all steps, joined by hash or merge: no statistics know steps that are only now stored.
 declare
   v_all jsonb;
   v_bad text;
@@ -118,43 +34,107 @@ begin
   order by 1, 2, 3
   on conflict (queue_id, handler, own_input) do nothing;
 
+  with part as materialized (
+    select s, (s ->> 'seq')::int as seq, s ->> 'name' as name, s ->> 'queue' as queue, s ->> 'handler' as handler,
+      s ?| array['input', 'for_each', 'undoes'] as own_input, (s ->> 'undoes')::int as undoes,
+      (case when s ? 'flow' then 'child' when s ? 'sleep_ms' then 'sleep' when s ? 'wait_signal' then 'signal' else 'handler' end)::step_kind as kind,
+      nullif((select coalesce(jsonb_object_agg(k.key, k.value), '{}') from jsonb_each(s) k
+              where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget', 'concurrency', 'fair')) || coalesce(s -> 'wait_signal', '{}'), '{}') as settings
+    from jsonb_array_elements(v_all) s
+  ), judged as materialized (
+    select p.*, p.kind = 'handler' and (p.s ->> 'when') is null and not coalesce(p.s -> 'input' is not null, false) and (p.s ->> 'for_each') is null and p.settings is null as plain
+    from part p
+  ), edge as materialized (
+    select f.step - 1 as seq, f.next - 1 as next from unnest(p_from, p_to) f(step, next)
+  ), after as (
+    select e.seq, array_agg(e.next order by e.next) as successors from edge e group by e.seq
+  ), before as (
+    select e.next as seq, array_agg(e.seq order by e.seq) as seqs from edge e group by e.next
+  ), special as (
+    select distinct e.seq from edge e join judged j on j.seq = e.next where not j.plain
+  ), reading as (
+    select r.step - 1 as seq, array_agg(n.place::int - 1 order by r.name) as reads
+    from unnest(p_readers, p_reads) r(step, name) join unnest(p_names) with ordinality n(name, place) on n.name = r.name
+    group by r.step
+  )
   insert into flow_step (flow_id, seq, name, phase, lane_id, priority, predecessors, predecessor_seqs, successors, max_attempts, backoff_ms, factor, cap_ms,
-                         jitter, never_on, timeout_ms, parameters, kind, own_input, continues, reads, condition, input, each, window_size, undoes, settings)
-  select p_flow.id, (s ->> 'seq')::int, s ->> 'name', s ->> 'phase', l.id, (s ->> 'priority')::smallint,
+                         jitter, never_on, timeout_ms, parameters, kind, plain, plain_successors, own_input, continues, reads, condition, input, each, window_size,
+                         undo, undoes, settings)
+  select p_flow.id, j.seq, j.name, j.s ->> 'phase', l.id, (j.s ->> 'priority')::smallint,
          -- A compensation waits for the failure of its run.
-         coalesce(cardinality(b.before), (s ? 'undoes')::int), coalesce(b.before, '{}'), coalesce(e.successors, '{}'),
-         (s -> 'retry' ->> 'attempts')::smallint, (s -> 'retry' ->> 'backoff_ms')::bigint,
-         (s -> 'retry' ->> 'factor')::double precision, (s -> 'retry' ->> 'cap_ms')::bigint, (s -> 'retry' ->> 'jitter')::double precision,
-         (select array_agg(c) from jsonb_array_elements_text(s -> 'retry' -> 'never_on') c), (s ->> 'timeout_ms')::bigint, nullif(s -> 'with', 'null'),
-         (case when s ? 'flow' then 'child' when s ? 'sleep_ms' then 'sleep' when s ? 'wait_signal' then 'signal' else 'handler' end)::step_kind,
-         coalesce(l.own_input, false), coalesce(s ->> 'on_failure' = 'continue', false),
-         array(select array_position(p_names, n) - 1 from unnest(steps_read(paths_of_step(s))) n), (s ->> 'when')::jsonpath, s -> 'input', (s ->> 'for_each')::jsonpath,
-         (s ->> 'window')::int, (s ->> 'undoes')::int,
-         nullif((select coalesce(jsonb_object_agg(k.key, k.value), '{}') from jsonb_each(s) k
-                 where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget', 'concurrency', 'fair')) || coalesce(s -> 'wait_signal', '{}'), '{}')
-  from jsonb_array_elements(v_all) s
-  left join queue q on q.tenant = p_flow.tenant and q.name = s ->> 'queue'
-  left join lane l on l.queue_id = q.id and l.handler = s ->> 'handler' and l.own_input = s ?| array['input', 'for_each', 'undoes']
-  left join (select f.step - 1 as seq, array_agg(f.next - 1 order by f.next) as successors from unnest(p_from, p_to) f(step, next) group by f.step) e
-    on e.seq = (s ->> 'seq')::int
-  left join (select f.next - 1 as seq, array_agg(f.step - 1 order by f.step) as before from unnest(p_from, p_to) f(step, next) group by f.next) b
-    on b.seq = (s ->> 'seq')::int;
-
-  if p_flow.compensates then
-    update flow_step f set undo = u.seq from flow_step u where u.flow_id = p_flow.id and u.undoes is not null and f.flow_id = p_flow.id and f.seq = u.undoes;
-  end if;
-  update flow_step f set plain = false
-  where f.flow_id = p_flow.id and (f.kind <> 'handler' or f.condition is not null or f.input is not null or f.each is not null or f.settings is not null);
-  update flow_step f set plain_successors = false
-  where f.flow_id = p_flow.id and f.seq in (
-    select b.seq from flow_step n cross join lateral unnest(n.predecessor_seqs) b(seq) where n.flow_id = p_flow.id and not n.plain);
-
-  insert into gate_limit as g (tenant, name, most)
-  select p_flow.tenant, f.settings -> 'concurrency' ->> 'name', min((f.settings -> 'concurrency' ->> 'limit')::integer)
-  from flow_step f where f.flow_id = p_flow.id and f.settings ? 'concurrency' group by 2 order by 2
-  on conflict (tenant, name) do update set most = excluded.most where g.most <> excluded.most;
+         coalesce(cardinality(b.seqs), (j.undoes is not null)::int), coalesce(b.seqs, '{}'), coalesce(a.successors, '{}'),
+         (j.s -> 'retry' ->> 'attempts')::smallint, (j.s -> 'retry' ->> 'backoff_ms')::bigint,
+         (j.s -> 'retry' ->> 'factor')::double precision, (j.s -> 'retry' ->> 'cap_ms')::bigint, (j.s -> 'retry' ->> 'jitter')::double precision,
+         (select array_agg(c) from jsonb_array_elements_text(j.s -> 'retry' -> 'never_on') c), (j.s ->> 'timeout_ms')::bigint, nullif(j.s -> 'with', 'null'),
+         j.kind, j.plain, x.seq is null, coalesce(l.own_input, false), coalesce(j.s ->> 'on_failure' = 'continue', false), coalesce(r.reads, '{}'),
+         (j.s ->> 'when')::jsonpath, j.s -> 'input', (j.s ->> 'for_each')::jsonpath, (j.s ->> 'window')::int, u.seq, j.undoes, j.settings
+  from judged j
+  left join queue q on q.tenant = p_flow.tenant and q.name = j.queue
+  left join lane l on l.queue_id = q.id and l.handler = j.handler and l.own_input = j.own_input
+  left join after a on a.seq = j.seq
+  left join before b on b.seq = j.seq
+  left join special x on x.seq = j.seq
+  left join reading r on r.seq = j.seq
+  left join judged u on u.undoes = j.seq;
 end $$;
-comment on function store_steps(flow, jsonb, text[], integer[], integer[]) is 'Stores the steps of a flow version, and the queues and lanes that they need.';
+comment on function store_steps(flow, jsonb, text[], integer[], integer[], integer[], text[]) is 'Stores the steps of a flow version, and the queues and lanes that they need.';
+
+create or replace function set_gate_limits(p_flow flow) returns void
+language plpgsql as $$
+-- Deployments that share limits come one after the other, by an advisory lock of the tenant.
+declare
+  v_bad     record;
+  v_changed text[];
+begin
+  if not exists (select from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency')
+     and not exists (select from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name) then
+    return;
+  end if;
+  perform pg_advisory_xact_lock(lock_class('gate_limit'::regclass), hashtext(p_flow.tenant));
+
+  select a.name as step, b.name as other, a.settings -> 'concurrency' ->> 'name' as name,
+         a.settings -> 'concurrency' ->> 'limit' as most, b.settings -> 'concurrency' ->> 'limit' as others into v_bad
+  from flow_step a join flow_step b on b.flow_id = a.flow_id and b.settings -> 'concurrency' ->> 'name' = a.settings -> 'concurrency' ->> 'name'
+  where a.flow_id = p_flow.id and a.settings -> 'concurrency' ->> 'limit' <> b.settings -> 'concurrency' ->> 'limit' and a.seq < b.seq
+  order by a.seq, b.seq limit 1;
+  if found then
+    raise exception using errcode = 'LH001', message = format(
+      'flow %s: the concurrency limit %s is %s at step %s and %s at step %s; a name has one limit', p_flow.name, v_bad.name, v_bad.most, v_bad.step, v_bad.others, v_bad.other);
+  end if;
+  -- An older version deployed late has nothing to say.
+  if exists (select from flow f where f.tenant = p_flow.tenant and f.name = p_flow.name and f.version > p_flow.version) then
+    insert into gate_limit (tenant, name, most)
+    select p_flow.tenant, s.settings -> 'concurrency' ->> 'name', min((s.settings -> 'concurrency' ->> 'limit')::integer)
+    from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency' group by 2
+    on conflict do nothing;
+    return;
+  end if;
+
+  delete from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name;
+  insert into gate_limit_use (tenant, name, flow, version, most)
+  select p_flow.tenant, s.settings -> 'concurrency' ->> 'name', p_flow.name, p_flow.version, min((s.settings -> 'concurrency' ->> 'limit')::integer)
+  from flow_step s where s.flow_id = p_flow.id and s.settings ? 'concurrency' group by 2;
+  select m.name, m.most, o.flow, o.version, o.most as others into v_bad
+  from gate_limit_use m join gate_limit_use o on o.tenant = m.tenant and o.name = m.name and o.most <> m.most
+  where m.tenant = p_flow.tenant and m.flow = p_flow.name
+  order by m.name, o.flow limit 1;
+  if found then
+    raise exception using errcode = 'LH004', message = format(
+      'flow %s version %s: the concurrency limit %s is %s here and %s in flow %s version %s; a name has one limit, so give this one another name or the same limit',
+      p_flow.name, p_flow.version, v_bad.name, v_bad.most, v_bad.others, v_bad.flow, v_bad.version);
+  end if;
+  with changed as (
+    insert into gate_limit as g (tenant, name, most)
+    select u.tenant, u.name, u.most from gate_limit_use u where u.tenant = p_flow.tenant and u.flow = p_flow.name
+    on conflict (tenant, name) do update set most = excluded.most where g.most <> excluded.most
+    returning g.name
+  )
+  select array_agg(c.name order by c.name) into v_changed from changed c;
+  -- A higher limit lets steps in that wait.
+  perform look_at_gates(p_flow.tenant, c.name) from unnest(v_changed) c(name);
+end $$;
+comment on function set_gate_limits(flow) is
+  'Sets the limits of concurrency that a flow version names, for the running steps of its older versions as well. Refuses one that contradicts the latest version of another flow.';
 
 create or replace function flow_difference(p_tenant text, p_flow text, p_from integer, p_to integer)
 returns table (step text, change text, before jsonb, after jsonb)
@@ -188,7 +168,7 @@ comment on function flow_difference(text, text, integer, integer) is
 
 create or replace function deploy(p_tenant text, p_definition jsonb)
 returns table (flow_id integer, flow_version integer, created boolean)
-language plpgsql as $$
+language plpgsql set enable_nestloop = off set jit = off as $$
 declare
   v_now     timestamptz := clock();
   v_name    text := p_definition ->> 'name';
@@ -200,6 +180,8 @@ declare
   v_to      integer[];
   v_normal  jsonb;
   v_flow    flow;
+  v_readers integer[];
+  v_reads   text[];
   v_read    text[];
   v_bad     record;
 begin
@@ -234,7 +216,7 @@ begin
 
   select s.step ->> 'name' as step, a.name into v_bad
   from jsonb_array_elements(v_steps) s(step) cross join lateral jsonb_array_elements_text(s.step -> 'after') a(name)
-  where a.name <> all (v_names) limit 1;
+  where not exists (select from unnest(v_names) n(name) where n.name = a.name) limit 1;
   if found then
     raise exception using errcode = 'LH001', message = format('flow %s: step %s waits for %L, which is no step of the flow', v_name, v_bad.step, v_bad.name);
   end if;
@@ -249,19 +231,21 @@ begin
   if cardinality(v_from) > 1000000 then
     raise exception using errcode = 'LH001', message = format('flow %s: its steps wait for each other in %s ways, more than the limit of 1000000', v_name, cardinality(v_from));
   end if;
-  perform refuse_cycle(v_names, v_from, v_to);
-  perform refuse_forward_reads(v_names, v_steps, v_from, v_to);
+  select array_agg(s.place::int order by s.place, r.name), array_agg(r.name order by s.place, r.name) into v_readers, v_reads
+  from jsonb_array_elements(v_steps) with ordinality s(step, place) cross join lateral unnest(steps_read(paths_of_step(s.step))) r(name);
+  perform refuse_forward_reads(v_names, v_readers, v_reads, steps_in_order(v_names, v_from, v_to), v_from, v_to);
   perform refuse_bad_template(p_definition -> 'output', 'output');
   v_read := steps_read(array(select paths_in(p_definition -> 'output')));
-  select n into v_bad from unnest(v_read) n where n <> all (v_names) limit 1;
+  select r.n into v_bad from unnest(v_read) r(n) where not exists (select from unnest(v_names) n(name) where n.name = r.n) limit 1;
   if found then
     raise exception using errcode = 'LH001', message = format('output looks at %L, which is no step of the flow', v_bad.n);
   end if;
 
   v_normal := jsonb_build_object('name', v_name, 'version', v_version::int, 'description', p_definition -> 'description', 'steps', v_steps)
     || case when p_definition ? 'output' then jsonb_build_object('output', p_definition -> 'output', 'output_reads', (
-         select coalesce(jsonb_agg(array_position(v_names, n) - 1), '[]') from unnest(v_read) n)) else '{}' end
-    || jsonb_strip_nulls(jsonb_build_object('timeout_ms', duration_of(p_definition -> 'timeout', 'timeout'),
+         select coalesce(jsonb_agg(n.place - 1 order by r.place), '[]')
+         from unnest(v_read) with ordinality r(name, place) join unnest(v_names) with ordinality n(name, place) on n.name = r.name)) else '{}' end
+    || jsonb_strip_nulls(jsonb_build_object('timeout_ms', timeout_of(p_definition -> 'timeout', 'timeout'),
                                             'checkpoints', case when not boolean_of(p_definition -> 'checkpoints', true, 'checkpoints') then false end));
 
   insert into flow (tenant, name, version, definition, step_count, deployed_at, timeout_ms, compensates)
@@ -279,7 +263,8 @@ begin
     return;
   end if;
 
-  perform store_steps(v_flow, v_steps, v_names, v_from, v_to);
+  perform store_steps(v_flow, v_steps, v_names, v_from, v_to, v_readers, v_reads);
+  perform set_gate_limits(v_flow);
 
   return query select v_flow.id, v_flow.version, true;
 end $$;

@@ -5,17 +5,30 @@ language sql immutable as $$ select 5 $$;
 comment on function serves_from() is
   'The oldest schema version whose programs find all their calls here: while a fleet is upgraded, they go on beside the new ones.';
 
+-- Only ours: whatever else is in the schema is left as it is.
 -- search_path (all but immutable ones, which read no table): names mean this installation's tables, whoever calls and whatever their own path is.
+-- standard_conforming_strings where a text has a backslash: a function's texts are read anew by each session, by that session's rule.
 -- All but the few that handle whole tables or documents keep their plans besides: with generic plans that only know nested
 -- loops over indexes, there is nothing that missing, stale or fresh statistics could flip.
 do $$
 declare
   v_function regprocedure;
   v_schema   text := current_schema();
-  v_cold     constant text[] := array['broadcast_signal', 'deploy', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'why'];
+  v_cold     constant text[] := array[
+    'broadcast_signal', 'deploy', 'drop_partition', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'wanted_run', 'why'];
 begin
   for v_function in
-    select p.oid::regprocedure from pg_proc p where p.pronamespace = v_schema::regnamespace and p.prokind = 'f' and p.provolatile <> 'i'
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = v_schema::regnamespace
+      and 'function ' || p.proname || '(' || oidvectortypes(p.proargtypes) || ')' = any (installed_objects())
+      and position(chr(92) in p.prosrc) > 0
+  loop
+    execute format('alter function %s set standard_conforming_strings = on', v_function);
+  end loop;
+  for v_function in
+    select p.oid::regprocedure from pg_proc p
+    where p.pronamespace = v_schema::regnamespace
+      and 'function ' || p.proname || '(' || oidvectortypes(p.proargtypes) || ')' = any (installed_objects()) and p.provolatile <> 'i'
   loop
     execute format('alter function %s set search_path = %I, pg_catalog, pg_temp', v_function, v_schema);
     if (select p.proname::text <> all (v_cold) and p.prolang <> (select oid from pg_language where lanname = 'sql')

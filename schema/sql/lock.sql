@@ -1,4 +1,15 @@
--- Named, expiring, fenced locks. An acquisition is one call; the row of the lock serialises those who want it.
+-- Named, expiring, fenced locks. An acquisition is one call; the row of the lock serialises those who want it. Tokens come from
+-- one sequence for all locks (the identity of lock.token): an acquisition takes its number while it holds the row, so it is higher
+-- than all that were given out for that lock before, also when the row was forgotten in between.
+
+create or replace function refuse_bad_hold(p_ms bigint) returns void
+language plpgsql as $$
+begin
+  if p_ms is null or p_ms not between 1 and 86400000 then
+    raise exception using errcode = 'LH001', message = format('a lock is held for 1 ms to a day, not %s ms', coalesce(p_ms::text, 'null'));
+  end if;
+end $$;
+comment on function refuse_bad_hold(bigint) is 'Raises an error unless a lock can be held for so many milliseconds.';
 
 create or replace function acquire_lock(p_tenant text, p_name text, p_holder text, p_ms bigint)
 returns table (acquired boolean, token bigint, holder text, expires_at timestamptz)
@@ -7,17 +18,31 @@ declare
   v_now  timestamptz := clock();
   v_lock lock;
 begin
-  if p_name is null or length(p_name) not between 1 and 500 or p_ms is null or p_ms not between 1 and 86400000 then
-    raise exception using errcode = 'LH001', message = 'a lock has a name of 1 to 500 characters, and is held for 1 ms to a day';
+  perform refuse_bad_hold(p_ms);
+  if not coalesce(valid_label(p_tenant), false) then
+    raise exception using errcode = 'LH001', message = format('%L is not a tenant name', p_tenant);
   end if;
-  insert into lock as l (tenant, name, token, holder, acquired_at, expires_at, acquired)
-  values (p_tenant, p_name, 1, p_holder, v_now, v_now + p_ms * interval '1 millisecond', 1)
-  on conflict (tenant, name) do nothing;
-  if found then
-    return query select true, 1::bigint, p_holder, v_now + p_ms * interval '1 millisecond';
-    return;
+  -- Without a holder the lock would be free.
+  if coalesce(length(p_name), 0) not between 1 and 500 or coalesce(length(p_holder), 0) not between 1 and 500 then
+    raise exception using errcode = 'LH001', message = 'a lock and its holder have names of 1 to 500 characters';
+  end if;
+  -- Looked for first: each try to insert would take a token.
+  if not exists (select from lock l where l.tenant = p_tenant and l.name = p_name) then
+    return query
+    insert into lock as l (tenant, name, holder, acquired_at, expires_at, acquired)
+    values (p_tenant, p_name, p_holder, v_now, v_now + p_ms * interval '1 millisecond', 1)
+    on conflict (tenant, name) do nothing
+    returning true, l.token, l.holder, l.expires_at;
+    if found then
+      return;
+    end if;
   end if;
   select l.* into v_lock from lock l where l.tenant = p_tenant and l.name = p_name for update;
+  if not found then
+    -- Forgotten at this very moment.
+    return query select * from acquire_lock(p_tenant, p_name, p_holder, p_ms);
+    return;
+  end if;
   if v_lock.holder is not null and v_lock.expires_at > v_now then
     update lock l set blocked = l.blocked + 1 where l.tenant = p_tenant and l.name = p_name;
     return query select false, v_lock.token, v_lock.holder, v_lock.expires_at;
@@ -27,7 +52,7 @@ begin
     perform end_hold(v_lock, v_lock.expires_at, 'expired', null);
   end if;
   return query
-  update lock l set token = l.token + 1, holder = p_holder, acquired_at = v_now, expires_at = v_now + p_ms * interval '1 millisecond', acquired = l.acquired + 1
+  update lock l set token = default, holder = p_holder, acquired_at = v_now, expires_at = v_now + p_ms * interval '1 millisecond', acquired = l.acquired + 1
   where l.tenant = p_tenant and l.name = p_name
   returning true, l.token, l.holder, l.expires_at;
 end $$;
@@ -56,6 +81,7 @@ comment on function held_lock(text, text, bigint) is 'Locks the row of a lock th
 create or replace function renew_lock(p_tenant text, p_name text, p_token bigint, p_ms bigint) returns boolean
 language plpgsql as $$
 begin
+  perform refuse_bad_hold(p_ms);
   perform from held_lock(p_tenant, p_name, p_token) h where h.name is not null;
   if not found then
     return false;
@@ -79,7 +105,7 @@ begin
 end $$;
 comment on function release_lock(text, text, bigint) is 'Gives a lock back. False when it is not held under this token any more: a former holder changes nothing.';
 
-create or replace function force_release_lock(p_tenant text, p_name text, p_by text default null) returns boolean
+create or replace function force_release_lock(p_tenant text, p_name text, p_by text default null, p_token bigint default null) returns boolean
 language plpgsql as $$
 declare
   v_lock lock;
@@ -88,16 +114,18 @@ begin
   if not found then
     raise exception using errcode = 'LH002', message = format('there is no lock %s for tenant %s', p_name, p_tenant);
   end if;
-  if v_lock.holder is null then
-    return false;
+  if v_lock.holder is null or v_lock.token <> p_token then
+    -- Asked again after a lost answer: what was done then is the answer, and whoever took the lock since keeps it.
+    return exists (select from lock_event e where e.tenant = p_tenant and e.name = p_name and e.token = p_token and e.kind = 'forced');
   end if;
   perform end_hold(v_lock, clock(), 'forced', p_by);
   return true;
 end $$;
-comment on function force_release_lock(text, text, text) is 'Takes a lock from its holder, which is recorded with who did it. False when nobody held it.';
+comment on function force_release_lock(text, text, text, bigint) is
+  'Takes a lock from its holder, which is recorded with who did it. False when nobody held it. With a token only from the hold with that token, so that the call may be repeated after a lost answer.';
 
 create or replace view locks as
-select l.tenant, l.name, l.holder, l.token, l.acquired_at, l.expires_at, l.holder is not null and l.expires_at > clock() as held,
+select l.tenant, l.name, l.holder, l.token, l.acquired_at, l.expires_at, l.holder is not null and l.expires_at > (select present()) as held,
   l.acquired, l.blocked, l.expired, l.forced, l.held_ms
 from lock l;
 comment on view locks is 'Named locks: who holds each, and how often it was acquired, found taken, expired and forced open.';
@@ -110,17 +138,33 @@ comment on view lock_figures is 'Acquisitions by outcome, and seconds held, by p
 
 create or replace function forget_locks() returns bigint
 language plpgsql as $$
+-- Ten thousand locks a call, in the order of their keys, from where the last one ended: holding a lock changes no index.
 declare
+  v_now       timestamptz := clock();
+  v_batch     constant integer := 10000;
+  v_place     jsonb := place_of('forget_locks');
+  v_looked    bigint;
+  v_last      jsonb;
   v_forgotten bigint;
 begin
-  -- A token must not begin anew while somebody could still carry an old one: a month is longer than any hold.
-  delete from lock l where (l.tenant, l.name) in (
-    select x.tenant, x.name from lock x
-    where coalesce(x.expires_at, x.acquired_at) < clock() - interval '30 days' and (x.holder is null or x.expires_at < clock()) limit 1000 for update skip locked);
+  select count(*), jsonb_build_array(max(array[s.tenant, s.name]))
+  into v_looked, v_last
+  from (
+    select l.tenant, l.name from lock l where (l.tenant, l.name) > (coalesce(v_place -> 0 ->> 0, ''), coalesce(v_place -> 0 ->> 1, ''))
+    order by l.tenant, l.name limit v_batch) s;
+  delete from lock l
+  where l.ctid = any (array(
+    select x.ctid from lock x
+    where (x.tenant, x.name) > (coalesce(v_place -> 0 ->> 0, ''), coalesce(v_place -> 0 ->> 1, ''))
+      and (x.tenant, x.name) <= (v_last -> 0 ->> 0, v_last -> 0 ->> 1)
+      and coalesce(x.expires_at, x.acquired_at) < v_now - interval '30 days' for update skip locked));
   get diagnostics v_forgotten = row_count;
-  delete from lock_event e where e.at < clock() - interval '90 days';
+  perform set_place('forget_locks', case when v_looked = v_batch then v_last end);
+  delete from lock_event e
+  where e.ctid = any (array(select x.ctid from lock_event x where x.at < v_now - interval '90 days' order by x.at limit 10000));
   return v_forgotten;
 end $$;
-comment on function forget_locks() is 'Chore: deletes the rows of locks that nobody has held for a month. Returns how many.';
+comment on function forget_locks() is
+  'Chore: deletes the rows of locks that nobody has held for a month, and what was recorded of locks more than 90 days ago. Returns how many locks.';
 
-select define_chore('forget_locks', 3600000, 'Deletes the rows of locks that nobody has held for a month.');
+select define_chore('forget_locks', 60000, 'Deletes the rows of locks that nobody has held for a month.');

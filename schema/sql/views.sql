@@ -1,8 +1,10 @@
--- What operators read. Everything here may be queried at any time: reads never wait for writers.
+-- What operators read. Everything here may be queried at any time: reads never wait for writers. Views ask for the time as
+-- (select present()): once a query. What is alive is found from the rooms, and its runs and steps one by one by their keys
+-- (lateral, with offset 0): what the history holds costs nothing, whatever the statistics say of it.
 
 create or replace view runs as
 select r.id, r.tenant, f.name as flow, f.version, r.name,
-  case when r.state = 'running' and r.start_at > clock() then 'pending' else r.state end as state,
+  case when r.state = 'running' and r.start_at > (select present()) then 'pending' else r.state end as state,
   r.created_at, nullif(r.start_at, 'infinity'::timestamptz) as start_at, r.ended_at, f.step_count as steps, r.open_steps, r.revision, r.input, r.error, r.flow_id,
   r.metadata, r.paused_for, coalesce(r.compensating, false) as compensated, r.dismissed_at, r.parent_id, r.forked_from
 from run r join flow f on f.id = r.flow_id;
@@ -38,11 +40,23 @@ create or replace view waits as
 select w.run_id, step_label(w.run_id, fs.name, w.seq, s.def) as step, r.tenant, f.name as flow, w.kind, w.path, w.topic, w.key, w.child_id, w.since,
   nullif(w.due_at, 'infinity') as due_at, w.prompt
 from wait w
-join run r on r.id = w.run_id
+cross join lateral (select x.tenant, x.flow_id from run x where x.id = w.run_id offset 0) r
 join flow f on f.id = r.flow_id
-join step s on s.run_id = w.run_id and s.seq = w.seq
-join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq);
+cross join lateral (select x.def from step x where x.run_id = w.run_id and x.seq = w.seq offset 0) s
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, w.seq);
 comment on view waits is 'What waiting steps wait for.';
+
+create or replace view timers as
+select i.run_id, step_label(i.run_id, fs.name, i.seq, s.def) as step, r.tenant, f.name as flow, i.kind, nullif(i.fire_at, 'infinity') as fire_at, i.attempt, i.failures
+from timer i
+cross join lateral (select x.tenant, x.flow_id from run x where x.id = i.run_id offset 0) r
+join flow f on f.id = r.flow_id
+cross join lateral (select x.def from step x where x.run_id = i.run_id and x.seq = i.seq offset 0) s
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, i.seq);
+comment on view timers is 'Steps that sleep until a time: delayed starts, backoff after failed attempts, snoozes. Durable sleeps stand in waits.';
+comment on column timers.kind is 'start: delayed start of the run; retry: backoff; snooze: its handler asked for it.';
+comment on column timers.fire_at is 'When it becomes ready; null: when somebody starts its run.';
+comment on column timers.failures is 'Attempts consumed so far.';
 
 create or replace view flow_versions as
 select f.tenant, f.name, f.version, f.checksum, f.deployed_at, f.step_count as steps, coalesce(l.live, 0) as live_runs
@@ -50,13 +64,16 @@ from flow f
 left join (
   select r.flow_id, count(*) as live
   from (select run_id from task union select run_id from lease union select run_id from timer union select run_id from wait union select run_id from held union select run_id from queued) x
-  join run r on r.id = x.run_id group by r.flow_id) l on l.flow_id = f.id;
+  cross join lateral (select y.flow_id from run y where y.id = x.run_id offset 0) r group by r.flow_id) l on l.flow_id = f.id;
 comment on view flow_versions is 'Deployed versions, and how many live runs each has: what still runs on an old version.';
 
 create or replace view queues as
+with active as materialized (
+  select w.tenant, w.queues, w.handlers from worker w where w.state = 'active'
+)
 select q.tenant, q.name, l.handler, count(t.run_id) as ready,
   to_timestamp(min(t.position) / 1000000.0) as oldest_ready_at,
-  (select count(*) from worker w where w.tenant = q.tenant and w.state = 'active' and q.name = any (w.queues) and l.handler = any (w.handlers)) as workers
+  (select count(*) from active w where w.tenant = q.tenant and q.name = any (w.queues) and l.handler = any (w.handlers)) as workers
 from queue q join lane l on l.queue_id = q.id left join task t on t.lane_id = l.id
 group by q.tenant, q.name, l.handler, q.id;
 comment on view queues is 'Ready steps by queue and handler, and how many workers could take them. Counts rows: for looking, not for polling.';
@@ -69,8 +86,11 @@ from queue q;
 comment on view queue_limits is 'What limits each queue: pause_queue(), limit_queue().';
 
 create or replace view gates as
-select g.tenant, g.name, g.key, coalesce((select l.most from gate_limit l where l.tenant = g.tenant and l.name = g.name), g.most) as most,
-  greatest(0, g.used - coalesce((select sum(c.ended) from gate_call c where c.gate_id = g.id), 0))::integer as used, (select count(*) from queued q where q.gate_id = g.id) as queued from gate g;
+select g.tenant, g.name, g.key, coalesce(l.most, g.most) as most, greatest(0, g.used - coalesce(c.ended, 0))::integer as used, coalesce(n.steps, 0) as queued
+from gate g
+left join gate_limit l on l.tenant = g.tenant and l.name = g.name
+left join (select x.gate_id, sum(x.ended) as ended from gate_call x group by x.gate_id) c on c.gate_id = g.id
+left join (select q.gate_id, count(*) as steps from queued q group by q.gate_id) n on n.gate_id = g.id;
 comment on view gates is 'Keys of bounded concurrency: how many steps of each run or may run, and how many wait for them.';
 
 create or replace view workers as
@@ -82,48 +102,37 @@ comment on view workers is 'Registered workers and how many steps each is runnin
 create or replace view leases as
 select l.run_id, step_label(l.run_id, fs.name, l.seq, s.def) as step, l.attempt, l.worker_id, w.name as worker, w.host, l.claimed_at, w.expires_at
 from lease l
-join run r on r.id = l.run_id
-join step s on s.run_id = l.run_id and s.seq = l.seq
-join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)
+cross join lateral (select x.flow_id from run x where x.id = l.run_id offset 0) r
+cross join lateral (select x.def from step x where x.run_id = l.run_id and x.seq = l.seq offset 0) s
+join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, l.seq)
 left join worker w on w.id = l.worker_id;
 comment on view leases is 'Steps in flight: who owns each, since when, and until when at least.';
 
-create or replace view room_violations as
-with room as (
-  select t.run_id, t.seq, 'task' as name from task t
-  union all select l.run_id, l.seq, 'lease' from lease l
-  union all select i.run_id, i.seq, 'timer' from timer i
-  union all select h.run_id, h.seq, 'held' from held h
-  union all select q.run_id, q.seq, 'queued' from queued q
-  union all select distinct w.run_id, w.seq, 'wait' from wait w
-), stay as (
-  select r.run_id, r.seq, count(*) as rooms, string_agg(r.name, ', ') as names from room r group by r.run_id, r.seq
-)
-select coalesce(s.run_id, y.run_id) as run_id, coalesce(s.seq, y.seq) as seq,
-  case when s.run_id is null then 'in ' || y.names || ', but there is no such step'
-       when s.outcome is not null then s.outcome || ', but in ' || y.names
-       when y.rooms > 1 then 'in several rooms: ' || y.names
-       when y.rooms = 1 and s.blockers > 0 then 'blocked, but in ' || y.names
-       else 'live, not blocked, and in no room' end as violation
-from step s full join stay y on y.run_id = s.run_id and y.seq = s.seq
-where s.run_id is null or (s.outcome is not null and y.rooms > 0) or y.rooms > 1
-   or (s.outcome is null and (s.blockers > 0) = (y.rooms is not null))
-union all
-select r.id, null, format('%s with %s open steps, but %s are live', r.state, r.open_steps, l.live)
-from run r cross join lateral (select count(*) as live from step s where s.run_id = r.id and s.outcome is null) l
-where l.live <> r.open_steps or (r.state in ('completed', 'failed', 'cancelled')) <> (r.open_steps = 0)
-union all
-select null, null, format('key %s %s counts %s steps, but %s are in task or lease', g.name, g.key, g.used, n.steps)
-from gate g cross join lateral (
-  select count(*) as steps from step s
-  where s.gate_id = g.id and s.outcome is null
-    and (exists (select from task t where t.run_id = s.run_id and t.seq = s.seq) or exists (select from lease l where l.run_id = s.run_id and l.seq = s.seq))) n
-where g.used - coalesce((select sum(c.ended) from gate_call c where c.gate_id = g.id), 0) <> n.steps
-union all
-select t.run_id, t.seq, format('ready at %s, below the floor of its lane at %s', t.position, p.position)
-from lane l cross join lateral floors_of(l.id) p join task t on t.lane_id = l.id and t.priority = p.priority and t.position < p.position;
-comment on view room_violations is
-  'The invariant: a live step is in exactly one room, a final one in none, and a run lives as long as it has live steps. Always empty; a row is a defect.';
+comment on column runs.state is 'pending, running, paused, completed, failed or cancelled.';
+comment on column runs.steps is 'Steps of the flow; items of fan-outs are not counted.';
+comment on column runs.open_steps is 'Steps that have not ended.';
+comment on column runs.revision is 'Raised by every change of the run.';
+comment on column runs.paused_for is 'Why it is paused: operator or question.';
+comment on column runs.compensated is 'Whether it failed and its completed steps were or are undone.';
+comment on column runs.dismissed_at is 'Since when it is left out of lists.';
+comment on column steps.blockers is 'How many steps it still waits for.';
+comment on column steps.attempt is 'Number (fencing token) of the present or last attempt.';
+comment on column steps.failures is 'Attempts consumed so far, while it lives.';
+comment on column steps.fire_at is 'Until when it sleeps or waits.';
+comment on column steps.waits_for is 'What it waits for, or whose turn it is.';
+comment on column steps.def is 'Number of its definition in flow_step: items of a fan-out share one.';
+comment on column gates.most is 'How many steps of the key may be in task or lease at once.';
+comment on column gates.used is 'How many are.';
+comment on column gates.queued is 'How many wait for their turn.';
+comment on column queues.oldest_ready_at is 'When the ready step that stands first in line became ready.';
+comment on column queues.workers is 'Living workers that know the handler and serve the queue.';
+comment on column queue_limits.rate_limit is 'Most claims in any rate_ms milliseconds.';
+comment on column queue_limits.rate_ms is 'Milliseconds of the period that rate_limit counts for.';
+comment on column queue_limits.breaker_ms is 'For how many milliseconds the breaker keeps the queue closed.';
+comment on column queue_limits.open_until is 'Until when the breaker keeps it closed.';
+comment on column workers.running is 'Steps that it owns, those that it has claimed ahead of its slots among them.';
+comment on column workers.expires_at is 'When its steps go to others, unless a heartbeat comes before.';
+comment on column leases.expires_at is 'When the step goes to others, unless its worker''s heartbeat comes before.';
 
 create or replace function run_output(p_run_id uuid) returns jsonb
 language plpgsql stable as $$
@@ -149,60 +158,3 @@ end $$;
 comment on function run_output(uuid) is
   'What a completed run gave: what its flow says or, without that, the output of its last step or, when several steps have no successor, an object of their outputs by name. Null for other runs.';
 
-create or replace function why(p_run_id uuid, p_step text) returns text
-language plpgsql stable as $$
-declare
-  v_step    steps;
-  v_run     runs;
-  v_queue   queue;
-  v_waiting text;
-begin
-  select s.* into v_step from steps s where s.run_id = p_run_id and s.name = p_step;
-  if not found then
-    raise exception using errcode = 'LH002', message = format('there is no step %s in run %s', p_step, p_run_id);
-  end if;
-  select r.* into v_run from runs r where r.id = p_run_id;
-  case v_step.state
-    when 'running' then
-      return format('Step %s is running: worker %s holds it since %s (attempt %s).', p_step, v_step.worker_id, v_step.started_at, v_step.attempt);
-    when 'paused' then
-      return format('Step %s is ready, but its run is paused (%s).', p_step,
-        case v_run.paused_for when 'question' then 'a question waits for an answer: see the view questions' else 'by an operator: resume it' end);
-    when 'waiting' then
-      if v_step.waits_for is not null then
-        return format('Step %s waits for: %s%s.', p_step, v_step.waits_for, coalesce(', until ' || v_step.fire_at, ''));
-      end if;
-      if v_step.fire_at < clock() and exists (select from chore c where c.name = 'fire_timers' and c.next_at < clock() - interval '2 seconds') then
-        return format('Step %s is to go on since %s: its time came %s s ago, but nobody does the chores. Start a worker or a scheduler.',
-          p_step, v_step.fire_at, extract(epoch from clock() - v_step.fire_at)::bigint);
-      end if;
-      return format('Step %s sleeps %s (%s)%s.', p_step, coalesce('until ' || v_step.fire_at, 'until somebody starts its run'),
-        case v_step.timer when 'start' then 'delayed start' when 'retry' then 'backoff' else 'snooze' end,
-        case when v_step.failures > 0 then format(' after %s of %s attempts failed', v_step.failures, v_step.max_attempts) else '' end);
-    when 'blocked' then
-      select string_agg(b.name, ', ') into v_waiting
-      from (select p.name from steps p join flow_step f on f.flow_id = v_run.flow_id and f.seq = p.seq
-            where p.run_id = p_run_id and p.state not in ('completed', 'failed', 'skipped', 'cancelled') and v_step.seq = any (f.successors) order by p.seq limit 5) b;
-      return format('Step %s is blocked: it waits for %s of its predecessors (%s%s).', p_step, v_step.blockers, v_waiting,
-        case when v_step.blockers > 5 then ', …' else '' end);
-    when 'ready' then
-      if not exists (select from worker w where w.tenant = v_run.tenant and w.state = 'active'
-                     and v_step.queue = any (w.queues) and v_step.handler = any (w.handlers)) then
-        return format('Step %s is ready, but no worker takes handler %s from queue %s; it waits until one comes.', p_step, v_step.handler, v_step.queue);
-      end if;
-      select q.* into v_queue from queue q where q.tenant = v_run.tenant and q.name = v_step.queue;
-      if v_queue.paused_at is not null then
-        return format('Step %s is ready, but queue %s is paused since %s by %s.', p_step, v_step.queue, v_queue.paused_at, v_queue.paused_by);
-      elsif v_queue.open_until > clock() then
-        return format('Step %s is ready, but the breaker of queue %s is open until %s: %s attempts in a row got no answer.',
-                      p_step, v_step.queue, v_queue.open_until, v_queue.breaker_count);
-      elsif v_queue.running >= v_queue.max_running then
-        return format('Step %s is ready, but %s steps of queue %s run, as many as may.', p_step, v_queue.running, v_step.queue);
-      end if;
-      return format('Step %s is ready in queue %s and waits for a free slot%s.', p_step, v_step.queue,
-        case when v_queue.rate_limit is not null then format(' (at most %s begin in %s ms)', v_queue.rate_limit, v_queue.rate_ms) else '' end);
-    else
-      return format('Step %s is %s since %s.', p_step, v_step.state, v_step.ended_at);
-  end case;
-end $$;
-comment on function why(uuid, text) is 'Says in one sentence why a step is not running.';

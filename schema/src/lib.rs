@@ -11,7 +11,7 @@
 //! | [`flow`] | definitions of flows: steps, their order, retries |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
 //! | [`calls`] | one typed method for each database function |
-//! | [`duration`] | durations as the database takes them |
+//! | [`duration`] | durations on their way to the database and back |
 //! | [`error`] | what can go wrong, by what a caller can do about it |
 //!
 //! ```no_run

@@ -5,7 +5,7 @@
 //! holder's process is killed. Each acquisition has a token that only grows: give it to the store that the lock protects, which
 //! must refuse lower ones (Kleppmann, "How to do distributed locking", 2016).
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use crate::{Database, Result, calls::LockAnswer};
 
@@ -57,6 +57,21 @@ impl LockGuard {
         self.database.retrying(|calls| async move { calls.renew_lock(tenant, name, token, hold).await }).await
     }
 
+    /// Renews it whenever half of its time is over. Says so once when it is ours no longer.
+    async fn keep(&self, hold: Duration) -> Infallible {
+        loop {
+            tokio::time::sleep(hold / 2).await;
+            match self.renew(hold).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::error!(name = self.name, token = self.token, "a lock was lost while its work goes on");
+                    return std::future::pending().await;
+                }
+                Err(error) => tracing::warn!(name = self.name, %error, "a lock could not be renewed"),
+            }
+        }
+    }
+
     /// Gives it back. False when it was ours no longer.
     pub async fn release(mut self) -> Result<bool> {
         self.released = true;
@@ -104,6 +119,9 @@ impl Database {
     }
 
     /// Runs something under a lock, which is given back whatever comes of it: `Err` with who has it when somebody has.
+    ///
+    /// The lock is renewed whenever half of its time is over, so that `hold` need not be as long as the work. Work that was done is
+    /// never lost: when the lock cannot be given back, or was lost meanwhile, that is logged, and the result is returned all the same.
     pub async fn run_locked<T, Fut: Future<Output = T>>(
         &self,
         name: &str,
@@ -114,8 +132,13 @@ impl Database {
         match self.try_lock(name, holder, hold).await? {
             Locked::AlreadyRunning(answer) => Ok(Err(answer)),
             Locked::Acquired(guard) => {
-                let outcome = work(guard.token()).await;
-                guard.release().await?;
+                let outcome = tokio::select! {
+                    outcome = work(guard.token()) => outcome,
+                    never = guard.keep(hold) => match never {},
+                };
+                if let Err(error) = guard.release().await {
+                    tracing::warn!(name, %error, "a lock was not given back after its work; it will expire");
+                }
                 Ok(Ok(outcome))
             }
         }

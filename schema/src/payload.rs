@@ -54,8 +54,9 @@ impl Payload {
         Ok(Self(raw))
     }
 
-    /// Takes JSON text: well-formed, nested at most [`MAX_DEPTH`] deep, without `\u0000` (PostgreSQL has no such character)
-    /// and without numbers of more than [`MAX_NUMBER`] characters or with an exponent beyond ±[`MAX_NUMBER`].
+    /// Takes JSON text: well-formed, nested at most [`MAX_DEPTH`] deep, without `\u0000` and surrogates that are not in pairs
+    /// (PostgreSQL has no such characters), and without numbers of more than [`MAX_NUMBER`] characters or with an exponent beyond
+    /// ±[`MAX_NUMBER`].
     pub fn from_text(text: &str) -> Result<Self> {
         check_limits(text)?;
         let raw = RawValue::from_string(text.to_owned()).map_err(|e| Error::Invalid(format!("not JSON: {e}")))?;
@@ -104,7 +105,7 @@ impl Serialize for Payload {
     }
 }
 
-/// One pass over the text: depth, `\u0000`, numbers. Well-formedness is left to serde_json.
+/// One pass over the text: depth, `\u0000`, half characters, numbers. Well-formedness is left to serde_json.
 fn check_limits(text: &str) -> Result<()> {
     let bytes = text.as_bytes();
     let mut depth = 0usize;
@@ -140,18 +141,37 @@ fn end_of_string(bytes: &[u8], start: usize) -> Result<usize> {
     while at < bytes.len() {
         match bytes[at] {
             b'"' => return Ok(at + 1),
-            b'\\' => {
-                if bytes[at..].starts_with(b"\\u0000") {
-                    return Err(Error::Invalid(format!(
-                        "the JSON has the character \\u0000 (at byte {at}), which PostgreSQL cannot store"
-                    )));
-                }
-                at += 2;
-            }
+            b'\\' => at = end_of_escape(bytes, at)?,
             _ => at += 1,
         }
     }
     Ok(at)
+}
+
+/// A backslash and what belongs to it. A character beyond the first 65,536 is written as two surrogates, the high one first; one
+/// without the other is no character, and PostgreSQL cannot store it. serde_json lets it pass.
+fn end_of_escape(bytes: &[u8], at: usize) -> Result<usize> {
+    let half = |why: &str| {
+        Error::Invalid(format!("the JSON has half a character (at byte {at}: {why}), which PostgreSQL cannot store"))
+    };
+    match code_unit(bytes, at) {
+        None => Ok(at + 2),
+        Some(0) => Err(Error::Invalid(format!(
+            "the JSON has the character \\u0000 (at byte {at}), which PostgreSQL cannot store"
+        ))),
+        Some(0xD800..=0xDBFF) => match code_unit(bytes, at + 6) {
+            Some(0xDC00..=0xDFFF) => Ok(at + 12),
+            _ => Err(half("a high surrogate without its low one")),
+        },
+        Some(0xDC00..=0xDFFF) => Err(half("a low surrogate without its high one")),
+        Some(_) => Ok(at + 6),
+    }
+}
+
+/// The number in an escape `\uXXXX` that begins here, if one does.
+fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
+    let digits = bytes.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |number, digit| Some(number * 16 + char::from(*digit).to_digit(16)?))
 }
 
 fn end_of_number(bytes: &[u8], start: usize) -> Result<usize> {
@@ -176,7 +196,14 @@ mod tests {
 
     #[test]
     fn sound_json_passes_unchanged() {
-        for text in [r#"{"a":[1,-2.5e10,"x\\u0000 is text here"],"b":null}"#, "3", r#""\"""#, "[]", r#""ä\n""#] {
+        for text in [
+            r#"{"a":[1,-2.5e10,"x\\u0000 is text here"],"b":null}"#,
+            "3",
+            r#""\\""#,
+            "[]",
+            r#""ä\n""#,
+            r#""\ud83d\ude00 \uD83D\uDE00 \\ud800 \u00e9""#,
+        ] {
             assert_eq!(Payload::from_text(text).unwrap().as_str(), text);
         }
     }
@@ -186,6 +213,12 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1));
         for (text, reason) in [
             (r#"{"a":"x\u0000"}"#, "\\u0000"),
+            (r#""\ud800""#, "half a character (at byte 1"),
+            (r#"{"\udC00":1}"#, "half a character (at byte 2"),
+            (r#"["a", "\ud800\ud800\udc00"]"#, "half a character (at byte 7"),
+            (r#""\ud83dx\ude00""#, "half a character"),
+            (r#""\ud83d\n""#, "half a character"),
+            (r#""\ud83d"#, "half a character"),
             ("1e999999", "too large"),
             (&"9".repeat(MAX_NUMBER + 1), "too large"),
             (deep.as_str(), "deep"),

@@ -3,7 +3,7 @@
 use longhaul::{Database, Error, Flow, Step, StepContext, StepError, migrate};
 use serde_json::Value;
 
-use crate::harness::{TestDb, with_database, within};
+use crate::harness::{TestDb, eventually, with_database, within};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_processes_that_migrate_at_once_one_does_the_work() {
@@ -73,19 +73,96 @@ async fn a_dry_run_prints_what_would_be_done_and_does_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_functions_are_installed_and_forgotten_ones_are_removed() {
-    with_database(|db| async move {
-        db.execute(
-            "create or replace function longhaul.installed_functions() returns text language sql as $$select 'of another release'$$;
-             create function longhaul.of_another_release() returns int language sql as $$select 1$$",
+async fn an_installation_that_broke_off_is_completed() {
+    let db = TestDb::create_empty().await;
+    // After the table of migrations, and after the tables.
+    db.execute("create schema longhaul; create table longhaul.schema_history (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))").await;
+    migrate::make_tables_of(&db.database, 2).await.unwrap();
+    let done = migrate::migrate(&db.database).await.unwrap();
+    assert!(!done.applied.contains(&2) && done.functions);
+    migrate::check(&db.database).await.unwrap();
+    db.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_encoding_is_refused_before_anything_is_made() {
+    let db = TestDb::create_empty().await;
+    for encoding in ["LATIN1", "SQL_ASCII"] {
+        let name = format!("{}_{}", db.name, encoding.to_lowercase());
+        db.execute(&format!(
+            "create database {name} template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        ))
+        .await;
+        let other = TestDb::open(&name);
+        let error = migrate::migrate(&other.database).await.unwrap_err();
+        assert!(matches!(&error, Error::Refused(text) if text.contains(encoding) && text.contains("UTF8")), "{error}");
+        assert!(!other.value::<bool>("select to_regnamespace('longhaul') is not null").await);
+        other.drop_database().await;
+    }
+    db.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_made_by_an_administrator_needs_no_right_to_make_one() {
+    let db = TestDb::create_empty().await;
+    let role = format!("owner_{}", std::process::id());
+    db.execute(&format!("create role {role} login; create schema longhaul authorization {role}")).await;
+    let mut restricted = db.clone();
+    restricted.config.connection.postgres.options(format!("-c role={role}"));
+    restricted.database = Database::new(&restricted.config).unwrap();
+    migrate::migrate(&restricted.database).await.unwrap();
+    restricted
+        .execute(
+            "create or replace function longhaul.installed_functions() returns text language sql as $$select 'older'$$",
         )
         .await;
-        let done = migrate::migrate(&db.database).await.unwrap();
-        assert!(done.applied.is_empty() && done.functions);
-        assert!(!db.value::<bool>("select to_regprocedure('longhaul.of_another_release()') is not null").await);
-        assert!(db.value::<bool>("select to_regprocedure('longhaul.claim(bigint, text[], integer[], bigint)') is not null").await);
-    })
-    .await;
+    assert!(migrate::migrate(&restricted.database).await.unwrap().functions);
+    restricted.database.close();
+    // Without the schema the missing right is named.
+    let mut other = db.clone();
+    other.config = restricted.config.clone().schema("second").unwrap();
+    other.database = Database::new(&other.config).unwrap();
+    let error = migrate::migrate(&other.database).await.unwrap_err();
+    assert!(matches!(&error, Error::Denied(text) if text.contains("permission denied for database")), "{error}");
+    other.database.close();
+    db.execute(&format!("drop owned by {role} cascade; drop role {role}")).await;
+    db.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_waits_for_another_one_and_can_say_for_whom() {
+    let db = TestDb::create_empty().await;
+    let connection = db.database.connection().await.unwrap();
+    connection
+        .batch_execute("select pg_advisory_lock(hashtextextended('longhaul.migrate.longhaul', 0))")
+        .await
+        .unwrap();
+    let pid: i32 = connection.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let holder = migrate::who_migrates(&db.database).await.unwrap().expect("somebody does");
+    assert!(holder.contains(&format!("process {pid} ")) && holder.contains("since"), "{holder}");
+    let migrating = tokio::spawn({
+        let database = db.database.clone();
+        async move { migrate::migrate(&database).await }
+    });
+    connection.batch_execute("select pg_advisory_unlock_all()").await.unwrap();
+    within("the migration", migrating).await.unwrap().unwrap();
+    eventually("nobody migrates any more", || async { migrate::who_migrates(&db.database).await.unwrap().is_none() })
+        .await;
+    drop(connection);
+    db.drop_database().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plan_is_what_a_migration_does() {
+    let db = TestDb::create_empty().await;
+    let plan = migrate::plan(&db.database).await.unwrap();
+    // By hand, as an administrator would do it.
+    db.execute(&plan).await;
+    assert_eq!(migrate::plan(&db.database).await.unwrap(), "", "nothing is left to do");
+    let done = migrate::migrate(&db.database).await.unwrap();
+    assert!(done.applied.is_empty() && !done.functions);
+    migrate::check(&db.database).await.unwrap();
+    db.drop_database().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ async fn remote_worker(db: &TestDb) -> (Client, Network, Running) {
 async fn lose_answer(
     db: &TestDb,
     network: &Network,
-    barrier: deadpool_postgres::Transaction<'_>,
+    barrier: longhaul::connect::Transaction<'_>,
     done: &str,
     then: Then,
 ) {
@@ -128,7 +128,7 @@ async fn lose_answer(
 
 /// A claim of ten steps by a worker behind a network is blocked by the transaction that `unanswered` is given. Whatever that does
 /// to its answer, each step is done once.
-async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, deadpool_postgres::Transaction<'_>)) {
+async fn blocked_claim(unanswered: impl AsyncFnOnce(&TestDb, &Network, longhaul::connect::Transaction<'_>)) {
     with_database(|db| async move {
         let (client, network, worker) = remote_worker(&db).await;
 

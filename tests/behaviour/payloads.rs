@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use longhaul::{Client, Error, Payload, Step, StepContext, StepError};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config as RunnerConfig, TestRunner},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -100,6 +105,138 @@ async fn numbers_and_texts_come_back_as_they_were() {
             assert_eq!(within("the run", run.output::<Value>()).await.unwrap(), input.read::<Value>().unwrap());
         }
         worker.stop().await;
+    })
+    .await;
+}
+
+/// Pieces of strings: letters, escapes, and surrogates in and out of pairs.
+fn string_piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z ]{0,3}",
+        Just("ä日😀".to_owned()),
+        prop::sample::select(vec![
+            r"\n",
+            r#"\""#,
+            r"\\",
+            r"\/",
+            r"\b",
+            r"\u0000",
+            r"\u0001",
+            r"\u00e9",
+            r"\ud83d\ude00"
+        ])
+        .prop_map(str::to_owned),
+        (0xD7F0_u32..0xE010).prop_map(|unit| format!(r"\u{unit:04x}")),
+        (0xD7F0_u32..0xE010).prop_map(|unit| format!(r"\u{unit:04X}")),
+        prop::sample::select(vec![r"\u12", r"\x", r"\", "\u{1}"]).prop_map(str::to_owned),
+    ]
+}
+
+fn json_string() -> impl Strategy<Value = String> {
+    prop::collection::vec(string_piece(), 0..4).prop_map(|pieces| format!("\"{}\"", pieces.concat()))
+}
+
+fn json_number() -> impl Strategy<Value = String> {
+    let exponent = prop_oneof![
+        Just(String::new()),
+        (-320_i32..320).prop_map(|e| format!("e{e}")),
+        Just("E+7".into()),
+        Just("e400".into()),
+        Just("1e".into())
+    ];
+    let digits = prop_oneof![
+        prop::sample::select(vec![
+            "0",
+            "-0",
+            "1",
+            "-12",
+            "3.25",
+            "0.0000001",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "+1",
+            "NaN",
+            "Infinity"
+        ])
+        .prop_map(str::to_owned),
+        (1_usize..400).prop_map(|n| "9".repeat(n)),
+        (1_usize..400).prop_map(|n| format!("0.{}1", "0".repeat(n))),
+    ];
+    (digits, exponent).prop_map(|(digits, exponent)| digits + &exponent)
+}
+
+/// JSON texts and what nearly are some.
+fn json_text() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "true", "false", "null", "nul", "True", "[", "]", "{}", "[]", "", "{\"a\"}", "[1,]", " 1 ", "\t[]\n",
+    ]);
+    let leaf = prop_oneof![4 => json_string(), 4 => json_number(), 1 => word.prop_map(str::to_owned)];
+    let nested = leaf.prop_recursive(4, 16, 3, |inner| {
+        let objects =
+            prop::collection::vec((prop_oneof![Just("\"k\"".to_owned()), json_string()], inner.clone()), 0..3);
+        prop_oneof![
+            prop::collection::vec(inner, 0..3).prop_map(|items| format!("[{}]", items.join(", "))),
+            objects.prop_map(|members| {
+                let members: Vec<String> = members.iter().map(|(key, value)| format!("{key}:{value}")).collect();
+                format!("{{{}}}", members.join(","))
+            }),
+        ]
+    });
+    let deep =
+        (1_usize..130, json_number()).prop_map(|(n, inner)| format!("{}{inner}{}", "[".repeat(n), "]".repeat(n)));
+    prop_oneof![8 => nested, 1 => deep]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_json_the_client_lets_pass_the_database_takes() {
+    with_database(|db| async move {
+        db.execute(
+            "create function public.takes(text) returns boolean language plpgsql as
+             $$begin perform $1::jsonb; return true; exception when data_exception or program_limit_exceeded then return false; end$$",
+        )
+        .await;
+        let mut runner = TestRunner::new(RunnerConfig::default());
+        let texts: Vec<String> =
+            (0..6_000).map(|_| json_text().new_tree(&mut runner).expect("a text").current()).collect();
+        let connection = db.database.connection().await.unwrap();
+        let rows = connection
+            .query("select public.takes(t) from unnest($1::text[]) with ordinality u (t, n) order by n", &[&texts])
+            .await
+            .unwrap();
+        let mut seen = (0, 0);
+        for (text, row) in texts.iter().zip(rows) {
+            match (Payload::from_text(text), row.get::<_, bool>(0)) {
+                (Ok(_), true) => seen.0 += 1,
+                (Ok(_), false) => panic!("we let pass what the database refuses: {text}"),
+                (Err(_), false) => seen.1 += 1,
+                // Our own limits are narrower than the server's, in these two ways alone.
+                (Err(error), true) => {
+                    let error = error.to_string();
+                    let ours = error.contains("number that is too large") || error.contains("nested more than");
+                    assert!(ours, "we refuse what the database takes: {text}: {error}");
+                }
+            }
+        }
+        assert!(seen.0 > 500 && seen.1 > 500, "both kinds are tried: {seen:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_character_is_refused_for_itself_and_named() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "h")).await;
+        let raw = |text: &str| serde_json::value::RawValue::from_string(text.into()).unwrap();
+        let inputs = [raw(r#""a""#), raw(r#"{"x": "\ud800"}"#), raw(r#""\ud83d\ude00""#)];
+        let started = db.client().await.start_many("one", &inputs).await.unwrap();
+        assert_eq!(started.started.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [0, 2]);
+        assert!(
+            matches!(&started.refused[..], [(1, why)] if why.contains("half a character (at byte 7")),
+            "{:?}",
+            started.refused
+        );
     })
     .await;
 }

@@ -143,3 +143,71 @@ async fn each_ssl_mode_demands_what_it_says() {
     })
     .await;
 }
+
+/// Writes a certificate as PostgreSQL's manual makes it: signed by itself, an authority by its extensions, with the name in its subject
+/// and, if asked, among the alternative names. Valid until the year given.
+fn make_own_certificate(folder: &Path, subject: &str, alternative: &[&str], until: i32) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let names = alternative.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let mut own = rcgen::CertificateParams::new(names).unwrap();
+    own.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    own.distinguished_name = rcgen::DistinguishedName::new();
+    own.distinguished_name.push(rcgen::DnType::CommonName, subject);
+    own.not_after = rcgen::date_time_ymd(until, 1, 1);
+    std::fs::write(folder.join("server.pem"), own.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_is_itself_trusted_is_good_for_its_names_and_its_time() {
+    with_database(|db| async move {
+        let postgres = &db.config.connection.postgres;
+        let password = postgres.get_password().map(|p| format!(":{}", String::from_utf8_lossy(p))).unwrap_or_default();
+        let user = postgres.get_user().unwrap();
+        for (subject, alternative, until, mode, works) in [
+            ("localhost", &[][..], 2099, "verify-full", true),
+            ("localhost", &[], 2099, "verify-ca", true),
+            ("localhost", &[], 2099, "require", true),
+            ("elsewhere", &["localhost"], 2099, "verify-full", true),
+            // The subject counts only where there are no alternative names.
+            ("localhost", &["elsewhere"], 2099, "verify-full", false),
+            ("elsewhere", &[], 2099, "verify-full", false),
+            ("elsewhere", &[], 2099, "verify-ca", true),
+            ("localhost", &[], 2001, "verify-full", false),
+            ("localhost", &[], 2001, "require", false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            make_own_certificate(folder.path(), subject, alternative, until);
+            let (port, _) = terminate_tls(&db, folder.path()).await;
+            let file = folder.path().join("server.pem");
+            let connect = async |options: &str| {
+                let url = format!("postgres://{user}{password}@localhost:{port}/{}?{options}", db.name);
+                Client::connect(&Config::from_url(&url).unwrap()).await
+            };
+            let outcome = connect(&format!("sslmode={mode}&sslrootcert={}", file.display())).await;
+            let what = format!("{subject} {alternative:?} {until} {mode}");
+            assert_eq!(outcome.is_ok(), works, "{what}: {:?}", outcome.err());
+            // Nobody waits for a certificate to become good.
+            if let Err(error) = outcome {
+                assert!(
+                    matches!(&error, longhaul::Error::Denied(text) if text.contains("certificate")),
+                    "{what}: {error}"
+                );
+            }
+        }
+        // One that somebody else made is not good because it looks the same.
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        make_own_certificate(folder.path(), "localhost", &[], 2099);
+        make_own_certificate(other.path(), "localhost", &[], 2099);
+        let (port, _) = terminate_tls(&db, folder.path()).await;
+        let file = other.path().join("server.pem");
+        let url = format!(
+            "postgres://{user}{password}@localhost:{port}/{}?sslmode=verify-full&sslrootcert={}",
+            db.name,
+            file.display()
+        );
+        let error = Client::connect(&Config::from_url(&url).unwrap()).await.unwrap_err();
+        assert!(matches!(error, longhaul::Error::Denied(_)), "{error}");
+    })
+    .await;
+}

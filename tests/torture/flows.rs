@@ -92,6 +92,7 @@ pub async fn deploy(client: &Client, limits: Limits) -> Result<(), Error> {
         flow: Some("brief".into()),
         age: Duration::from_secs(1),
         keep_last: 0,
+        archive: false,
     };
     client.database().calls().await?.put_retention_policy("default", &brief).await?;
     let often = "update longhaul.chore set interval_ms = 5000 where name = 'retention'";

@@ -5,7 +5,7 @@ use comfy_table::Color;
 use longhaul_schema::{Database, Error, calls::Executor, migrate};
 use serde_json::json;
 
-use super::{Context, Failure, output::Cell};
+use super::{Context, Failure, checks, output::Cell};
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(super) struct Doctor {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Good,
     Warning,
     Bad,
@@ -44,7 +44,7 @@ impl Verdict {
     }
 }
 
-type Check = (&'static str, Verdict, String);
+pub(super) type Check = (&'static str, Verdict, String);
 
 impl Doctor {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
@@ -54,7 +54,7 @@ impl Doctor {
             checks.push(installation(&database).await);
         }
         if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
-            checks.extend(state(&database).await?);
+            checks.extend(checks::all(&database.calls().await?).await?);
         }
         if context.output.json {
             for (name, verdict, finding) in &checks {
@@ -98,55 +98,4 @@ async fn installation(database: &Database) -> Check {
         Ok(version) => ("installation", Verdict::Good, format!("schema {}, version {version}", database.schema())),
         Err(error) => ("installation", Verdict::Bad, error.to_string()),
     }
-}
-
-async fn state(database: &Database) -> Result<Vec<Check>, Failure> {
-    let calls = database.calls().await?;
-    let mut checks = Vec::new();
-
-    let violations = calls.room_violations().await?;
-    checks.push(match violations.first() {
-        None => ("rooms", Verdict::Good, "every live step is in exactly one room".into()),
-        Some(first) => {
-            ("rooms", Verdict::Bad, format!("{} steps are in wrong rooms, such as {first}", violations.len()))
-        }
-    });
-
-    let offset = calls.setting("clock_offset_ms").await?;
-    checks.push(match offset {
-        0 => ("clock", Verdict::Good, "the server's own".into()),
-        offset => ("clock", Verdict::Bad, format!("moved by {offset} ms; that is for tests only")),
-    });
-
-    let figures = calls.figures().await?;
-    checks.push((
-        "workers",
-        if figures.workers == 0 { Verdict::Warning } else { Verdict::Good },
-        format!(
-            "{} alive; steps: {} ready, {} running, {} sleeping",
-            figures.workers, figures.ready, figures.running, figures.waiting
-        ),
-    ));
-
-    checks.push(match calls.overdue_chores().await?.as_slice() {
-        [] => ("chores", Verdict::Good, "all done in time".into()),
-        late => {
-            ("chores", Verdict::Warning, format!("overdue or failing: {}; is a scheduler running?", late.join(", ")))
-        }
-    });
-
-    checks.push(match calls.unserved_lanes().await?.as_slice() {
-        [] => ("handlers", Verdict::Good, "every ready step has a worker that knows its handler".into()),
-        lanes => ("handlers", Verdict::Warning, format!("no worker takes {}", lanes.join(", "))),
-    });
-
-    checks.push(match calls.oldest_transaction().await? {
-        Some(seconds) if seconds > 300.0 => (
-            "snapshots",
-            Verdict::Warning,
-            format!("a transaction is open for {seconds:.0} s; it keeps dead rows from being removed"),
-        ),
-        _ => ("snapshots", Verdict::Good, "no transaction is open for long".into()),
-    });
-    Ok(checks)
 }

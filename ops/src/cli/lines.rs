@@ -188,7 +188,12 @@ async fn start_part(
             }
             Err(Error::Invalid(reason)) if part.len() == 1 => {
                 alone += 1;
-                not_started.push(NotStarted { id: part[0].id, refusal: Some(reason.clone()) });
+                not_started.push(NotStarted {
+                    id: part[0].id,
+                    existing: None,
+                    refusal: Some(reason.clone()),
+                    conflict: false,
+                });
                 // It is the call that is wrong then, and not each line.
                 if !accepted && alone >= MOST_ALONE {
                     return Err((end, Error::Invalid(reason)));

@@ -1,5 +1,6 @@
 //! The commands of the `longhaul` program.
 
+mod checks;
 mod connection;
 mod dead;
 mod doctor;
@@ -15,6 +16,7 @@ mod process;
 mod questions;
 mod queue;
 mod retention;
+mod retention_run;
 mod runs;
 mod schedule;
 mod signals;

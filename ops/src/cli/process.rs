@@ -20,18 +20,22 @@ pub(super) struct Migrate {
     /// Print the SQL that would be run, and run nothing.
     #[arg(long)]
     dry_run: bool,
+    /// Install also into a schema that holds other things. They are left alone.
+    #[arg(long)]
+    share_schema: bool,
 }
 
 impl Migrate {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let database = Database::new(&context.connection.config()?.pool_size(1))?;
+        let options = migrate::Options::default().share_schema(self.share_schema);
         if self.dry_run {
-            let sql = migrate::plan(&database).await?;
+            let sql = migrate::plan_with(&database, options).await?;
             let sql = if sql.is_empty() { "-- nothing to do\n" } else { &sql };
             context.output.text(sql.trim_end());
             return Ok(());
         }
-        let done = migrate::migrate(&database).await?;
+        let done = migrate::migrate_with(&database, options).await?;
         if context.output.json {
             context
                 .output

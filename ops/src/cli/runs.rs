@@ -80,7 +80,11 @@ impl List {
             limit: i64::from(self.limit),
             ..RunFilter::default()
         };
-        let runs = context.connection.client().await?.list(&filter).await?;
+        let page = context.connection.client().await?.find(&filter).await?;
+        if let Some(id) = page.looked_to {
+            eprintln!("looked at the newest {} runs; for older ones add --before {id}", filter.look);
+        }
+        let runs = page.runs;
         if context.output.json {
             for run in &runs {
                 context.output.json(&run_json(run));

@@ -138,7 +138,7 @@ impl ScheduleCommand {
                     Some(run) if output.json => output.json(&json!({ "id": run.id() })),
                     Some(run) => output.line(&run.id().to_string()),
                     None if output.json => output.json(&json!({ "id": null })),
-                    None => output.line("the run before still lives; the tick was skipped."),
+                    None => output.line("no run was started: the run before still lives, or its start was refused (longhaul schedule list)."),
                 }
                 return Ok(());
             }
@@ -173,6 +173,7 @@ fn print(context: &Context, schedules: &[ScheduleInfo]) {
                 "name": s.name, "cron": s.cron, "zone": s.zone, "flow": s.flow, "version": s.version, "input": value(Some(&s.input)),
                 "missed": s.missed.as_str(), "overlap": s.overlap.as_str(), "jitter_ms": s.jitter_ms, "starts_at": s.starts_at,
                 "ends_at": s.ends_at, "paused_at": s.paused_at, "next_at": s.next_at, "last_at": s.last_at, "last_error": s.last_error,
+                "failed_ticks": s.failed_ticks,
             }));
         }
         return;
@@ -186,8 +187,9 @@ fn print(context: &Context, schedules: &[ScheduleInfo]) {
             state(if s.paused_at.is_some() { "paused" } else { "active" }),
             Cell::time(s.next_at),
             Cell::time(s.last_at),
+            Cell::new(s.failed_ticks),
             Cell::new(s.last_error.as_deref().unwrap_or_default()),
         ]
     });
-    context.output.table(&["NAME", "CRON", "ZONE", "FLOW", "STATE", "NEXT", "LAST", "ERROR"], rows.collect());
+    context.output.table(&["NAME", "CRON", "ZONE", "FLOW", "STATE", "NEXT", "LAST", "FAILED", "ERROR"], rows.collect());
 }

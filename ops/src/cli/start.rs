@@ -4,7 +4,7 @@ use std::{io::Read, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use longhaul_scheduler::Start;
+use longhaul_scheduler::{Start, Unique};
 use longhaul_schema::{Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ Examples:
   longhaul start order '{\"id\": 7}'
   longhaul start order @order.json --name 'Order 7' --priority -10 --wait
   longhaul start remind '\"call back\"' --delay 2h
+  longhaul start sync '{\"customer\": 7}' --key customer-7 --key-for 1h    once an hour at most
   longhaul start order --lines orders.jsonl    one run for each line of it")]
 pub(super) struct StartCommand {
     /// Name of the flow.
@@ -26,7 +27,7 @@ pub(super) struct StartCommand {
     #[arg(conflicts_with = "lines")]
     input: Option<String>,
     /// Start one run for each line of this file, each line a JSON value; - is standard input.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata", "deadline"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata", "deadline", "key"])]
     lines: Option<PathBuf>,
     /// With --lines: the batch of an earlier try, which it printed. Lines that were started then are not started again.
     #[arg(long, value_name = "ID", requires = "lines")]
@@ -43,10 +44,10 @@ pub(super) struct StartCommand {
     /// Start so long from now.
     #[arg(long, value_name = "TIME")]
     delay: Option<Span>,
-    /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00).
+    /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00); a time in the past is now.
     #[arg(long, value_name = "TIME", conflicts_with = "delay")]
     at: Option<DateTime<Utc>>,
-    /// Fail the run unless it has ended after this time.
+    /// Fail the run unless it has ended so long after its start.
     #[arg(long, value_name = "TIME")]
     deadline: Option<Span>,
     /// Only create it: it is pending until `longhaul begin`.
@@ -55,7 +56,13 @@ pub(super) struct StartCommand {
     /// Metadata: an object to find the run by.
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
-    /// Id of the run, a UUIDv7. Starting twice under one id starts once.
+    /// Start no second run under this key of the flow: print the id of the one that has it, as long as that lives.
+    #[arg(long)]
+    key: Option<String>,
+    /// With --key: the key counts for this time from the start on, or for `ever`, whatever becomes of the run.
+    #[arg(long, value_name = "TIME", requires = "key", value_parser = window)]
+    key_for: Option<Unique>,
+    /// Id of the run, a UUIDv7. Starting twice under one id starts once; with another input, that is refused.
     #[arg(long)]
     id: Option<Uuid>,
     /// Wait until it has ended, and print its output.
@@ -99,6 +106,9 @@ impl StartCommand {
         if let Some(at) = self.at {
             start = start.at(at);
         }
+        if let Some(key) = self.key {
+            start = start.unique(key, self.key_for.unwrap_or(Unique::WhileLive));
+        }
         let client = context.connection.client().await?;
         let run = client.start_with(&self.flow, start).await?;
         if self.wait {
@@ -117,6 +127,14 @@ impl StartCommand {
         }
         Ok(())
     }
+}
+
+/// How long a key counts.
+fn window(text: &str) -> Result<Unique, String> {
+    if text == "ever" {
+        return Ok(Unique::Forever);
+    }
+    text.parse::<Span>().map(|span| Unique::For(span.as_duration())).map_err(|error| error.to_string())
 }
 
 /// JSON text: given as it is, in a file, or on standard input.

@@ -2,11 +2,13 @@
 
 mod command_handler;
 mod commands;
+mod extremes;
 mod flow_commands;
 mod flow_files;
 mod http_handler;
 mod lines;
 mod output;
+mod overseeing;
 mod server;
 mod steering;
 mod supervise;

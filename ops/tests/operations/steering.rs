@@ -198,10 +198,7 @@ async fn queues_schedules_locks_and_retention_are_kept_from_the_command_line() {
     assert_eq!(program.ok(&["retention", "plan"]).await[0]["runs"], 1);
     assert_eq!(program.ok(&["retention", "stats"]).await[0]["total"], 1);
     let archive = folder.path().join("archive");
-    assert_eq!(
-        program.ok(&["retention", "run", "--archive", archive.to_str().unwrap()]).await,
-        [json!({ "deleted": 1 })]
-    );
+    assert_eq!(program.ok(&["retention", "run", "--archive", archive.to_str().unwrap()]).await[0]["deleted"], 1);
     let file = std::fs::read_dir(&archive).unwrap().next().unwrap().unwrap().path();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(std::fs::File::open(file).unwrap()), &mut text)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Calls, Executor, json};
+use super::{Calls, Executor, readable};
 use crate::{Payload, Result};
 
 /// Which dead letters.
@@ -79,20 +79,19 @@ impl<E: Executor> Calls<E> {
         let rows = self
             .rows(&sql, &[&f.tenant, &f.flow, &f.step, &f.handler, &f.run_id, &f.message, &f.since, &f.limit])
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| DeadLetter {
-                run_id: row.get("run_id"),
-                flow: row.get("flow"),
-                version: row.get("version"),
-                step: row.get("step"),
-                handler: row.get("handler"),
-                died_at: row.get("died_at"),
-                attempt: row.get("attempt"),
-                error: json(row, "error"),
-                run_state: row.get("run_state"),
+        readable(&rows, |row| {
+            Ok(DeadLetter {
+                run_id: row.try_get("run_id")?,
+                flow: row.try_get("flow")?,
+                version: row.try_get("version")?,
+                step: row.try_get("step")?,
+                handler: row.try_get("handler")?,
+                died_at: row.try_get("died_at")?,
+                attempt: row.try_get("attempt")?,
+                error: row.try_get("error")?,
+                run_state: row.try_get("run_state")?,
             })
-            .collect())
+        })
     }
 
     /// Retries the failed runs of dead letters. Returns how many runs.
@@ -110,6 +109,6 @@ impl<E: Executor> Calls<E> {
         let row = self
             .row(&sql, &[&f.tenant, &f.flow, &f.step, &f.handler, &f.run_id, &f.message, &f.since, &f.limit, &by])
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 }

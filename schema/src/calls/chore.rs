@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Calls, Executor};
-use crate::Result;
+use crate::{
+    Result,
+    duration::{from_millis, from_seconds, millis},
+};
 
 /// What a call of [`Calls::run_chore`] did.
 #[derive(Clone, Debug)]
@@ -25,16 +28,16 @@ impl<E: Executor> Calls<E> {
     pub async fn run_chore(&self) -> Result<ChoreReport> {
         let row = self.row("select * from longhaul.run_chore()", &[]).await?;
         Ok(ChoreReport {
-            name: row.get("chore_name"),
-            items: row.get("items"),
-            failure: row.get("failure"),
-            took: row.get::<_, Option<f64>>("milliseconds").map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0)),
-            due_in: Duration::from_millis(row.get::<_, Option<i64>>("due_in_ms").unwrap_or(1000).unsigned_abs()),
+            name: row.try_get("chore_name")?,
+            items: row.try_get("items")?,
+            failure: row.try_get("failure")?,
+            took: row.try_get::<Option<f64>>("milliseconds")?.map(|ms| from_seconds(ms / 1000.0)),
+            due_in: from_millis(row.try_get::<Option<i64>>("due_in_ms")?.unwrap_or(1000)),
         })
     }
 
     /// Changes how often a chore is done.
     pub async fn set_chore_interval(&self, chore: &str, interval: Duration) -> Result<()> {
-        self.run("select longhaul.set_chore_interval($1, $2)", &[&chore, &(interval.as_millis() as i64)]).await
+        self.run("select longhaul.set_chore_interval($1, $2)", &[&chore, &millis(interval)]).await
     }
 }

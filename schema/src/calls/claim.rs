@@ -1,7 +1,7 @@
 //! Claiming ready steps.
 
-use super::{AttemptKey, Calls, Columns, Executor, attempt_key, json};
-use crate::{Error, Payload, Result};
+use super::{AttemptKey, Calls, Columns, Executor, Row, attempt_key};
+use crate::{Payload, Result};
 
 /// A step that a worker now owns.
 #[derive(Clone, Debug)]
@@ -55,13 +55,13 @@ impl<E: Executor> Calls<E> {
     }
 }
 
-fn claimed(row: &tokio_postgres::Row) -> Result<Claimed> {
+fn claimed(row: &Row) -> Result<Claimed> {
     Ok(Claimed {
-        key: attempt_key(row),
-        failures: row.get("failures"),
-        flow_id: row.get("flow_id"),
-        queue: row.get("queue"),
-        definition: row.get("def"),
-        input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
+        key: attempt_key(row)?,
+        failures: row.try_get("failures")?,
+        flow_id: row.try_get("flow_id")?,
+        queue: row.try_get("queue")?,
+        definition: row.try_get("def")?,
+        input: row.try_get("input")?,
     })
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 
-use super::{Calls, Executor, Name, json};
-use crate::{Error, Flow, Payload, Result};
+use super::{Calls, Executor, Name, Row, every, readable};
+use crate::{Error, Flow, Payload, Result, duration::from_millis};
 
 /// What became of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl<E: Executor> Calls<E> {
         let row = self
             .row("select flow_id, flow_version, created from longhaul.deploy($1, $2)", &[&tenant, &Json(flow)])
             .await?;
-        Ok(Deployed { flow_id: row.get(0), version: row.get(1), created: row.get(2) })
+        Ok(Deployed { flow_id: row.try_get(0)?, version: row.try_get(1)?, created: row.try_get(2)? })
     }
 
     /// All flow versions of a tenant, by name and version.
@@ -92,7 +92,7 @@ impl<E: Executor> Calls<E> {
                 &[&tenant],
             )
             .await?;
-        rows.iter().map(flow_info).collect()
+        readable(&rows, flow_info)
     }
 
     /// One flow version, the latest when none is named.
@@ -118,15 +118,14 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &name, &from, &to],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Difference {
-                step: row.get("step"),
-                change: row.get("change"),
-                before: json(row, "before"),
-                after: json(row, "after"),
+        readable(&rows, |row| {
+            Ok(Difference {
+                step: row.try_get("step")?,
+                change: row.try_get("change")?,
+                before: row.try_get("before")?,
+                after: row.try_get("after")?,
             })
-            .collect())
+        })
     }
 
     /// How many live runs each version of a flow has, by version; versions without any are left out.
@@ -137,7 +136,7 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &name],
             )
             .await?;
-        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+        readable(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
     /// The steps of a flow version, by number.
@@ -153,34 +152,31 @@ impl<E: Executor> Calls<E> {
                 &[&flow_id],
             )
             .await?;
-        let flow: Name = rows.first().map(|row| row.get::<_, &str>("flow")).unwrap_or_default().into();
-        Ok(rows
-            .iter()
-            .map(|row| FlowStep {
-                seq: row.get("seq"),
+        let flow: Name = rows.first().map(|row| row.try_get("flow")).transpose()?.unwrap_or_else(|| "".into());
+        every(&rows, |row| {
+            Ok(FlowStep {
+                seq: row.try_get("seq")?,
                 flow: flow.clone(),
-                version: row.get("version"),
-                name: row.get::<_, &str>("name").into(),
-                handler: row.get::<_, &str>("handler").into(),
-                max_attempts: row.get("max_attempts"),
-                timeout: row
-                    .get::<_, Option<i64>>("timeout_ms")
-                    .map(|ms| std::time::Duration::from_millis(ms.unsigned_abs())),
-                parameters: json(row, "parameters"),
-                checkpoints: row.get("checkpoints"),
+                version: row.try_get("version")?,
+                name: row.try_get("name")?,
+                handler: row.try_get("handler")?,
+                max_attempts: row.try_get("max_attempts")?,
+                timeout: row.try_get::<Option<i64>>("timeout_ms")?.map(from_millis),
+                parameters: row.try_get("parameters")?,
+                checkpoints: row.try_get("checkpoints")?,
             })
-            .collect())
+        })
     }
 }
 
-fn flow_info(row: &tokio_postgres::Row) -> Result<FlowInfo> {
+fn flow_info(row: &Row) -> Result<FlowInfo> {
     Ok(FlowInfo {
-        id: row.get("id"),
-        name: row.get::<_, &str>("name").into(),
-        version: row.get("version"),
-        steps: row.get("step_count"),
-        checksum: row.get("checksum"),
-        deployed_at: row.get("deployed_at"),
-        definition: json(row, "definition").ok_or_else(|| Error::Corrupt("a flow without a definition".into()))?,
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        version: row.try_get("version")?,
+        steps: row.try_get("step_count")?,
+        checksum: row.try_get("checksum")?,
+        deployed_at: row.try_get("deployed_at")?,
+        definition: row.try_get("definition")?,
     })
 }

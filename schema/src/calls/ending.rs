@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
-use super::{AttemptKey, Calls, Columns, Executor, attempt_key};
+use super::{AttemptKey, Calls, Columns, Executor, Row, attempt_key};
 use crate::{Payload, Result, duration::millis};
 
 /// How an attempt ended that did not complete its step.
@@ -113,7 +113,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &outputs, &skip_busy],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 
     /// Ends attempts that did not complete their steps. Returns only what was refused. May be repeated.
@@ -149,10 +149,10 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 }
 
-pub(super) fn refused(row: &tokio_postgres::Row) -> Refused {
-    Refused { key: attempt_key(row), reason: row.get("refusal") }
+pub(super) fn refused(row: &Row) -> Result<Refused> {
+    Ok(Refused { key: attempt_key(row)?, reason: row.try_get("refusal")? })
 }

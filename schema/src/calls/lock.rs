@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Calls, Executor};
-use crate::Result;
+use super::{Calls, Executor, readable};
+use crate::{Error, Result, duration::millis};
 
 /// The answer to an acquisition.
 #[derive(Clone, Debug)]
@@ -47,33 +47,48 @@ impl<E: Executor> Calls<E> {
     /// Takes a lock, or says who holds it. After a lost answer it may be held by the caller until it expires.
     pub async fn acquire_lock(&self, tenant: &str, name: &str, holder: &str, hold: Duration) -> Result<LockAnswer> {
         let row = self
-            .row(
-                "select * from longhaul.acquire_lock($1, $2, $3, $4)",
-                &[&tenant, &name, &holder, &(hold.as_millis() as i64)],
-            )
+            .row("select * from longhaul.acquire_lock($1, $2, $3, $4)", &[&tenant, &name, &holder, &millis(hold)])
             .await?;
         Ok(LockAnswer {
-            acquired: row.get("acquired"),
-            token: row.get("token"),
-            holder: row.get("holder"),
-            expires_at: row.get("expires_at"),
+            acquired: row.try_get("acquired")?,
+            token: row.try_get("token")?,
+            holder: row.try_get("holder")?,
+            expires_at: row.try_get("expires_at")?,
         })
     }
 
     /// Holds a lock for longer. False when it is not held under this token any more.
     pub async fn renew_lock(&self, tenant: &str, name: &str, token: i64, hold: Duration) -> Result<bool> {
-        let hold = hold.as_millis() as i64;
-        Ok(self.row("select longhaul.renew_lock($1, $2, $3, $4)", &[&tenant, &name, &token, &hold]).await?.get(0))
+        let hold = millis(hold);
+        self.row("select longhaul.renew_lock($1, $2, $3, $4)", &[&tenant, &name, &token, &hold]).await?.try_get(0)
     }
 
     /// Gives a lock back. False when it is not held under this token any more.
     pub async fn release_lock(&self, tenant: &str, name: &str, token: i64) -> Result<bool> {
-        Ok(self.row("select longhaul.release_lock($1, $2, $3)", &[&tenant, &name, &token]).await?.get(0))
+        self.row("select longhaul.release_lock($1, $2, $3)", &[&tenant, &name, &token]).await?.try_get(0)
     }
 
-    /// Takes a lock from its holder, which is recorded. False when nobody held it.
-    pub async fn force_release_lock(&self, tenant: &str, name: &str, by: Option<&str>) -> Result<bool> {
-        Ok(self.row("select longhaul.force_release_lock($1, $2, $3)", &[&tenant, &name, &by]).await?.get(0))
+    /// Takes a lock from its holder, which is recorded. False when nobody held it. With a token it ends only the hold with that token,
+    /// and may be repeated: without one, a second call takes the lock from whoever got it in between.
+    pub async fn force_release_lock(
+        &self,
+        tenant: &str,
+        name: &str,
+        by: Option<&str>,
+        token: Option<i64>,
+    ) -> Result<bool> {
+        let sql = "select longhaul.force_release_lock($1, $2, $3, $4)";
+        self.row(sql, &[&tenant, &name, &by, &token]).await?.try_get(0)
+    }
+
+    /// The token of the present hold of a lock; `None` when nobody holds it.
+    pub async fn lock_token(&self, tenant: &str, name: &str) -> Result<Option<i64>> {
+        let sql = "select case when held then token end from longhaul.locks where tenant = $1 and name = $2";
+        let rows = self.rows(sql, &[&tenant, &name]).await?;
+        match rows.first() {
+            Some(row) => row.try_get(0),
+            None => Err(Error::NotFound(format!("there is no lock {name} for tenant {tenant}"))),
+        }
     }
 
     /// The locks of a tenant, by name; only those that are held if asked.
@@ -85,19 +100,18 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &held_only],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| LockInfo {
-                name: row.get("name"),
-                holder: row.get("holder"),
-                held: row.get("held"),
-                token: row.get("token"),
-                acquired_at: row.get("acquired_at"),
-                expires_at: row.get("expires_at"),
-                acquired: row.get("acquired"),
-                blocked: row.get("blocked"),
-                expired: row.get("expired"),
+        readable(&rows, |row| {
+            Ok(LockInfo {
+                name: row.try_get("name")?,
+                holder: row.try_get("holder")?,
+                held: row.try_get("held")?,
+                token: row.try_get("token")?,
+                acquired_at: row.try_get("acquired_at")?,
+                expires_at: row.try_get("expires_at")?,
+                acquired: row.try_get("acquired")?,
+                blocked: row.try_get("blocked")?,
+                expired: row.try_get("expired")?,
             })
-            .collect())
+        })
     }
 }

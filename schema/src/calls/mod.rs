@@ -3,8 +3,10 @@
 mod again;
 mod chore;
 mod claim;
+mod column;
 mod deploy;
 mod ending;
+mod find;
 mod fleet;
 mod inspect;
 mod lock;
@@ -22,27 +24,30 @@ mod worker;
 
 use std::sync::Arc;
 
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::types::ToSql;
 
 pub use again::{DeadLetter, DeadLetterFilter};
 pub use chore::ChoreReport;
 pub use claim::Claimed;
 pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
 pub use ending::{AttemptOutcome, Ended, Refused};
+pub use find::{RunFilter, RunPage};
 pub use fleet::{LeaseInfo, WorkerInfo};
-pub use inspect::Figures;
+pub use inspect::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen};
 pub use lock::{LockAnswer, LockInfo};
 pub use progress::{Progress, QueueFigure, Reported};
 pub use queue::{QueueInfo, QueueLimits};
-pub use read::{AttemptInfo, ItemOutput, RunFilter, RunInfo, StepInfo, TimelineEntry};
-pub use retention::{AgeFigures, RetentionPlan, RetentionPolicy};
-pub use schedule::{Missed, Overlap, ScheduleInfo};
+pub use read::{AttemptInfo, ItemOutput, RunInfo, StepInfo, TimelineEntry};
+pub use retention::{AgeFigures, ArchivedRun, RetentionPage, RetentionPlan, RetentionPolicy};
+pub use schedule::{Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedule};
 pub use signal::{NewSignal, SignalInfo};
-pub use start::{NewRun, NotStarted, StartRuns};
+pub use start::{NewRun, NotStarted, StartRuns, Unique};
 pub use state::{RunState, StepState};
 pub use steer::{Answer, Asking, Operation, Question};
 pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
 pub use worker::{Neglected, NewWorker, Registered, Renewal};
+
+use column::{Row, every, readable};
 
 use crate::{Error, Result, SchemaName, connect::Connection};
 
@@ -53,46 +58,42 @@ pub trait Executor: Send + Sync {
         &'a self,
         sql: &'a str,
         parameters: &'a [&'a (dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<Vec<Row>>> + Send + 'a;
+    ) -> impl Future<Output = Result<Vec<tokio_postgres::Row>>> + Send + 'a;
 }
 
 impl Executor for Connection {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let call = async {
-            let statement = self.prepare_cached(sql).await?;
-            self.query(&statement, parameters).await
-        };
-        match tokio::time::timeout(self.call_timeout(), call).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                self.give_up();
-                Err(Error::Unavailable(format!("no answer came within {:?}", self.call_timeout())))
-            }
-        }
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
+        self.call(sql, parameters).await
+    }
+}
+
+impl Executor for crate::connect::Transaction<'_> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
+        self.call(sql, parameters).await
     }
 }
 
 impl Executor for deadpool_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
         let statement = self.prepare_cached(sql).await?;
         Ok(self.query(&statement, parameters).await?)
     }
 }
 
 impl Executor for tokio_postgres::Client {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
         Ok(self.query(sql, parameters).await?)
     }
 }
 
 impl Executor for tokio_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
         Ok(self.query(sql, parameters).await?)
     }
 }
 
 impl<E: Executor> Executor for &E {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
         (**self).rows(sql, parameters).await
     }
 }
@@ -123,7 +124,7 @@ impl<E: Executor> Calls<E> {
     /// Runs a statement that is written for schema `longhaul`.
     async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let sql = self.schema.qualify(sql);
-        self.executor.rows(&sql, parameters).await
+        Ok(Row::all(self.executor.rows(&sql, parameters).await?))
     }
 
     async fn row(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row> {
@@ -180,14 +181,9 @@ impl Columns {
 }
 
 /// The attempt that a row names by its columns `run_id`, `seq` and `attempt`.
-fn attempt_key(row: &Row) -> AttemptKey {
-    AttemptKey { step: StepKey { run_id: row.get("run_id"), seq: row.get("seq") }, attempt: row.get("attempt") }
-}
-
-/// A JSON column, unparsed.
-fn json(row: &Row, column: &str) -> Option<crate::Payload> {
-    row.get::<_, Option<tokio_postgres::types::Json<Box<serde_json::value::RawValue>>>>(column)
-        .map(|json| crate::Payload::trusted(json.0))
+fn attempt_key(row: &Row) -> Result<AttemptKey> {
+    let step = StepKey { run_id: row.try_get("run_id")?, seq: row.try_get("seq")? };
+    Ok(AttemptKey { step, attempt: row.try_get("attempt")? })
 }
 
 /// A shared name: flows, steps and handlers are named once and then only pointed to.

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, StepKey, json};
+use super::{Calls, Executor, StepKey, readable};
 use crate::{Payload, Result};
 
 /// What a worker says of one of its queues; counters since it registered.
@@ -75,23 +75,22 @@ impl<E: Executor> Calls<E> {
     pub async fn queue_figures(&self, tenant: &str) -> Result<Vec<(String, i64, QueueFigure)>> {
         let rows = self
             .rows(
-                "select name, workers, running::int, slots::int, claimed, completed, failed from longhaul.queue_figures where tenant = $1 order by name",
+                "select name, workers, running::bigint, slots::bigint, claimed, completed, failed from longhaul.queue_figures where tenant = $1 order by name",
                 &[&tenant],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| {
-                let figure = QueueFigure {
-                    running: row.get("running"),
-                    slots: row.get("slots"),
-                    claimed: row.get("claimed"),
-                    completed: row.get("completed"),
-                    failed: row.get("failed"),
-                };
-                (row.get("name"), row.get("workers"), figure)
-            })
-            .collect())
+        // Sums over workers may not fit.
+        let most = |sum: i64| i32::try_from(sum).unwrap_or(i32::MAX);
+        readable(&rows, |row| {
+            let figure = QueueFigure {
+                running: most(row.try_get("running")?),
+                slots: most(row.try_get("slots")?),
+                claimed: row.try_get("claimed")?,
+                completed: row.try_get("completed")?,
+                failed: row.try_get("failed")?,
+            };
+            Ok((row.try_get("name")?, row.try_get("workers")?, figure))
+        })
     }
 
     /// What the handlers of a run reported, by step and key.
@@ -99,13 +98,12 @@ impl<E: Executor> Calls<E> {
         let rows = self
             .rows("select seq, key, value from longhaul.progress where run_id = $1 order by seq, key", &[&run])
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| Progress {
-                seq: row.get("seq"),
-                key: row.get("key"),
-                value: json(row, "value").unwrap_or_else(Payload::null),
+        readable(&rows, |row| {
+            Ok(Progress {
+                seq: row.try_get("seq")?,
+                key: row.try_get("key")?,
+                value: row.try_get::<Option<Payload>>("value")?.unwrap_or_else(Payload::null),
             })
-            .collect())
+        })
     }
 }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Calls, Executor};
-use crate::Result;
+use super::{Calls, Executor, readable};
+use crate::{
+    Result,
+    duration::{from_millis, seconds},
+};
 
 /// All limits of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,41 +52,41 @@ impl<E: Executor> Calls<E> {
                 &[&tenant],
             )
             .await?;
-        let span = |ms: i64| Duration::from_millis(ms.unsigned_abs());
-        Ok(rows
-            .iter()
-            .map(|row| QueueInfo {
-                name: row.get("name"),
-                paused_at: row.get("paused_at"),
-                paused_by: row.get("paused_by"),
+        readable(&rows, |row| {
+            Ok(QueueInfo {
+                name: row.try_get("name")?,
+                paused_at: row.try_get("paused_at")?,
+                paused_by: row.try_get("paused_by")?,
                 limits: QueueLimits {
-                    max_running: row.get("max_running"),
-                    rate: row.get::<_, Option<i32>>("rate_limit").zip(row.get::<_, Option<i64>>("rate_ms").map(span)),
+                    max_running: row.try_get("max_running")?,
+                    rate: row
+                        .try_get::<Option<i32>>("rate_limit")?
+                        .zip(row.try_get::<Option<i64>>("rate_ms")?.map(from_millis)),
                     breaker: row
-                        .get::<_, Option<i32>>("breaker_failures")
-                        .zip(row.get::<_, Option<i64>>("breaker_ms").map(span)),
+                        .try_get::<Option<i32>>("breaker_failures")?
+                        .zip(row.try_get::<Option<i64>>("breaker_ms")?.map(from_millis)),
                 },
-                running: row.get("running"),
-                open_until: row.get("open_until"),
-                ready: row.get("ready"),
+                running: row.try_get("running")?,
+                open_until: row.try_get("open_until")?,
+                ready: row.try_get("ready")?,
             })
-            .collect())
+        })
     }
 
     /// Pauses a queue: nothing more is claimed from it. False when it was paused already.
     pub async fn pause_queue(&self, tenant: &str, queue: &str, by: Option<&str>) -> Result<bool> {
-        Ok(self.row("select longhaul.pause_queue($1, $2, $3)", &[&tenant, &queue, &by]).await?.get(0))
+        self.row("select longhaul.pause_queue($1, $2, $3)", &[&tenant, &queue, &by]).await?.try_get(0)
     }
 
     /// Lets a queue go on, and closes its breaker. False when it was not paused.
     pub async fn resume_queue(&self, tenant: &str, queue: &str) -> Result<bool> {
-        Ok(self.row("select longhaul.resume_queue($1, $2)", &[&tenant, &queue]).await?.get(0))
+        self.row("select longhaul.resume_queue($1, $2)", &[&tenant, &queue]).await?.try_get(0)
     }
 
     /// Sets all limits of a queue; those that are `None` are taken away.
     pub async fn limit_queue(&self, tenant: &str, queue: &str, limits: &QueueLimits) -> Result<()> {
-        let (rate, per) = limits.rate.map(|(n, per)| (n, per.as_secs_f64())).unzip();
-        let (failures, pause) = limits.breaker.map(|(n, pause)| (n, pause.as_secs_f64())).unzip();
+        let (rate, per) = limits.rate.map(|(n, per)| (n, seconds(per))).unzip();
+        let (failures, pause) = limits.breaker.map(|(n, pause)| (n, seconds(pause))).unzip();
         self.run(
             "select longhaul.limit_queue($1, $2, $3, $4, make_interval(secs => $5), $6, make_interval(secs => $7))",
             &[&tenant, &queue, &limits.max_running, &rate, &per, &failures, &pause],

@@ -1,10 +1,9 @@
 //! Reading runs and steps. Reads never wait for writers.
 
 use chrono::{DateTime, Utc};
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, RunState, StepState, json};
+use super::{Calls, Executor, Row, RunState, StepState, every, readable};
 use crate::{Error, Payload, Result};
 
 /// A run, as operators see it.
@@ -138,56 +137,7 @@ pub struct TimelineEntry {
     pub detail: Option<Payload>,
 }
 
-/// Which runs to list, newest first.
-#[derive(Clone, Debug)]
-pub struct RunFilter {
-    /// Of this tenant.
-    pub tenant: String,
-    /// Of this flow only.
-    pub flow: Option<String>,
-    /// Of this version only.
-    pub version: Option<i32>,
-    /// In this state only.
-    pub state: Option<RunState>,
-    /// With this name only; `%` stands for any text.
-    pub name: Option<String>,
-    /// Whose metadata contains this.
-    pub metadata: Option<Payload>,
-    /// Created since then.
-    pub since: Option<DateTime<Utc>>,
-    /// Created before then.
-    pub until: Option<DateTime<Utc>>,
-    /// Children of this run only.
-    pub parent: Option<Uuid>,
-    /// Dismissed runs as well.
-    pub dismissed: bool,
-    /// Older than this run only: the last one of the page before.
-    pub before: Option<Uuid>,
-    /// At most so many.
-    pub limit: i64,
-}
-
-impl Default for RunFilter {
-    /// The newest 50 runs of tenant `default`.
-    fn default() -> Self {
-        Self {
-            tenant: "default".into(),
-            flow: None,
-            version: None,
-            state: None,
-            name: None,
-            metadata: None,
-            since: None,
-            until: None,
-            parent: None,
-            dismissed: false,
-            before: None,
-            limit: 50,
-        }
-    }
-}
-
-const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
+pub(super) const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
      metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
 
 impl<E: Executor> Calls<E> {
@@ -200,55 +150,18 @@ impl<E: Executor> Calls<E> {
             .unwrap_or_else(|| Err(Error::NotFound(format!("there is no run {id} for tenant {tenant}"))))
     }
 
-    /// Runs, newest first.
-    pub async fn list_runs(&self, filter: &RunFilter) -> Result<Vec<RunInfo>> {
-        let sql = format!(
-            "select {RUN_COLUMNS} from longhaul.runs
-             where tenant = $1 and ($2::text is null or flow = $2) and ($3::text is null or state::text = $3)
-               and id < coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($6::int is null or version = $6) and ($7::text is null or name like $7)
-               and ($8::jsonb is null or metadata @> $8) and ($9 or dismissed_at is null)
-               and id >= coalesce(longhaul.uuid_at($10), '00000000-0000-0000-0000-000000000000'::uuid)
-               and id < coalesce(longhaul.uuid_at($11), 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
-               and ($12::uuid is null or parent_id = $12)
-             order by id desc limit $5"
-        );
-        let state = filter.state.map(RunState::as_str);
-        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
-        let rows = self
-            .rows(
-                &sql,
-                &[
-                    &filter.tenant,
-                    &filter.flow,
-                    &state,
-                    &filter.before,
-                    &filter.limit,
-                    &filter.version,
-                    &filter.name,
-                    &metadata,
-                    &filter.dismissed,
-                    &filter.since,
-                    &filter.until,
-                    &filter.parent,
-                ],
-            )
-            .await?;
-        rows.iter().map(run_info).collect()
-    }
-
     /// The present states of some runs; ids that are no runs of this tenant are left out.
     pub async fn run_states(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<(Uuid, RunState)>> {
         let rows = self
             .rows("select id, state::text from longhaul.runs where id = any ($1) and tenant = $2", &[&ids, &tenant])
             .await?;
-        rows.iter().map(|row| Ok((row.get(0), row.get::<_, &str>(1).parse()?))).collect()
+        readable(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)))
     }
 
     /// What a completed run gave; `None` for other runs.
     pub async fn run_output(&self, id: Uuid) -> Result<Option<Payload>> {
         let row = self.row("select longhaul.run_output($1) as output", &[&id]).await?;
-        Ok(json(&row, "output"))
+        row.try_get("output")
     }
 
     /// The steps of a run, by number.
@@ -261,7 +174,7 @@ impl<E: Executor> Calls<E> {
                 &[&run_id],
             )
             .await?;
-        rows.iter().map(step_info).collect()
+        readable(&rows, step_info)
     }
 
     /// The output of a step of a run, by name; `None` while it has not completed.
@@ -276,7 +189,7 @@ impl<E: Executor> Calls<E> {
             )
             .await?;
         match rows.first() {
-            Some(row) => Ok(json(row, "output")),
+            Some(row) => row.try_get("output"),
             None => Err(Error::NotFound(format!("run {run_id} has no step {step}"))),
         }
     }
@@ -292,18 +205,17 @@ impl<E: Executor> Calls<E> {
                 &[&run_id],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| AttemptInfo {
-                step: row.get("name"),
-                attempt: row.get("attempt"),
-                outcome: row.get("outcome"),
-                worker_id: row.get("worker_id"),
-                claimed_at: row.get("claimed_at"),
-                ended_at: row.get("ended_at"),
-                error: json(row, "error"),
+        readable(&rows, |row| {
+            Ok(AttemptInfo {
+                step: row.try_get("name")?,
+                attempt: row.try_get("attempt")?,
+                outcome: row.try_get("outcome")?,
+                worker_id: row.try_get("worker_id")?,
+                claimed_at: row.try_get("claimed_at")?,
+                ended_at: row.try_get("ended_at")?,
+                error: row.try_get("error")?,
             })
-            .collect())
+        })
     }
 
     /// A page of what the items of a fan-out gave, by the name of its step; beginning with item `from`, at most `limit`.
@@ -317,83 +229,80 @@ impl<E: Executor> Calls<E> {
                 &[&run_id, &step, &from, &limit],
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(ItemOutput {
-                    index: row.get("index"),
-                    outcome: row.get::<_, Option<&str>>("outcome").map(str::parse).transpose()?,
-                    output: json(row, "output"),
-                    error: json(row, "error"),
-                })
+        every(&rows, |row| {
+            Ok(ItemOutput {
+                index: row.try_get("index")?,
+                outcome: row.try_get("outcome")?,
+                output: row.try_get("output")?,
+                error: row.try_get("error")?,
             })
-            .collect()
+        })
     }
 
     /// What happened to a run, when, and by whom, in order.
     pub async fn timeline(&self, run_id: Uuid) -> Result<Vec<TimelineEntry>> {
         let rows =
             self.rows("select at, kind, step, attempt, actor, detail from longhaul.timeline($1)", &[&run_id]).await?;
-        Ok(rows
-            .iter()
-            .map(|row| TimelineEntry {
-                at: row.get("at"),
-                kind: row.get("kind"),
-                step: row.get("step"),
-                attempt: row.get("attempt"),
-                actor: row.get("actor"),
-                detail: json(row, "detail"),
+        readable(&rows, |row| {
+            Ok(TimelineEntry {
+                at: row.try_get("at")?,
+                kind: row.try_get("kind")?,
+                step: row.try_get("step")?,
+                attempt: row.try_get("attempt")?,
+                actor: row.try_get("actor")?,
+                detail: row.try_get("detail")?,
             })
-            .collect())
+        })
     }
 
     /// One sentence that says why a step is not running.
     pub async fn why(&self, run_id: Uuid, step: &str) -> Result<String> {
-        Ok(self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.get(0))
+        self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.try_get(0)
     }
 }
 
-fn run_info(row: &tokio_postgres::Row) -> Result<RunInfo> {
+pub(super) fn run_info(row: &Row) -> Result<RunInfo> {
     Ok(RunInfo {
-        id: row.get("id"),
-        flow: row.get("flow"),
-        version: row.get("version"),
-        name: row.get("name"),
-        state: row.get::<_, &str>("state").parse()?,
-        created_at: row.get("created_at"),
-        start_at: row.get("start_at"),
-        ended_at: row.get("ended_at"),
-        steps: row.get("steps"),
-        open_steps: row.get("open_steps"),
-        revision: row.get("revision"),
-        input: json(row, "input").ok_or_else(|| Error::Corrupt("a run without an input".into()))?,
-        error: json(row, "error"),
-        metadata: json(row, "metadata"),
-        paused_for: row.get("paused_for"),
-        compensated: row.get("compensated"),
-        dismissed_at: row.get("dismissed_at"),
-        parent_id: row.get("parent_id"),
-        forked_from: row.get("forked_from"),
+        id: row.try_get("id")?,
+        flow: row.try_get("flow")?,
+        version: row.try_get("version")?,
+        name: row.try_get("name")?,
+        state: row.try_get("state")?,
+        created_at: row.try_get("created_at")?,
+        start_at: row.try_get("start_at")?,
+        ended_at: row.try_get("ended_at")?,
+        steps: row.try_get("steps")?,
+        open_steps: row.try_get("open_steps")?,
+        revision: row.try_get("revision")?,
+        input: row.try_get("input")?,
+        error: row.try_get("error")?,
+        metadata: row.try_get("metadata")?,
+        paused_for: row.try_get("paused_for")?,
+        compensated: row.try_get("compensated")?,
+        dismissed_at: row.try_get("dismissed_at")?,
+        parent_id: row.try_get("parent_id")?,
+        forked_from: row.try_get("forked_from")?,
     })
 }
 
-fn step_info(row: &tokio_postgres::Row) -> Result<StepInfo> {
+fn step_info(row: &Row) -> Result<StepInfo> {
     Ok(StepInfo {
-        seq: row.get("seq"),
-        name: row.get("name"),
-        kind: row.get("kind"),
-        phase: row.get("phase"),
-        handler: row.get("handler"),
-        queue: row.get("queue"),
-        state: row.get::<_, &str>("state").parse()?,
-        attempt: row.get("attempt"),
-        failures: row.get("failures"),
-        max_attempts: row.get("max_attempts"),
-        worker_id: row.get("worker_id"),
-        started_at: row.get("started_at"),
-        ended_at: row.get("ended_at"),
-        fire_at: row.get("fire_at"),
-        waits_for: row.get("waits_for"),
-        output: json(row, "output"),
-        error: json(row, "error"),
+        seq: row.try_get("seq")?,
+        name: row.try_get("name")?,
+        kind: row.try_get("kind")?,
+        phase: row.try_get("phase")?,
+        handler: row.try_get("handler")?,
+        queue: row.try_get("queue")?,
+        state: row.try_get("state")?,
+        attempt: row.try_get("attempt")?,
+        failures: row.try_get("failures")?,
+        max_attempts: row.try_get("max_attempts")?,
+        worker_id: row.try_get("worker_id")?,
+        started_at: row.try_get("started_at")?,
+        ended_at: row.try_get("ended_at")?,
+        fire_at: row.try_get("fire_at")?,
+        waits_for: row.try_get("waits_for")?,
+        output: row.try_get("output")?,
+        error: row.try_get("error")?,
     })
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, json};
+use super::{Calls, Executor, Row, readable};
 use crate::{Error, Payload, Result};
 
 /// What happens to ticks that passed while no scheduler ran, or the schedule was paused.
@@ -15,7 +15,7 @@ pub enum Missed {
     Skip,
     /// One run makes up for all of them.
     Once,
-    /// Each has its run, at most the last 1,000.
+    /// Each has its run, but of more than 1,000 only the last 1,000.
     All,
 }
 
@@ -108,8 +108,45 @@ pub struct ScheduleInfo {
     pub next_at: Option<DateTime<Utc>>,
     /// The last tick.
     pub last_at: Option<DateTime<Utc>>,
-    /// Why the last run could not be started that could not.
+    /// Why the run of the last tick could not be started; `None` once one was.
     pub last_error: Option<String>,
+    /// How many of the ticks that are remembered could not start a run; the view `failed_ticks` has their reasons.
+    pub failed_ticks: i64,
+    /// The tick whose start met something that passes: it is fired, however late that is.
+    pub tried_tick: Option<DateTime<Utc>>,
+}
+
+/// A due schedule whose row cannot be read, as when it was made by hand.
+#[derive(Clone, Debug)]
+pub struct UnreadableSchedule {
+    /// Its id in this database.
+    pub id: i32,
+    /// Why.
+    pub reason: String,
+}
+
+/// A tick to be fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// The schedule.
+    pub schedule: i32,
+    /// Its time, a whole second.
+    pub at: DateTime<Utc>,
+    /// Whether it only is recorded as missed.
+    pub missed: bool,
+}
+
+/// Where a schedule goes on.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The schedule.
+    pub schedule: i32,
+    /// Its last tick, if one has passed.
+    pub last: Option<DateTime<Utc>>,
+    /// Its next tick.
+    pub next: Option<DateTime<Utc>>,
+    /// Why it has none, when that is wrong.
+    pub error: Option<String>,
 }
 
 const COLUMNS: &str = "id, name, cron, zone, flow, version, input, missed, overlap, jitter_ms, starts_at, ends_at, paused_at, next_at, last_at, last_error";
@@ -139,55 +176,85 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// The schedules of a tenant, by name.
     pub async fn list_schedules(&self, tenant: &str) -> Result<Vec<ScheduleInfo>> {
-        let sql = format!("select {COLUMNS} from longhaul.schedules where tenant = $1 order by name");
-        self.rows(&sql, &[&tenant]).await?.iter().map(schedule_info).collect()
+        let sql = format!(
+            "select {COLUMNS}, failed_ticks, null::timestamptz as tried_tick from longhaul.schedules where tenant = $1 order by name"
+        );
+        readable(&self.rows(&sql, &[&tenant]).await?, schedule_info)
     }
 
-    /// Locks schedules with a due tick, but for those that another scheduler is at. Within a transaction.
-    pub async fn due_schedules(&self, limit: i32) -> Result<Vec<ScheduleInfo>> {
-        let sql = format!("select {COLUMNS} from longhaul.due_schedules($1)");
-        self.rows(&sql, &[&limit]).await?.iter().map(schedule_info).collect()
+    /// Locks schedules with a due tick, but for those that another scheduler is at; `again`: those whose last try failed. Within a
+    /// transaction.
+    pub async fn due_schedules(&self, limit: i32, again: bool) -> Result<(Vec<ScheduleInfo>, Vec<UnreadableSchedule>)> {
+        let sql =
+            format!("select {COLUMNS}, 0::bigint as failed_ticks, tried_tick from longhaul.due_schedules($1, $2)");
+        let (mut schedules, mut unreadable) = (Vec::new(), Vec::new());
+        for row in self.rows(&sql, &[&limit, &again]).await? {
+            match schedule_info(&row) {
+                Ok(schedule) => schedules.push(schedule),
+                Err(error) => {
+                    unreadable.push(UnreadableSchedule { id: row.try_get("id")?, reason: error.to_string() });
+                }
+            }
+        }
+        Ok((schedules, unreadable))
     }
 
-    /// When the next tick of any schedule is, but for those that are due.
-    pub async fn next_tick(&self) -> Result<Option<DateTime<Utc>>> {
-        let sql = "select min(next_at) from longhaul.schedule where paused_at is null and next_at > longhaul.clock()";
-        Ok(self.row(sql, &[]).await?.get(0))
+    /// Locks a schedule if its next tick is this one still, and nobody else is at it.
+    pub async fn lock_due_schedule(&self, schedule: i32, tick: Option<DateTime<Utc>>) -> Result<bool> {
+        let sql = "select id from longhaul.schedule
+            where id = $1 and paused_at is null and date_trunc('second', next_at) is not distinct from coalesce($2, date_trunc('second', next_at))
+            for update skip locked";
+        Ok(!self.rows(sql, &[&schedule, &tick]).await?.is_empty())
     }
 
-    /// Fires a tick once. Returns the run that it started.
-    pub async fn fire_tick(&self, schedule: i32, tick: DateTime<Utc>, missed: bool) -> Result<Option<Uuid>> {
-        Ok(self.row("select longhaul.fire_tick($1, $2, $3)", &[&schedule, &tick, &missed]).await?.get(0))
+    /// When schedules are to be looked at again after a time, but for those that are due.
+    pub async fn next_tick(&self, after: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let sql = "select least(
+            (select min(next_at) from longhaul.schedule where paused_at is null and retry_at is null and next_at > $1),
+            (select min(retry_at) from longhaul.schedule where paused_at is null and retry_at is not null and retry_at > $1))";
+        self.row(sql, &[&after]).await?.try_get(0)
     }
 
-    /// Sets the next tick of a schedule.
-    pub async fn move_schedule(
-        &self,
-        schedule: i32,
-        last: Option<DateTime<Utc>>,
-        next: Option<DateTime<Utc>>,
-    ) -> Result<()> {
-        self.run("select longhaul.move_schedule($1, $2, $3)", &[&schedule, &last, &next]).await
+    /// Fires ticks, each once. Returns how many runs were started.
+    pub async fn fire_ticks(&self, ticks: &[Tick]) -> Result<i64> {
+        let schedules: Vec<i32> = ticks.iter().map(|t| t.schedule).collect();
+        let times: Vec<DateTime<Utc>> = ticks.iter().map(|t| t.at).collect();
+        let missed: Vec<bool> = ticks.iter().map(|t| t.missed).collect();
+        self.row("select longhaul.fire_ticks($1, $2, $3)", &[&schedules, &times, &missed]).await?.try_get(0)
+    }
+
+    /// Sets the next ticks of schedules.
+    pub async fn move_schedules(&self, moved: &[Moved]) -> Result<()> {
+        let schedules: Vec<i32> = moved.iter().map(|m| m.schedule).collect();
+        let lasts: Vec<Option<DateTime<Utc>>> = moved.iter().map(|m| m.last).collect();
+        let nexts: Vec<Option<DateTime<Utc>>> = moved.iter().map(|m| m.next).collect();
+        let errors: Vec<Option<&str>> = moved.iter().map(|m| m.error.as_deref()).collect();
+        self.run("select longhaul.move_schedules($1, $2, $3, $4)", &[&schedules, &lasts, &nexts, &errors]).await
+    }
+
+    /// A schedule could not be looked at, or a tick of it not be fired, for a reason that may pass: it is tried again soon.
+    pub async fn postpone_schedule(&self, schedule: i32, tick: Option<DateTime<Utc>>, reason: &str) -> Result<()> {
+        self.run("select longhaul.postpone_schedule($1, $2, $3)", &[&schedule, &tick, &reason]).await
     }
 
     /// Pauses a schedule. False when it was paused already.
     pub async fn pause_schedule(&self, tenant: &str, name: &str) -> Result<bool> {
-        Ok(self.row("select longhaul.pause_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.pause_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Lets a schedule go on. False when it was not paused.
     pub async fn resume_schedule(&self, tenant: &str, name: &str) -> Result<bool> {
-        Ok(self.row("select longhaul.resume_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.resume_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
     pub async fn run_schedule(&self, tenant: &str, name: &str) -> Result<Option<Uuid>> {
-        Ok(self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.get(0))
+        self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
     /// Deletes a schedule and the record of its ticks; its runs stay.
@@ -197,27 +264,29 @@ impl<E: Executor> Calls<E> {
 
     /// The time by which everything is decided.
     pub async fn clock(&self) -> Result<DateTime<Utc>> {
-        Ok(self.row("select longhaul.clock()", &[]).await?.get(0))
+        self.row("select longhaul.clock()", &[]).await?.try_get(0)
     }
 }
 
-fn schedule_info(row: &tokio_postgres::Row) -> Result<ScheduleInfo> {
+fn schedule_info(row: &Row) -> Result<ScheduleInfo> {
     Ok(ScheduleInfo {
-        id: row.get("id"),
-        name: row.get("name"),
-        cron: row.get("cron"),
-        zone: row.get("zone"),
-        flow: row.get("flow"),
-        version: row.get("version"),
-        input: json(row, "input").unwrap_or_else(Payload::null),
-        missed: row.get::<_, &str>("missed").parse()?,
-        overlap: row.get::<_, &str>("overlap").parse()?,
-        jitter_ms: row.get("jitter_ms"),
-        starts_at: row.get("starts_at"),
-        ends_at: row.get("ends_at"),
-        paused_at: row.get("paused_at"),
-        next_at: row.get("next_at"),
-        last_at: row.get("last_at"),
-        last_error: row.get("last_error"),
+        id: row.try_get("id")?,
+        name: row.try_get("name")?,
+        cron: row.try_get("cron")?,
+        zone: row.try_get("zone")?,
+        flow: row.try_get("flow")?,
+        version: row.try_get("version")?,
+        input: row.try_get::<Option<Payload>>("input")?.unwrap_or_else(Payload::null),
+        missed: row.try_get::<&str>("missed")?.parse()?,
+        overlap: row.try_get::<&str>("overlap")?.parse()?,
+        jitter_ms: row.try_get("jitter_ms")?,
+        starts_at: row.try_get("starts_at")?,
+        ends_at: row.try_get("ends_at")?,
+        paused_at: row.try_get("paused_at")?,
+        next_at: row.try_get("next_at")?,
+        last_at: row.try_get("last_at")?,
+        last_error: row.try_get("last_error")?,
+        failed_ticks: row.try_get("failed_ticks")?,
+        tried_tick: row.try_get("tried_tick")?,
     })
 }

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor};
-use crate::{Payload, Result};
+use super::{Calls, Executor, readable};
+use crate::{Payload, Result, duration::seconds};
 
 /// A signal to be sent.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl NewSignal {
     }
 
     fn keep_seconds(&self) -> Option<f64> {
-        self.keep.map(|keep| keep.as_secs_f64())
+        self.keep.map(seconds)
     }
 }
 
@@ -80,7 +80,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Sends a signal to a topic and key: one waiter consumes it, now or later. Returns its number.
@@ -99,7 +99,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Reports that outside work has completed, or failed: answers every wait for the topic and key, now and later. The
@@ -121,7 +121,7 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &topic, &key, &Json(payload.raw()), &failed],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Sends a signal to every live run, of one flow or with certain metadata if asked. Returns to how many.
@@ -148,7 +148,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// The signals that were sent to a run or consumed by it, oldest first.
@@ -160,17 +160,16 @@ impl<E: Executor> Calls<E> {
                 &[&run],
             )
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| SignalInfo {
-                id: row.get("id"),
-                topic: row.get("topic"),
-                key: row.get("key"),
-                sent_at: row.get("sent_at"),
-                sent_by: row.get("sent_by"),
-                consumed_at: row.get("consumed_at"),
-                consumed_by: row.get("consumed_by"),
+        readable(&rows, |row| {
+            Ok(SignalInfo {
+                id: row.try_get("id")?,
+                topic: row.try_get("topic")?,
+                key: row.try_get("key")?,
+                sent_at: row.try_get("sent_at")?,
+                sent_by: row.try_get("sent_by")?,
+                consumed_at: row.try_get("consumed_at")?,
+                consumed_by: row.try_get("consumed_by")?,
             })
-            .collect())
+        })
     }
 }

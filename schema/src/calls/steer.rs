@@ -4,8 +4,8 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, RunState, json};
-use crate::{Payload, Result};
+use super::{Calls, Executor, Row, RunState, readable};
+use crate::{Error, Payload, Result};
 
 /// Who asks for an operation, and what is expected of the run.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,7 @@ impl<E: Executor> Calls<E> {
                 self.row(&sql, &[&tenant, &id, by, &state, revision, request]).await?
             }
         };
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Starts a new run that takes over what a run had done before a step, and does that step and all that follows it
@@ -133,7 +133,7 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &id, &step, &input, &new_id, &asking.by, &state, &asking.expected_revision],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Answers the question that a step asks. True when this call decided, false when the same choice was made before.
@@ -145,7 +145,7 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &id, &answer.step, &answer.choice, &data, &by],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 
     /// Open questions of a tenant, of one run if asked; longest first.
@@ -157,25 +157,26 @@ impl<E: Executor> Calls<E> {
                 &[&tenant, &run],
             )
             .await?;
-        let texts = |row: &tokio_postgres::Row, column: &str| {
-            json(row, column).and_then(|list| list.read::<Vec<String>>().ok())
+        // A list of anything but texts is nobody's.
+        let texts = |row: &Row, column: &str| {
+            let list: Option<Payload> = row.try_get(column)?;
+            Ok::<_, Error>(list.and_then(|list| list.read::<Vec<String>>().ok()))
         };
-        Ok(rows
-            .iter()
-            .map(|row| Question {
-                run_id: row.get("run_id"),
-                step: row.get("step"),
-                flow: row.get("flow"),
-                interrupt: row.get::<_, &str>("kind") == "interrupt",
-                question: row.get("question"),
-                choices: texts(row, "choices").unwrap_or_default(),
-                may_answer: texts(row, "may_answer"),
-                value: json(row, "value"),
-                since: row.get("since"),
-                expires_at: row.get("expires_at"),
-                at_expiry: row.get("at_expiry"),
+        readable(&rows, |row| {
+            Ok(Question {
+                run_id: row.try_get("run_id")?,
+                step: row.try_get("step")?,
+                flow: row.try_get("flow")?,
+                interrupt: row.try_get::<&str>("kind")? == "interrupt",
+                question: row.try_get("question")?,
+                choices: texts(row, "choices")?.unwrap_or_default(),
+                may_answer: texts(row, "may_answer")?,
+                value: row.try_get("value")?,
+                since: row.try_get("since")?,
+                expires_at: row.try_get("expires_at")?,
+                at_expiry: row.try_get("at_expiry")?,
             })
-            .collect())
+        })
     }
 }
 

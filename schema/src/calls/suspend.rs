@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, json};
+use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, every};
 use crate::{Error, Payload, Result, duration::millis};
 
 /// Something that a suspended step waits for.
@@ -118,7 +118,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &waits, &skip_busy],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 
     /// Saves checkpoints. Returns only what was refused, because the lease is lost. May be repeated.
@@ -134,7 +134,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &paths, &kinds, &names, &values],
             )
             .await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 
     /// What a step has computed and begun so far.
@@ -145,24 +145,22 @@ impl<E: Executor> Calls<E> {
                 &[&step.run_id, &step.seq],
             )
             .await?;
-        rows.iter()
-            .map(|row| {
-                let answer = match row.get::<_, Option<&str>>("answer") {
-                    None => None,
-                    Some("ok") => Some(AnswerKind::Ok),
-                    Some("error") => Some(AnswerKind::Error),
-                    Some("timeout") => Some(AnswerKind::Timeout),
-                    Some(other) => return Err(Error::Corrupt(format!("a checkpoint with the answer {other}"))),
-                };
-                Ok(Checkpoint {
-                    path: row.get("path"),
-                    kind: row.get("kind"),
-                    name: row.get("name"),
-                    answer,
-                    value: json(row, "value").unwrap_or_else(Payload::null),
-                })
+        every(&rows, |row| {
+            let answer = match row.try_get::<Option<&str>>("answer")? {
+                None => None,
+                Some("ok") => Some(AnswerKind::Ok),
+                Some("error") => Some(AnswerKind::Error),
+                Some("timeout") => Some(AnswerKind::Timeout),
+                Some(other) => return Err(Error::Corrupt(format!("a checkpoint with the answer {other}"))),
+            };
+            Ok(Checkpoint {
+                path: row.try_get("path")?,
+                kind: row.try_get("kind")?,
+                name: row.try_get("name")?,
+                answer,
+                value: row.try_get::<Option<Payload>>("value")?.unwrap_or_else(Payload::null),
             })
-            .collect()
+        })
     }
 
     /// Starts a child run that nobody waits for, once for each place in a step. May be repeated.
@@ -183,6 +181,6 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(row.get(0))
+        row.try_get(0)
     }
 }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, attempt_key, ending::refused};
-use crate::{Result, duration::millis};
+use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, attempt_key, ending::refused, readable};
+use crate::{
+    Result,
+    duration::{millis, seconds},
+};
 
 /// A worker process that registers.
 #[derive(Clone, Debug)]
@@ -76,7 +79,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(Registered { worker: row.get(0), channel: row.get(1) })
+        Ok(Registered { worker: row.try_get(0)?, channel: row.try_get(1)? })
     }
 
     /// Renews a worker's leases; of the attempts that it names, returns those that are no longer its own.
@@ -88,7 +91,7 @@ impl<E: Executor> Calls<E> {
                 &[&worker, &owned.run_ids, &owned.seqs, &owned.attempts],
             )
             .await?;
-        Ok(rows.iter().map(attempt_key).collect())
+        rows.iter().map(attempt_key).collect()
     }
 
     /// Renews a worker's leases and learns what is wanted of it.
@@ -102,7 +105,7 @@ impl<E: Executor> Calls<E> {
             .await?;
         let mut renewal = Renewal { draining: false, lost: Vec::new() };
         for row in &rows {
-            renewal.draining = row.try_get::<_, &str>("worker_state")? == "draining";
+            renewal.draining = row.try_get::<&str>("worker_state")? == "draining";
             if let Some(run_id) = row.try_get("run_id")? {
                 let step = StepKey { run_id, seq: row.try_get("seq")? };
                 let key = AttemptKey { step, attempt: row.try_get("attempt")? };
@@ -117,7 +120,7 @@ impl<E: Executor> Calls<E> {
         let keys = Columns::of(keys.iter().copied());
         let sql = "select * from longhaul.what_became_of($1, $2, $3, $4)";
         let rows = self.rows(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?;
-        Ok(rows.iter().map(refused).collect())
+        rows.iter().map(refused).collect()
     }
 
     /// Gives leases up whose attempts can be ended in no way. The chores find the steps.
@@ -131,8 +134,8 @@ impl<E: Executor> Calls<E> {
     pub async fn neglected_chores(&self) -> Result<Neglected> {
         let row = self.row("select * from longhaul.neglected_chores()", &[]).await?;
         Ok(Neglected {
-            late: Duration::from_millis(row.try_get::<_, i64>("late_ms")?.unsigned_abs()),
-            workers: u32::try_from(row.try_get::<_, i64>("workers")?).unwrap_or(u32::MAX),
+            late: Duration::from_millis(row.try_get::<i64>("late_ms")?.unsigned_abs()),
+            workers: u32::try_from(row.try_get::<i64>("workers")?).unwrap_or(u32::MAX),
             runs: row.try_get("runs")?,
         })
     }
@@ -147,7 +150,7 @@ impl<E: Executor> Calls<E> {
     /// this worker one: `None` when there is none. Otherwise the id to ask with, again and again, until there is none; then one more look
     /// is due.
     pub async fn unfinished_before(&self, id: Option<i64>) -> Result<Option<i64>> {
-        Ok(self.row("select longhaul.unfinished_before($1)", &[&id]).await?.get(0))
+        self.row("select longhaul.unfinished_before($1)", &[&id]).await?.try_get(0)
     }
 
     /// No notifications of new work in these queues any more.
@@ -170,14 +173,14 @@ impl<E: Executor> Calls<E> {
                    where host = $1 and pid = any ($2) and started_at > longhaul.clock() - make_interval(secs => $3) - interval '5 seconds'
                    order by pid, started_at desc, id desc) w
                  where w.state <> 'gone' and w.expires_at < longhaul.clock() - w.lease_ms * interval '1 millisecond'",
-                &[&host, &pids, &since.as_secs_f64()],
+                &[&host, &pids, &seconds(since)],
             )
             .await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
+        readable(&rows, |row| row.try_get(0))
     }
 
     /// The worker leaves; what it still holds goes back with no attempt consumed. Returns how many steps that were.
     pub async fn deregister_worker(&self, worker: i64) -> Result<i64> {
-        Ok(self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.get(0))
+        self.row("select longhaul.deregister_worker($1)", &[&worker]).await?.try_get(0)
     }
 }

@@ -3,9 +3,13 @@
 use std::{sync::Arc, time::Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
-use tokio_postgres::NoTls;
 
-use super::{connection::Connection, listener::Listener, tls};
+use super::{
+    connection::Connection,
+    listener::Listener,
+    opening::Opener,
+    tls::{self, Tls},
+};
 use crate::{Calls, Config, Error, Result, SchemaName, retry::Backoff};
 
 /// A Longhaul installation in a database, reached through a bounded pool. Cheap to clone; clones share the pool.
@@ -18,6 +22,7 @@ pub struct Database {
 struct Inner {
     config: Config,
     pool: Pool,
+    tls: Tls,
 }
 
 impl Database {
@@ -25,10 +30,8 @@ impl Database {
     pub fn new(config: &Config) -> Result<Self> {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let postgres = config.connection.postgres.clone();
-        let manager = match tls::connector(&config.connection)? {
-            Some(connector) => Manager::from_config(postgres, connector, manager_config),
-            None => Manager::from_config(postgres, NoTls, manager_config),
-        };
+        let tls = Tls(tls::connector(&config.connection)?);
+        let manager = Manager::from_connect(postgres, Opener { tls: tls.clone() }, manager_config);
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
             .timeouts(Timeouts {
@@ -39,7 +42,7 @@ impl Database {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|e| Error::Invalid(format!("the pool cannot be made: {e}")))?;
-        Ok(Self { inner: Arc::new(Inner { config: config.clone(), pool }) })
+        Ok(Self { inner: Arc::new(Inner { config: config.clone(), pool, tls }) })
     }
 
     /// The settings that it was made with.
@@ -59,7 +62,7 @@ impl Database {
 
     /// A connection of the pool, for statements of the caller's own. Waits at most [`Config::pool_wait`].
     pub async fn connection(&self) -> Result<Connection> {
-        Ok(Connection::new(self.inner.pool.get().await?, self.inner.config.call_timeout))
+        Ok(Connection::new(self.inner.pool.get().await?, self.inner.config.call_timeout, self.inner.tls.clone()))
     }
 
     /// The database functions, on a connection of the pool.
@@ -97,7 +100,7 @@ impl Database {
         let wait = self.inner.config.pool_wait;
         tokio::time::timeout(wait, Listener::open(&self.inner.config.connection, channel))
             .await
-            .map_err(|_| Error::Unavailable(format!("no connection for notifications within {wait:?}")))?
+            .map_err(|_| Error::unreachable(format!("no connection for notifications within {wait:?}")))?
     }
 
     /// Connections of the pool: open, and of these idle.

@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_postgres::{AsyncMessage, NoTls, tls::MakeTlsConnect};
 
-use super::{options::ConnectOptions, tls};
+use super::{opening::settle, options::ConnectOptions, tls};
 use crate::{Error, Result};
 
 /// Notifications that wait to be read; further ones are dropped, which loses nothing: each says only "look".
@@ -14,7 +14,7 @@ const BUFFER: usize = 64;
 #[derive(Debug)]
 pub struct Listener {
     notifications: mpsc::Receiver<String>,
-    connection: JoinHandle<()>,
+    _connection: AbortOnDrop,
     /// Kept because the connection ends with its client.
     _client: tokio_postgres::Client,
 }
@@ -26,9 +26,10 @@ impl Listener {
             None => connect(options, NoTls).await?,
         };
         let (sender, notifications) = mpsc::channel(BUFFER);
-        let connection = tokio::spawn(forward(messages, sender));
+        let connection = AbortOnDrop(tokio::spawn(forward(messages, sender)));
+        settle(&client).await?;
         client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
-        Ok(Self { notifications, connection, _client: client })
+        Ok(Self { notifications, _connection: connection, _client: client })
     }
 
     /// The payload of the next notification; `None` once the connection is lost.
@@ -37,9 +38,13 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+/// The task of a connection, which ends with whoever holds this: also when the opening is given up half-way.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
-        self.connection.abort();
+        self.0.abort();
     }
 }
 

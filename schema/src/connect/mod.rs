@@ -1,13 +1,24 @@
 //! Connections: options, TLS, the pool, notifications.
 
+mod cancelling;
+mod certificate;
 mod connection;
 mod database;
+mod demands;
+mod environment;
+mod grammar;
 mod listener;
+mod opening;
 mod options;
 mod password_file;
+mod ssl_mode;
 mod tls;
+mod transaction;
+mod written;
 
 pub use connection::Connection;
 pub use database::Database;
 pub use listener::Listener;
-pub use options::{ConnectOptions, SslMode};
+pub use options::ConnectOptions;
+pub use ssl_mode::{SslMode, TlsVersions};
+pub use transaction::Transaction;

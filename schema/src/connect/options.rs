@@ -1,65 +1,20 @@
 //! libpq connection strings and `PG*` variables.
 //!
-//! tokio-postgres reads most of both forms of connection string; what it does not know (`sslmode=allow|verify-ca|verify-full`,
-//! `sslrootcert`, `sslcert`, `sslkey`, `passfile`) is taken out first and handled here.
+//! tokio-postgres reads most of both forms of connection string; what it does not know (`sslmode=verify-full`, `sslrootcert`,
+//! `passfile` and others) is taken out first and handled here.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr};
 
-use tokio_postgres::config::{Host, TargetSessionAttrs};
+use tokio_postgres::config::Host;
 
-use super::password_file;
+use super::{
+    demands::{self, OWN_KEYS},
+    environment::fill_in,
+    grammar::Split,
+    password_file,
+    ssl_mode::{SslMode, TlsVersions},
+};
 use crate::{Error, Result};
-
-/// How much of TLS is demanded; the words and meanings are libpq's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS only if the server insists. Treated as `prefer`.
-    Allow,
-    /// TLS if the server offers it, without checking its certificate. The default.
-    Prefer,
-    /// TLS or nothing; the certificate is checked only if a root certificate file is given.
-    Require,
-    /// TLS with a certificate of a trusted authority.
-    VerifyCa,
-    /// As `verify-ca`, and the certificate must name the host.
-    VerifyFull,
-}
-
-impl SslMode {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Disable => "disable",
-            Self::Allow => "allow",
-            Self::Prefer => "prefer",
-            Self::Require => "require",
-            Self::VerifyCa => "verify-ca",
-            Self::VerifyFull => "verify-full",
-        }
-    }
-}
-
-impl FromStr for SslMode {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        Ok(match text {
-            "disable" => Self::Disable,
-            "allow" => Self::Allow,
-            "prefer" => Self::Prefer,
-            "require" => Self::Require,
-            "verify-ca" => Self::VerifyCa,
-            "verify-full" => Self::VerifyFull,
-            other => {
-                return Err(Error::Invalid(format!(
-                    "sslmode is {other:?}; it can be disable, allow, prefer, require, verify-ca or verify-full"
-                )));
-            }
-        })
-    }
-}
 
 /// Everything needed to open a connection.
 #[derive(Clone, Debug)]
@@ -74,10 +29,11 @@ pub struct ConnectOptions {
     pub ssl_cert: Option<PathBuf>,
     /// The client's private key (PEM).
     pub ssl_key: Option<PathBuf>,
+    /// Versions of TLS that are allowed.
+    pub tls_versions: TlsVersions,
+    /// Whether the server is told in clear which host is wanted (`sslsni`).
+    pub ssl_sni: bool,
 }
-
-/// Keys that are handled here and unknown to tokio-postgres.
-const OWN_KEYS: [&str; 5] = ["sslmode", "sslrootcert", "sslcert", "sslkey", "passfile"];
 
 impl ConnectOptions {
     /// Reads a connection string; an empty one leaves everything to the `PG*` variables and the defaults.
@@ -87,20 +43,21 @@ impl ConnectOptions {
 
     /// As [`ConnectOptions::parse`], with the variables given by a function.
     pub fn parse_with(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let (rest, own) = if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            split_url(text)?
-        } else {
-            split_pairs(text)?
-        };
-        let mut postgres = tokio_postgres::Config::from_str(&rest).map_err(|e| {
+        let split = Split::of(text, OWN_KEYS)?;
+        demands::refuse_unknown(&split, &variable)?;
+        let mut postgres = tokio_postgres::Config::from_str(&split.rest).map_err(|e| {
             let cause = std::error::Error::source(&e).map(|c| format!(": {c}")).unwrap_or_default();
             Error::Invalid(format!("the connection string is malformed: {e}{cause}"))
         })?;
-        fill_in(&mut postgres, &rest, &variable)?;
+        let setting = |key: &str, name: &str| split.get(key).or_else(|| variable(name));
+        fill_in(&mut postgres, &split, &variable)?;
+        let attributes = setting("target_session_attrs", "PGTARGETSESSIONATTRS");
+        postgres.target_session_attrs(demands::session_attributes(attributes.as_deref())?);
+        if postgres.get_application_name().is_none() {
+            let name = variable("PGAPPNAME").or_else(|| split.get("fallback_application_name"));
+            postgres.application_name(name.unwrap_or_else(|| "longhaul".into()));
+        }
 
-        let setting = |key: &str, name: &str| {
-            own.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()).or_else(|| variable(name))
-        };
         let ssl_mode = setting("sslmode", "PGSSLMODE").map_or(Ok(SslMode::Prefer), |mode| mode.parse())?;
         let ssl_mode = without_tls_on_sockets(ssl_mode, &postgres)?;
         if postgres.get_password().is_none() {
@@ -116,45 +73,20 @@ impl ConnectOptions {
             SslMode::Allow | SslMode::Prefer => tokio_postgres::config::SslMode::Prefer,
             _ => tokio_postgres::config::SslMode::Require,
         });
+        let lowest = setting("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION");
+        let highest = setting("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION");
+        // No certificate of the client's is shown when that is forbidden.
+        let shown = setting("sslcertmode", "PGSSLCERTMODE").as_deref() != Some("disable");
+        let file = |key: &str, name: &str| setting(key, name).map(PathBuf::from);
         Ok(Self {
-            postgres,
             ssl_mode,
-            ssl_root_cert: setting("sslrootcert", "PGSSLROOTCERT").map(PathBuf::from),
-            ssl_cert: setting("sslcert", "PGSSLCERT").map(PathBuf::from),
-            ssl_key: setting("sslkey", "PGSSLKEY").map(PathBuf::from),
+            ssl_root_cert: file("sslrootcert", "PGSSLROOTCERT"),
+            ssl_cert: file("sslcert", "PGSSLCERT").filter(|_| shown),
+            ssl_key: file("sslkey", "PGSSLKEY").filter(|_| shown),
+            tls_versions: TlsVersions::between(lowest.as_deref(), highest.as_deref())?,
+            ssl_sni: setting("sslsni", "PGSSLSNI").as_deref() != Some("0"),
+            postgres,
         })
-    }
-
-    /// The same as a connection string of `key=value` pairs, for other processes. It holds the password.
-    pub fn to_url(&self) -> String {
-        let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-        let list = |items: Vec<String>| quote(&items.join(","));
-        let postgres = &self.postgres;
-        let hosts = postgres.get_hosts().iter().map(|host| match host {
-            Host::Tcp(name) => name.clone(),
-            #[cfg(unix)]
-            Host::Unix(path) => path.display().to_string(),
-        });
-        let mut text = format!("host={} sslmode={}", list(hosts.collect()), self.ssl_mode.as_str());
-        if !postgres.get_ports().is_empty() {
-            text += &format!(" port={}", list(postgres.get_ports().iter().map(u16::to_string).collect()));
-        }
-        let password = postgres.get_password().map(|password| String::from_utf8_lossy(password).into_owned());
-        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        for (key, value) in [
-            ("user", postgres.get_user().map(str::to_owned)),
-            ("password", password),
-            ("dbname", postgres.get_dbname().map(str::to_owned)),
-            ("options", postgres.get_options().map(str::to_owned)),
-            ("sslrootcert", file(&self.ssl_root_cert)),
-            ("sslcert", file(&self.ssl_cert)),
-            ("sslkey", file(&self.ssl_key)),
-        ] {
-            if let Some(value) = value {
-                text += &format!(" {key}={}", quote(&value));
-            }
-        }
-        text
     }
 
     /// Where this leads, without secrets: `user@host:port/database`.
@@ -190,156 +122,10 @@ fn without_tls_on_sockets(mode: SslMode, postgres: &tokio_postgres::Config) -> R
     }
 }
 
-type OwnSettings = Vec<(String, String)>;
-
-fn split_url(text: &str) -> Result<(String, OwnSettings)> {
-    let Some((base, query)) = text.split_once('?') else { return Ok((text.into(), Vec::new())) };
-    let mut kept = Vec::new();
-    let mut own = Vec::new();
-    for part in query.split('&').filter(|part| !part.is_empty()) {
-        let key = part.split('=').next().unwrap_or_default();
-        if OWN_KEYS.contains(&key) {
-            own.extend(url::form_urlencoded::parse(part.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned())));
-        } else {
-            kept.push(part);
-        }
-    }
-    Ok((if kept.is_empty() { base.into() } else { format!("{base}?{}", kept.join("&")) }, own))
-}
-
-/// `key=value` pairs: values with spaces stand in single quotes, and a backslash escapes a quote or a backslash.
-fn split_pairs(text: &str) -> Result<(String, OwnSettings)> {
-    let mut rest = text.trim_start();
-    let mut kept = String::new();
-    let mut own = Vec::new();
-    while !rest.is_empty() {
-        let malformed = || {
-            Error::Invalid(
-                "the connection string is malformed: it is neither a postgres:// URL nor key=value pairs".into(),
-            )
-        };
-        let (key, after) = rest.split_once('=').ok_or_else(malformed)?;
-        let key = key.trim();
-        let after = after.trim_start();
-        let mut value = String::new();
-        let quoted = after.starts_with('\'');
-        let mut characters = after.char_indices().skip(usize::from(quoted)).peekable();
-        let mut end = after.len();
-        let mut closed = !quoted;
-        while let Some((at, c)) = characters.next() {
-            match c {
-                '\\' => value.extend(characters.next().map(|(_, c)| c)),
-                '\'' if quoted => {
-                    end = at + 1;
-                    closed = true;
-                    break;
-                }
-                c if c.is_whitespace() && !quoted => {
-                    end = at;
-                    break;
-                }
-                c => value.push(c),
-            }
-        }
-        if key.is_empty() || !closed {
-            return Err(malformed());
-        }
-        if OWN_KEYS.contains(&key) {
-            own.push((key.to_owned(), value));
-        } else {
-            kept.push_str(&format!("{key}='{}' ", value.replace('\\', "\\\\").replace('\'', "\\'")));
-        }
-        rest = after[end..].trim_start();
-    }
-    Ok((kept, own))
-}
-
-/// Whatever the connection string leaves open comes from the variables, then from libpq's defaults.
-fn fill_in(
-    postgres: &mut tokio_postgres::Config,
-    text: &str,
-    variable: &impl Fn(&str) -> Option<String>,
-) -> Result<()> {
-    let invalid = |name: &str, value: &str| Error::Invalid(format!("{name} is {value:?}, which cannot be used"));
-    if postgres.get_hosts().is_empty() && postgres.get_hostaddrs().is_empty() {
-        match variable("PGHOST") {
-            Some(hosts) => {
-                for host in hosts.split(',') {
-                    postgres.host(host);
-                }
-            }
-            None => {
-                let socket_folder = ["/var/run/postgresql", "/tmp"]
-                    .into_iter()
-                    .find(|folder| std::path::Path::new(&format!("{folder}/.s.PGSQL.5432")).exists());
-                postgres.host(socket_folder.unwrap_or("localhost"));
-            }
-        }
-        if let Some(addresses) = variable("PGHOSTADDR") {
-            for address in addresses.split(',') {
-                postgres.hostaddr(address.parse().map_err(|_| invalid("PGHOSTADDR", address))?);
-            }
-        }
-    }
-    if postgres.get_ports().is_empty()
-        && let Some(ports) = variable("PGPORT")
-    {
-        for port in ports.split(',') {
-            postgres.port(port.parse().map_err(|_| invalid("PGPORT", port))?);
-        }
-    }
-    if postgres.get_user().is_none() {
-        let user = variable("PGUSER").or_else(|| variable("USER")).unwrap_or_else(|| "postgres".into());
-        postgres.user(user);
-    }
-    if postgres.get_password().is_none()
-        && let Some(password) = variable("PGPASSWORD")
-    {
-        postgres.password(password);
-    }
-    if postgres.get_dbname().is_none()
-        && let Some(name) = variable("PGDATABASE")
-    {
-        postgres.dbname(name);
-    }
-    if postgres.get_options().is_none()
-        && let Some(options) = variable("PGOPTIONS")
-    {
-        postgres.options(options);
-    }
-    if postgres.get_application_name().is_none() {
-        postgres.application_name(variable("PGAPPNAME").unwrap_or_else(|| "longhaul".into()));
-    }
-    if postgres.get_connect_timeout().is_none() {
-        let timeout = variable("PGCONNECT_TIMEOUT")
-            .map(|t| t.parse().map_err(|_| invalid("PGCONNECT_TIMEOUT", &t)))
-            .transpose()?;
-        postgres.connect_timeout(Duration::from_secs(timeout.unwrap_or(10)));
-    }
-    // A connection whose other end is gone is to be noticed in a minute, not in the two hours that systems allow.
-    if !text.contains("keepalives") {
-        postgres
-            .keepalives_idle(Duration::from_secs(30))
-            .keepalives_interval(Duration::from_secs(10))
-            .keepalives_retries(3);
-    }
-    if !text.contains("tcp_user_timeout") {
-        postgres.tcp_user_timeout(Duration::from_secs(60));
-    }
-    if !text.contains("target_session_attrs")
-        && let Some(attributes) = variable("PGTARGETSESSIONATTRS")
-    {
-        postgres.target_session_attrs(match attributes.as_str() {
-            "any" => TargetSessionAttrs::Any,
-            "read-write" | "primary" => TargetSessionAttrs::ReadWrite,
-            other => return Err(invalid("PGTARGETSESSIONATTRS", other)),
-        });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
+
     use super::*;
 
     fn none(_: &str) -> Option<String> {
@@ -391,12 +177,61 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let text = r"host=db1,db2 port=5433,5434 user='a b' password='it\'s \\' dbname=app sslmode=verify-ca sslrootcert='/c a.pem'";
+        let text = r"host=db1,db2 hostaddr=10.0.0.1,10.0.0.2 port=5433,5434 user='a b' password='it\'s \\ keepalives' dbname=app sslmode=verify-ca
+            sslrootcert='/c a.pem' sslcert=/c.pem sslkey=/k.pem target_session_attrs=read-write connect_timeout=3 application_name=mine
+            channel_binding=require load_balance_hosts=random options='-c geqo=off' keepalives_idle=7 tcp_user_timeout=0 sslsni=0
+            ssl_min_protocol_version=TLSv1.3 sslnegotiation=direct";
         let options = ConnectOptions::parse_with(text, none).unwrap();
         let again = ConnectOptions::parse_with(&options.to_url(), none).unwrap();
         assert_eq!(again.to_url(), options.to_url());
         assert_eq!(again.postgres, options.postgres);
-        assert_eq!(again.postgres.get_password(), Some(r"it's \".as_bytes()));
+        assert_eq!(again.postgres.get_password(), Some(r"it's \ keepalives".as_bytes()));
+        assert_eq!((again.tls_versions, again.ssl_sni), (TlsVersions::Only13, false));
+        assert_eq!(again.postgres.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+    }
+
+    #[test]
+    fn what_restricts_is_obeyed_or_refused() {
+        let from = |name: &'static str, value: &'static str| {
+            ConnectOptions::parse_with("host=db", move |n| (n == name).then(|| value.into()))
+        };
+        for (name, value) in [
+            ("PGSERVICE", "prod"),
+            ("PGREQUIREAUTH", "scram-sha-256"),
+            ("PGSSLCRL", "/crl.pem"),
+            ("PGSSLCRLDIR", "/crls"),
+            ("PGREQUIREPEER", "postgres"),
+            ("PGGSSENCMODE", "require"),
+            ("PGSSLCERTMODE", "require"),
+            ("PGTARGETSESSIONATTRS", "standby"),
+            ("PGSSLMINPROTOCOLVERSION", "TLSv1.4"),
+            ("PGCHANNELBINDING", "perhaps"),
+        ] {
+            let error = from(name, value).unwrap_err().to_string();
+            assert!(error.contains(value), "{name}: {error}");
+        }
+        for text in [
+            "service=prod",
+            "require_auth=scram-sha-256",
+            "sslcrl=/crl.pem",
+            "requirepeer=root",
+            "gssencmode=require",
+            "nonsense=1",
+        ] {
+            ConnectOptions::parse_with(text, none).unwrap_err();
+        }
+        ConnectOptions::parse_with("postgres://db/app?service=prod", none).unwrap_err();
+        for (name, value) in [("PGGSSENCMODE", "prefer"), ("PGSSLCERTMODE", "allow"), ("PGSSLCOMPRESSION", "1")] {
+            from(name, value).unwrap();
+        }
+        let options = from("PGCHANNELBINDING", "require").unwrap();
+        assert_eq!(options.postgres.get_channel_binding(), ChannelBinding::Require);
+        for text in ["host=db target_session_attrs=primary", "postgres://db/app?target_session_attrs=primary"] {
+            let options = ConnectOptions::parse_with(text, none).unwrap();
+            assert_eq!(options.postgres.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
+        }
+        let options = ConnectOptions::parse_with("host=db sslcert=/c sslkey=/k sslcertmode=disable", none).unwrap();
+        assert_eq!((options.ssl_cert, options.ssl_key), (None, None));
     }
 
     #[test]

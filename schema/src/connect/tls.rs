@@ -3,18 +3,30 @@
 use std::{path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    client::WebPkiServerVerifier,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    version::{TLS12, TLS13},
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::options::{ConnectOptions, SslMode};
+use super::{
+    certificate::{Trust, Verifier},
+    options::ConnectOptions,
+    ssl_mode::{SslMode, TlsVersions},
+};
 use crate::{Error, Result};
+
+/// What connections are encrypted with; nothing when TLS is disabled.
+#[derive(Clone)]
+pub(super) struct Tls(pub(super) Option<MakeRustlsConnect>);
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Tls(on)" } else { "Tls(off)" })
+    }
+}
 
 /// The connector for these options; `None` when TLS is disabled.
 pub(super) fn connector(options: &ConnectOptions) -> Result<Option<MakeRustlsConnect>> {
@@ -22,27 +34,24 @@ pub(super) fn connector(options: &ConnectOptions) -> Result<Option<MakeRustlsCon
         return Ok(None);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions: &[&SupportedProtocolVersion] = match options.tls_versions {
+        TlsVersions::Both => &[&TLS12, &TLS13],
+        TlsVersions::Only12 => &[&TLS12],
+        TlsVersions::Only13 => &[&TLS13],
+    };
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .map_err(|e| Error::Invalid(format!("TLS cannot be set up: {e}")))?;
 
-    // libpq: with a root certificate file, `require` behaves as `verify-ca`.
-    let mode = match options.ssl_mode {
-        SslMode::Require if options.ssl_root_cert.is_some() => SslMode::VerifyCa,
-        mode => mode,
+    let trust = match options.ssl_mode {
+        SslMode::VerifyFull => known(options, &provider, true)?,
+        SslMode::VerifyCa => known(options, &provider, false)?,
+        // libpq: with a root certificate file, `require` behaves as `verify-ca`.
+        SslMode::Require if options.ssl_root_cert.is_some() => known(options, &provider, false)?,
+        _ => Trust::Anybody,
     };
-    let lenient = |authorities| Arc::new(Lenient { authorities, provider: provider.clone() });
-    let builder = match mode {
-        SslMode::VerifyFull => builder.with_root_certificates(roots(options)?),
-        SslMode::VerifyCa => {
-            let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(options)?), provider.clone())
-                .build()
-                .map_err(|e| Error::Invalid(format!("the root certificates cannot be used: {e}")))?;
-            builder.dangerous().with_custom_certificate_verifier(lenient(Some(authorities)))
-        }
-        _ => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
-    };
-    let config = match (&options.ssl_cert, &options.ssl_key) {
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { trust, provider }));
+    let mut config = match (&options.ssl_cert, &options.ssl_key) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| unreadable(key, &e))?;
             builder
@@ -52,7 +61,25 @@ pub(super) fn connector(options: &ConnectOptions) -> Result<Option<MakeRustlsCon
         (None, None) => builder.with_no_client_auth(),
         _ => return Err(Error::Invalid("sslcert and sslkey belong together; only one of them is given".into())),
     };
+    config.enable_sni = options.ssl_sni;
     Ok(Some(MakeRustlsConnect::new(config)))
+}
+
+/// The authorities of the options, and their certificates as such: one of them may be the server's own.
+fn known(options: &ConnectOptions, provider: &Arc<CryptoProvider>, names: bool) -> Result<Trust> {
+    let pinned = match named_file(options) {
+        Some(file) => certificates(file)?,
+        None => Vec::new(),
+    };
+    let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(options)?), provider.clone())
+        .build()
+        .map_err(|e| Error::Invalid(format!("the root certificates cannot be used: {e}")))?;
+    Ok(Trust::Known { authorities, pinned, names })
+}
+
+/// The file with trusted certificates, unless the system's are meant.
+fn named_file(options: &ConnectOptions) -> Option<&Path> {
+    options.ssl_root_cert.as_deref().filter(|file| file.as_os_str() != "system")
 }
 
 fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> Error {
@@ -67,13 +94,13 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>> {
 
 fn roots(options: &ConnectOptions) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
-    match &options.ssl_root_cert {
-        Some(file) if file.as_os_str() != "system" => {
+    match named_file(options) {
+        Some(file) => {
             for certificate in certificates(file)? {
                 store.add(certificate).map_err(|e| unreadable(file, &e))?;
             }
         }
-        _ => {
+        None => {
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
@@ -81,53 +108,4 @@ fn roots(options: &ConnectOptions) -> Result<RootCertStore> {
         return Err(Error::Invalid("no root certificates were found; name a file with sslrootcert".into()));
     }
     Ok(store)
-}
-
-/// Checks less than rustls does: of whoever `authorities` knows for `verify-ca`, whatever name the certificate bears; of anybody
-/// for `prefer` and `require`, as libpq does. That the peer holds the certificate's key is checked always.
-#[derive(Debug)]
-struct Lenient {
-    authorities: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Lenient {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
-        match authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -10,14 +10,14 @@ use serde_json::Value;
 
 use crate::harness::{TestDb, with_database};
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-fn policy(name: &str, state: Option<RunState>, age: Duration) -> RetentionPolicy {
-    RetentionPolicy { name: name.into(), state, flow: None, age, keep_last: 0 }
+pub(super) fn policy(name: &str, state: Option<RunState>, age: Duration) -> RetentionPolicy {
+    RetentionPolicy { name: name.into(), state, flow: None, age, keep_last: 0, archive: false }
 }
 
 /// Makes all ids and times so much older, as if that time had passed.
-async fn age(db: &TestDb) {
+pub(super) async fn age(db: &TestDb) {
     db.execute(
         "set search_path = longhaul;
          do $$
