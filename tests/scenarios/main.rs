@@ -150,7 +150,8 @@ impl Rig<'_> {
             let broken = mutant.broken(self.server).await;
             let whole = originals(self.server, &broken).await;
             apply(self.server, &broken).await;
-            let scenario = corpus().into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == mutant.scenario));
+            let scenario =
+                corpus().into_iter().find(|file| file.file_stem().is_some_and(|stem| stem == mutant.scenario));
             let (checked, _) = self.one(&Scenario::read(&scenario.expect("a scenario of that name"))).await;
             apply(self.server, &whole).await;
             missed += usize::from(checked.is_ok());
@@ -252,7 +253,9 @@ async fn originals(server: &Server, definitions: &[String]) -> Vec<String> {
     for definition in definitions {
         // Up to the closing parenthesis of the arguments' list, a definition names its function.
         let name = definition.split('(').next().unwrap_or_default().rsplit('.').next().unwrap_or_default().to_owned();
-        let sql = format!("select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = '{name}'");
+        let sql = format!(
+            "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'longhaul'::regnamespace and p.proname = '{name}'"
+        );
         whole.extend(server.admin(&sql).await.into_iter().filter_map(|row| row[0].clone()));
     }
     whole

@@ -62,7 +62,10 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "answers-need-a-waiter",
         scenario: "child-deleted-before-its-parent-waits-again",
-        edits: &[("child_ended", "where c.run_id = v_child.parent_id and c.seq", "where false and c.seq")],
+        edits: &[
+            ("child_ended", "where c.run_id = v_child.parent_id and c.seq", "where false and c.seq"),
+            ("is_needed", "or p_parent_id is not null", "or false and p_parent_id is not null"),
+        ],
     },
     Mutant {
         name: "children-outlive-their-parents",
@@ -82,7 +85,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "forks-take-any-id",
         scenario: "fork-under-an-id-ahead",
-        edits: &[("fork_run", " or v_new > uuid_at(clock_timestamp() + interval '1 day') then", " then")],
+        edits: &[("fork_run", "perform checked_run_id(v_new);", "")],
     },
     Mutant {
         name: "forks-of-strangers",
@@ -123,17 +126,29 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "callers-hold-up-keys",
         scenario: "open-start-with-a-key",
-        edits: &[("place_queued", "begin\n  with mine as", "begin\n  perform pg_advisory_xact_lock(4711);\n  with mine as")],
+        edits: &[(
+            "place_queued",
+            "begin\n  with mine as",
+            "begin\n  perform pg_advisory_xact_lock(4711);\n  with mine as",
+        )],
     },
     Mutant {
         name: "callers-hold-up-turns",
         scenario: "open-start-with-fair-turns",
-        edits: &[("next_turn", "if pg_try_advisory_xact_lock(", "if pg_advisory_xact_lock_shared(4712) is not null or pg_try_advisory_xact_lock(")],
+        edits: &[(
+            "next_turn",
+            "if pg_try_advisory_xact_lock(",
+            "if pg_advisory_xact_lock_shared(4712) is not null or pg_try_advisory_xact_lock(",
+        )],
     },
     Mutant {
         name: "broadcasts-wait",
         scenario: "broadcast-beside-open-transactions",
-        edits: &[("broadcast_signal", "if lock_if_free(v_id) then", "perform lock_runs(array[v_id]);\n    if true then")],
+        edits: &[(
+            "broadcast_signal",
+            "if lock_if_free(v_id) then",
+            "perform lock_runs(array[v_id]);\n    if true then",
+        )],
     },
     Mutant {
         name: "the-end-before-the-undoing",
@@ -144,7 +159,11 @@ pub const MUTANTS: &[Mutant] = &[
         name: "children-begin-anew",
         scenario: "retry-of-a-child-and-its-parent",
         edits: &[
-            ("take_up_child", "if p_child.id is null or p_child.state", "if true then return null; end if;\n  if p_child.id is null or p_child.state"),
+            (
+                "take_up_child",
+                "if p_child.id is null or p_child.state",
+                "if true then return null; end if;\n  if p_child.id is null or p_child.state",
+            ),
             ("parent_to_retry", "if p_run.parent_path is not null then", "if false then"),
         ],
     },
@@ -166,6 +185,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "backoffs-without-end",
         scenario: "backoff-of-ages",
         edits: &[
+            ("duration_ms", "if v_ms > 864000000000 then", "if false then"),
             ("backoff_ms", "least(864000000000, p_step.cap_ms", "least(p_step.cap_ms"),
             ("settle_attempts", "least(864000000000, greatest(0,", "greatest(0, greatest(0,"),
         ],
@@ -179,6 +199,26 @@ pub const MUTANTS: &[Mutant] = &[
         name: "notices-spin",
         scenario: "notice-for-a-busy-run",
         edits: &[("deliver_these", "due_at = clock() + least(", "due_at = n.due_at + 0 * least(")],
+    },
+    Mutant {
+        name: "timeouts-count-from-the-creation",
+        scenario: "timeout-of-a-run-created-first",
+        edits: &[("start_pending_run", "where d.run_id = p_id and f.id", "where false and f.id")],
+    },
+    Mutant {
+        name: "keys-have-two-runs",
+        scenario: "retry-beside-a-second-run-of-its-key",
+        edits: &[("retry_steps", "if v_other is not null then", "if false then")],
+    },
+    Mutant {
+        name: "tokens-begin-anew",
+        scenario: "lock-taken-again",
+        edits: &[("acquire_lock", "set token = default,", "set token = 1,")],
+    },
+    Mutant {
+        name: "partitions-have-one-width",
+        scenario: "partitions-of-another-width",
+        edits: &[("partitions_of", "where b.bounds is not null", "where false")],
     },
 ];
 
@@ -195,7 +235,11 @@ impl Mutant {
                 }
             };
             let text = &broken[place].1;
-            assert!(text.contains(from), "the mutant {} changes the function {function}, where {from:?} stands", self.name);
+            assert!(
+                text.contains(from),
+                "the mutant {} changes the function {function}, where {from:?} stands",
+                self.name
+            );
             broken[place].1 = text.replace(from, to);
         }
         broken.into_iter().map(|(_, text)| text).collect()

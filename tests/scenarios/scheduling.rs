@@ -53,9 +53,13 @@ impl Driver<'_> {
             Err(refusal) => return refused("run_chore", &refusal, false),
         };
         let report: Vec<(String, Option<i64>, Option<String>)> =
-            serde_json::from_str::<Value>(rows[0][0].as_deref().unwrap_or("[]")).and_then(serde_json::from_value).expect("a report");
+            serde_json::from_str::<Value>(rows[0][0].as_deref().unwrap_or("[]"))
+                .and_then(serde_json::from_value)
+                .expect("a report");
         for (name, items, failure) in report {
-            self.log.push(format!("/* scheduler */ select * from longhaul.run_chore();\n    -- {name} {items:?} {failure:?}"));
+            self.log.push(format!(
+                "/* scheduler */ select * from longhaul.run_chore();\n    -- {name} {items:?} {failure:?}"
+            ));
             if name == "no rest" {
                 return finding("chores find no rest", "after 400 of them");
             }

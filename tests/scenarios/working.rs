@@ -6,8 +6,8 @@ use serde_json::Value;
 use crate::{
     driver::{Checked, Driver, finding, number, refused},
     scenario::Act,
-    server::{Answer, Rows, ask},
     scheduling::sqlstate,
+    server::{Answer, Rows, ask},
     statements,
     worker::{self, Held, Way, columns, garbled, jsons, quoted, way},
 };
@@ -93,9 +93,7 @@ impl Driver<'_> {
         endings.extend(self.ending("complete", completed, |outputs| jsons(&outputs)));
         endings.extend(self.ending("suspend", suspended, |waits| jsons(&waits)));
         endings.extend(self.ending("end_attempts", failed, |ends| {
-            let list = |part: &dyn Fn(&End) -> String| {
-                ends.iter().map(part).collect::<Vec<_>>().join(",")
-            };
+            let list = |part: &dyn Fn(&End) -> String| ends.iter().map(part).collect::<Vec<_>>().join(",");
             format!(
                 "array[{}]::longhaul.attempt_outcome[], array[{}]::jsonb[], array[{}]::boolean[], array[{}]::bigint[]",
                 list(&|end| quoted(end.0)),
