@@ -23,7 +23,10 @@ begin
   union all
   select t.run_id, t.seq, format('due at %s, below the floor of timers at %s', t.fire_at, v_timers) from timer t where t.fire_at < v_timers
   union all
-  select w.run_id, w.seq, format('due at %s, below the floor of waits at %s', w.due_at, v_waits) from wait w where w.due_at < v_waits;
+  select w.run_id, w.seq, format('due at %s, below the floor of waits at %s', w.due_at, v_waits) from wait w where w.due_at < v_waits
+  union all
+  select q.run_id, q.seq, format('has come to its key at %s, below the floor at %s', q.position, floor_of(-2))
+  from queued q where not q.waits and q.position < floor_of(-2);
 end $$;
 comment on function below_floors() is 'Steps that stand below the floor of their line, where nobody looks. None on a standby, which has no floors.';
 

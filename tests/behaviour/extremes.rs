@@ -61,8 +61,14 @@ async fn fill(db: &TestDb) -> (uuid::Uuid, i64) {
         .unwrap();
     client.try_lock("a", "me", Duration::from_secs(60)).await.unwrap();
     let calls = db.calls().await;
-    let policy =
-        RetentionPolicy { name: "p".into(), state: None, flow: None, age: Duration::from_secs(86_400), keep_last: 0 };
+    let policy = RetentionPolicy {
+        name: "p".into(),
+        state: None,
+        flow: None,
+        age: Duration::from_secs(86_400),
+        keep_last: 0,
+        archive: false,
+    };
     calls.put_retention_policy("default", &policy).await.unwrap();
 
     let run = client.start("one", &1).await.unwrap();
@@ -111,7 +117,7 @@ async fn read_everything(db: &TestDb, run: uuid::Uuid, worker: i64, with: &str) 
     look("questions", calls.questions(tenant, None).await.map(|l| l.len()));
     look("dead_letters", calls.dead_letters(&DeadLetterFilter::of(tenant)).await.map(|l| l.len()));
     look("list_schedules", calls.list_schedules(tenant).await.map(|l| l.len()));
-    look("next_tick", calls.next_tick().await.map(|_| 1));
+    look("next_tick", calls.next_tick(chrono::Utc::now()).await.map(|_| 1));
     look("policies", calls.list_retention_policies(tenant).await.map(|l| l.len()));
     look("retention_plan", calls.retention_plan(tenant).await.map(|l| l.len()));
     look("retention_stats", calls.retention_stats(tenant).await.map(|l| l.len()));

@@ -141,8 +141,8 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "retention-takes-everything",
-        function: "retention_candidates",
-        from: " and (v_policy.flow is null or f.name = v_policy.flow)",
+        function: "retention_page",
+        from: "continue when v_name is null;",
         to: "",
         also: None,
         seen_by: "no accepted run is lost, and each ended as it had to",
