@@ -1,5 +1,5 @@
 //! The oracle: what a run must come to, from its flow, its input and what its handlers do. It knows nothing of rooms, locks or
-//! times, and was written without looking at the SQL.
+//! times: it says what the documentation says.
 
 use serde_json::Value;
 
