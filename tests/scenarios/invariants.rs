@@ -30,7 +30,8 @@ where d.at = 'infinity' and (r.start_at is null or r.start_at <= longhaul.clock(
 union all
 select 'the deadline of a run lies before what its flow allows', r.id::text
 from longhaul.deadline d join longhaul.run r on r.id = d.run_id join longhaul.flow f on f.id = r.flow_id
-where d.at < case when exists (select from longhaul.event e where e.run_id = r.id and e.kind = 'started') then r.start_at else r.created_at end + f.timeout_ms * interval '1 ms' - interval '1 ms' and r.state in ('running', 'paused')
+where not exists (select from longhaul.event e where e.run_id = r.id and e.kind in ('started', 'retried'))
+  and d.at < r.created_at + f.timeout_ms * interval '1 ms' - interval '1 ms' and r.state in ('running', 'paused')
 union all
 select 'a run is paused for a question that nobody asks', r.id::text
 from longhaul.run r where r.state = 'paused' and r.paused_for = 'question'

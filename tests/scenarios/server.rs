@@ -37,6 +37,8 @@ impl Server {
             .set("fsync", "off")
             .set("synchronous_commit", "off")
             .set("max_connections", "60")
+            // Many small questions: compiling them takes longer than answering them.
+            .set("jit", "off")
             // Deadlocks are findings: soon, please.
             .set("deadlock_timeout", "40ms");
         let cluster = options.start().await.expect("a server");

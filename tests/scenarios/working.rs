@@ -172,7 +172,8 @@ impl Driver<'_> {
     pub async fn die(&mut self) -> Checked {
         self.commit_claim().await?;
         let sql = format!(
-            "update longhaul.worker set expires_at = longhaul.clock() - interval '1 second' where id = {}",
+            "update longhaul.worker set heartbeat_at = least(heartbeat_at, longhaul.clock() - interval '1 second'),
+             expires_at = longhaul.clock() - interval '1 second' where id = {}",
             self.worker
         );
         self.server.admin(&sql).await;
