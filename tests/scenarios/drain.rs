@@ -33,7 +33,7 @@ impl Driver<'_> {
             self.chores().await?;
             self.ask("always").await?;
             let (before, had) = (self.state().await, self.held.len());
-            self.claim(100, false).await?;
+            self.claim(100, false, false).await?;
             self.finish(0, 1000, patience.len() > 1).await?;
             if round > 1 {
                 self.answer_all().await?;

@@ -186,7 +186,7 @@ impl Driver<'_> {
             Act::Open { by, isolation } => self.open(*by, *isolation).await,
             Act::Commit { by } => self.close(*by, "commit").await,
             Act::Rollback { by } => self.close(*by, "rollback").await,
-            Act::Claim { most, open } => self.claim(*most, *open).await,
+            Act::Claim { most, open, reversed } => self.claim(*most, *open, *reversed).await,
             Act::Finish { from, count } => self.finish(*from, *count, true).await,
             Act::Die => self.die().await,
             Act::Garble { what } => self.garble(*what).await,

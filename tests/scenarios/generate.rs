@@ -109,6 +109,9 @@ pub fn scenario(seed: u64) -> Scenario {
     }
     if maker.taste.limited {
         acts.push(Act::Limit { queue: "q1".into(), most: maker.random.random_range(1..=2) });
+        if maker.random.random_bool(0.5) {
+            acts.push(Act::Limit { queue: "default".into(), most: maker.random.random_range(1..=3) });
+        }
     }
     for _ in 0..length {
         let act = maker.act();
@@ -224,6 +227,7 @@ impl Maker {
         Act::Claim {
             most: *[1, 2, 20].choose(&mut self.random).expect("some"),
             open: self.taste.transactions && !self.taste.limited && self.random.random_bool(0.15),
+            reversed: self.random.random_bool(0.5),
         }
     }
 
@@ -342,7 +346,7 @@ impl Maker {
             1 => self.call(),
             2 => self.operate(),
             3 => Act::Chores,
-            4 => Act::Claim { most: 20, open: false },
+            4 => Act::Claim { most: 20, open: false, reversed: self.random.random_bool(0.5) },
             _ => self.finish(),
         }
     }

@@ -59,7 +59,7 @@ select 'a queue runs more than it may', q.name
 from longhaul.queue q where q.max_running < (select count(*) from longhaul.lease l join longhaul.lane n on n.id = l.lane_id where n.queue_id = q.id)
 limit 20";
 
-/// The rules of a moment in which all chores are done, and no transaction is open.
+/// The rules of a moment in which all chores are done, and no transaction is open. What a notice is still to tell may be untold.
 const QUIET: &str = "
 select 'a timer is due and does not fire', t.run_id::text from longhaul.timer t where t.fire_at <= longhaul.clock() - interval '2 seconds'
 union all
@@ -76,9 +76,12 @@ union all
 select 'a live run has a parent that is ' || p.state, r.id::text
 from longhaul.run r join longhaul.run p on p.id = r.parent_id
 where r.parent_path is not null and r.state in ('running', 'paused') and p.state in ('failed', 'cancelled')
+  and not exists (select from longhaul.notice n where n.run_id = r.id)
 union all
 select 'a child has ended and its parent waits on', w.run_id::text
-from longhaul.wait w join longhaul.run c on c.id = w.child_id where c.state in ('completed', 'failed', 'cancelled')
+from longhaul.wait w join longhaul.run c on c.id = w.child_id
+where c.state in ('completed', 'failed', 'cancelled')
+  and not exists (select from longhaul.notice n where n.child_id = c.id)
 union all
 select 'a run waits for a child that is gone', w.run_id::text
 from longhaul.wait w where w.child_id is not null and not exists (select from longhaul.run c where c.id = w.child_id)
@@ -86,10 +89,12 @@ union all
 select 'a signal was sent to a run that waits for it', w.run_id::text
 from longhaul.wait w join longhaul.signal s on s.run_id = w.run_id and s.topic = w.topic
 where w.key is null and w.kind = 'signal' and s.consumed_at is null and s.expires_at > longhaul.clock()
+  and not exists (select from longhaul.notice n where n.run_id = w.run_id)
 union all
 select 'a signal was sent to a topic and key that a run waits for', w.run_id::text
 from longhaul.wait w join longhaul.signal s on s.tenant = w.tenant and s.topic = w.topic and s.key = w.key
 where s.consumed_at is null and s.expires_at > longhaul.clock() and s.failed is not true
+  and not exists (select from longhaul.notice n where n.topic = w.topic and n.key = w.key)
 union all
 select 'a key has room, and steps wait for it', g.id::text
 from longhaul.gate g
@@ -127,7 +132,7 @@ select r.id::text, f.name, r.state::text, coalesce(r.start_at = 'infinity', fals
     select from family c join longhaul.run p on p.id = c.id where p.start_at = 'infinity'))::text
 from longhaul.run r join longhaul.flow f on f.id = r.flow_id order by r.id";
 
-/// Undo steps against what is to be undone, in failed runs.
+/// In the end: undo steps against what is to be undone, in failed runs; and what was not told.
 const UNDONE: &str = "
 select 'what a failed run had completed was not undone once', r.id::text
 from longhaul.run r join longhaul.flow f on f.id = r.flow_id and f.compensates
@@ -136,4 +141,6 @@ join longhaul.flow_step d on d.flow_id = f.id and d.seq = coalesce(s.def, s.seq)
 where r.state = 'failed'
 group by r.id, d.seq, d.undo
 having count(*) <> (select count(*) from longhaul.step u where u.run_id = r.id and u.def = d.undo and u.outcome is not null and u.outcome <> 'cancelled')
+union all
+select 'nobody delivers a notice: ' || n.kind, n.id::text from longhaul.notice n where n.due_at < longhaul.clock() - interval '10 seconds'
 limit 1";

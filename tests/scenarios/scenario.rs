@@ -126,6 +126,9 @@ pub enum Act {
     Claim {
         most: usize,
         open: bool,
+        /// The queues in the other order.
+        #[serde(default)]
+        reversed: bool,
     },
     /// The worker ends so many of the attempts that it holds, in one call for each way to end.
     Finish {

@@ -23,16 +23,17 @@ struct Ending {
 }
 
 impl Driver<'_> {
-    fn claiming(&self, most: usize) -> String {
+    fn claiming(&self, most: usize, reversed: bool) -> String {
+        let queues = if reversed { "'q1', 'default'" } else { "'default', 'q1'" };
         format!(
-            "select run_id, seq, attempt, failures, flow_id, def from longhaul.claim({}, array['default', 'q1'], array[{most}, {most}])",
+            "select run_id, seq, attempt, failures, flow_id, def from longhaul.claim({}, array[{queues}], array[{most}, {most}])",
             self.worker
         )
     }
 
-    pub async fn claim(&mut self, most: usize, open: bool) -> Checked {
+    pub async fn claim(&mut self, most: usize, open: bool, reversed: bool) -> Checked {
         self.commit_claim().await?;
-        let sql = self.claiming(most);
+        let sql = self.claiming(most, reversed);
         let client = if open { self.connections.slow_worker.clone() } else { self.connections.worker.clone() };
         if open {
             let _ = self.noted("slow worker", &client, "begin").await;
@@ -203,6 +204,8 @@ impl Driver<'_> {
                 Ok(())
             }
             Err(refusal) if ["22", "23"].contains(&&refusal.code[..2]) => Ok(()),
+            // It may name a run that a caller keeps.
+            Err(refusal) if refusal.code == "55P03" && !self.is_quiet() => Ok(()),
             Err(refusal) => refused("a garbled call", &refusal, false),
         }
     }
@@ -215,7 +218,7 @@ impl Driver<'_> {
         for act in acts.iter().take(self.connections.extra.len()) {
             let mut ending = None;
             let plan = match act {
-                Act::Claim { most, .. } => vec![self.claiming(*most)],
+                Act::Claim { most, reversed, .. } => vec![self.claiming(*most, *reversed)],
                 Act::Chores => vec!["select chore_name, items, failure from longhaul.run_chore()".to_owned(); 6],
                 Act::Finish { from, count } => {
                     let mut endings = self.endings(*from, *count, true).await;
