@@ -181,7 +181,11 @@ pub async fn plan_with(database: &Database, options: Options) -> Result<String> 
             "create table if not exists {HISTORY} (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255));\n"
         );
     }
-    for migration in embedded::migrations::runner().get_migrations() {
+    let runner = embedded::migrations::runner();
+    let mut migrations: Vec<_> = runner.get_migrations().iter().collect();
+    // The files' order is that of their names, in which 10 comes before 2.
+    migrations.sort_by_key(|migration| migration.version());
+    for migration in migrations {
         if work.present.is_none_or(|present| migration.version() as u32 > present) {
             let (version, name, checksum) = (migration.version(), migration.name(), migration.checksum());
             let _ = writeln!(
@@ -239,7 +243,14 @@ impl Work {
 async fn functions_to_install(client: &impl GenericClient, schema: &SchemaName) -> Result<Vec<(&'static str, String)>> {
     let (there, before) = (ours::present(client, schema).await?, ours::made_before(client, schema).await?);
     ours::refuse_strangers(schema, &there, &before)?;
-    let mut files: Vec<(&str, String)> = SOURCES.iter().map(|(name, source)| (*name, (*source).to_owned())).collect();
+    let in_the_way = ours::in_the_way(client, schema, &there, &before).await?;
+    let mut files = Vec::new();
+    if !in_the_way.is_empty() {
+        let statements = ours::statements(schema, &in_the_way.iter().collect::<Vec<_>>());
+        files.push(("functions that cannot be replaced as they are", statements));
+    }
+    files.extend(SOURCES.iter().map(|(name, source)| (*name, (*source).to_owned())));
+    let there: ours::Objects = there.difference(&in_the_way).cloned().collect();
     let drops = ours::drops(schema, &there, &before);
     if !drops.is_empty() {
         files.push(("functions and views that this release does not have any more", drops));

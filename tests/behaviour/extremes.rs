@@ -147,7 +147,7 @@ async fn no_value_in_any_column_stops_a_call_that_reads_it() {
         ("integer", &["2147483647", "-2147483648"]),
         ("smallint", &["32767"]),
         ("double precision", &["NaN", "Infinity", "-Infinity", "1e308"]),
-        ("interval", &["178000000 years"]),
+        ("interval", &["36500 days"]),
         ("text", &["", "\u{1}\u{202e}\u{ffff}"]),
         ("jsonb", &["null", "[]", "\"text\"", "{\"a\": 1e300}"]),
     ] {

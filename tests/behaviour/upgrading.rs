@@ -1,6 +1,6 @@
 //! Databases of older versions, with live runs in them.
 
-use longhaul::{StepContext, StepError, migrate};
+use longhaul::{Step, StepContext, StepError, migrate};
 use serde_json::Value;
 
 use crate::harness::{TestDb, eventually, with_database, within};
@@ -169,4 +169,21 @@ async fn workers_of_the_release_before_find_their_functions() {
         assert_eq!(run.output::<String>().await.unwrap(), "done");
     })
     .await;
+}
+
+/// Its functions and views as stubs: what the server refuses to replace it refuses by name, arguments, result and columns.
+const RELEASED_VERSION: &str = include_str!("released_version.sql");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_functions_and_views_of_the_release_before_are_replaced() {
+    let db = TestDb::create_empty().await;
+    migrate::make_tables_of(&db.database, 6).await.unwrap();
+    db.execute(RELEASED_VERSION).await;
+    assert!(migrate::migrate(&db.database).await.unwrap().functions);
+    let client = db.client().await;
+    let worker = db.spawn(db.worker().handler("h", crate::harness::nothing).unwrap());
+    db.deploy_single("one", Step::new("a", "h")).await;
+    within("the run", client.start("one", &1).await.unwrap().output::<()>()).await.unwrap();
+    worker.stop().await;
+    db.drop_database().await;
 }

@@ -17,7 +17,7 @@ async fn json(installation: &Installation, arguments: &[&str]) -> Vec<Value> {
 /// Starts runs and stops them.
 async fn end_some(installation: &Installation, count: usize) {
     for _ in 0..count {
-        let run = json(installation, &["start", "f", "{}"]).await[0]["run"].as_str().unwrap().to_owned();
+        let run = json(installation, &["start", "f", "{}"]).await[0]["id"].as_str().unwrap().to_owned();
         installation.longhaul(&["stop", &run]).await;
     }
 }

@@ -79,10 +79,62 @@ pub(super) fn refuse_strangers(schema: &SchemaName, present: &Objects, before: &
     )))
 }
 
+/// What functions returned that return something else now. The server replaces no function whose result differs: these are dropped
+/// first, where they still return this.
+const FORMER_RESULTS: [(&str, &str); 6] = [
+    ("function begin_fan_out(run, step, flow_step, jsonb)", "boolean"),
+    ("function begin_wait(lease, run, jsonb)", "void"),
+    ("function enter_step(run, step, flow_step)", "boolean"),
+    ("function match_topic(text, text, text)", "integer"),
+    (
+        "function retention_plan(text)",
+        "TABLE(policy text, runs bigint, oldest timestamp with time zone, newest timestamp with time zone)",
+    ),
+    (
+        "function retention_stats(text)",
+        "TABLE(kind text, total bigint, last_24h bigint, last_7d bigint, last_30d bigint, older bigint, oldest timestamp with time zone, newest timestamp with time zone)",
+    ),
+];
+
+/// Functions of a former release that stand in the way of this one's, and so are dropped before these are installed: with another
+/// result, or with other arguments under a name that stays, so that a call could mean both.
+pub(super) async fn in_the_way(
+    client: &impl GenericClient,
+    schema: &SchemaName,
+    present: &Objects,
+    before: &Objects,
+) -> Result<Objects> {
+    let made = made();
+    let name = |object: &str| object.split('(').next().unwrap_or_default().to_owned();
+    let kept: BTreeSet<String> = made.iter().map(|object| name(object)).collect();
+    let mut found: Objects = present
+        .intersection(before)
+        .filter(|object| object.starts_with("function ") && !made.contains(*object) && kept.contains(&name(object)))
+        .cloned()
+        .collect();
+    let sql = "
+        select 'function ' || p.proname || '(' || pg_catalog.replace(pg_catalog.oidvectortypes(p.proargtypes), $2, '') || ')',
+               pg_catalog.replace(pg_catalog.pg_get_function_result(p.oid), $2, '')
+        from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname = $1 and p.prokind = 'f'";
+    for row in client.query(sql, &[&schema.as_str(), &format!("{schema}.")]).await? {
+        let (function, result): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+        let returned = FORMER_RESULTS.iter().any(|(name, former)| *name == function && result.as_deref() == Some(*former));
+        if returned && before.contains(&function) {
+            found.insert(function);
+        }
+    }
+    Ok(found)
+}
+
 /// Statements that drop what a former release made and this one does not. Each kind in one statement: they may use each other.
 pub(super) fn drops(schema: &SchemaName, present: &Objects, before: &Objects) -> String {
     let made = made();
     let stale: Vec<&String> = present.intersection(before).filter(|object| !made.contains(*object)).collect();
+    statements(schema, &stale)
+}
+
+/// Statements that drop these.
+pub(super) fn statements(schema: &SchemaName, stale: &[&String]) -> String {
     let drop = |kind: &str| {
         let names: Vec<String> =
             stale.iter().filter_map(|o| o.strip_prefix(kind)).map(|name| format!("{schema}.{}", name.trim())).collect();
