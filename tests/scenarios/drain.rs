@@ -28,6 +28,11 @@ impl Driver<'_> {
         }
         // A clock that was set back is right again.
         self.server.admin("select longhaul.advance_clock(greatest(interval '0', -(select value from longhaul.setting where name = 'clock_offset_ms') * interval '1 ms'))").await;
+        // A worker that was given another lease when the clock stepped back is dead all the same, and the clock that is moved takes living
+        // ones along.
+        let dead = "update longhaul.worker set expires_at = longhaul.clock() - interval '1 second',
+                    heartbeat_at = least(heartbeat_at, longhaul.clock() - interval '1 second') where state = 'active' and id <> ";
+        self.server.admin(&format!("{dead}{}", self.worker)).await;
         let (mut patience, mut idle) = (PATIENCE.iter(), 0);
         for round in 0..300 {
             self.chores().await?;

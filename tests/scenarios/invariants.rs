@@ -18,7 +18,7 @@ where g.most < (
   and (exists (select from longhaul.lease l where l.run_id = s.run_id and l.seq = s.seq)))
 union all
 select 'two live runs have one unique key', min(r.id::text)
-from longhaul.run r where r.name like 'unique:%' and r.state in ('running', 'paused') group by r.name having count(*) > 1
+from longhaul.run r where r.name like 'unique:%' and r.forked_from is null and r.state in ('running', 'paused') group by r.name having count(*) > 1
 union all
 select 'a step has two live child runs', min(r.id::text)
 from longhaul.run r where r.parent_path is not null and r.state in ('running', 'paused')

@@ -118,7 +118,8 @@ pub(super) async fn in_the_way(
         from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace where n.nspname = $1 and p.prokind = 'f'";
     for row in client.query(sql, &[&schema.as_str(), &format!("{schema}.")]).await? {
         let (function, result): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
-        let returned = FORMER_RESULTS.iter().any(|(name, former)| *name == function && result.as_deref() == Some(*former));
+        let returned =
+            FORMER_RESULTS.iter().any(|(name, former)| *name == function && result.as_deref() == Some(*former));
         if returned && before.contains(&function) {
             found.insert(function);
         }
