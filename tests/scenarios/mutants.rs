@@ -201,6 +201,19 @@ pub const MUTANTS: &[Mutant] = &[
         edits: &[("deliver_these", "due_at = clock() + least(", "due_at = n.due_at + 0 * least(")],
     },
     Mutant {
+        name: "the-undoing-waits-for-an-answer",
+        scenario: "deadline-of-a-run-that-asks",
+        edits: &[
+            ("begin_compensation", "case when r.paused_for = 'question'", "case when false"),
+            ("begin_compensation", "nullif(r.paused_for, 'question')", "r.paused_for"),
+        ],
+    },
+    Mutant {
+        name: "the-past-has-partitions",
+        scenario: "partitions-of-the-past",
+        edits: &[("make_partitions_ahead", "if v_to < clock_timestamp() - interval '1 day' then", "if false then")],
+    },
+    Mutant {
         name: "timeouts-count-from-the-creation",
         scenario: "timeout-of-a-run-created-first",
         edits: &[("start_pending_run", "where d.run_id = p_id and f.id", "where false and f.id")],
