@@ -94,6 +94,11 @@ begin
     v_to := v_from + v_width;
     select p.from_id into v_next from partitions_of(p_table) p where p.from_id > uuid_at(v_from) order by p.from_id limit 1;
     v_to := least(v_to, time_of_id(v_next));
+    -- A period of the past, as when the width has changed: drop_partitions() would drop it, and it would be made again, for ever.
+    if v_to < clock_timestamp() - interval '1 day' then
+      v_from := v_to;
+      continue;
+    end if;
     -- Very many rows are moved by and by (fetch_astray); from the next hour on there is a partition, so that no more come.
     v_many := astray(p_table, uuid_at(v_from), uuid_at(v_to), 200000);
     if v_many is not null and v_from < clock_timestamp() then

@@ -28,7 +28,11 @@ begin
   join step s on s.run_id = k.run_id and s.seq = k.seq
   join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
   join flow_step u on u.flow_id = v_run.flow_id and u.seq = f.undo;
-  update run r set compensating = true, error = p_error, open_steps = cardinality(v_undone), revision = r.revision + 1 where r.id = p_run_id;
+  -- A question that paused it is asked no more; the pause of an operator stays.
+  update run r
+  set compensating = true, error = p_error, open_steps = cardinality(v_undone), revision = r.revision + 1,
+      state = case when r.paused_for = 'question' then 'running' else r.state end, paused_for = nullif(r.paused_for, 'question')
+  where r.id = p_run_id;
   perform record_event(p_run_id, 'compensating', null, null, jsonb_build_object('error', p_error, 'steps', cardinality(v_undone)));
   perform place_step(p_run_id, v_first, ready_position());
   return true;
