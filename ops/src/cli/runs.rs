@@ -82,7 +82,10 @@ impl List {
         };
         let page = context.connection.client().await?.find(&filter).await?;
         if let Some(id) = page.looked_to {
-            super::terminal::tell(&format!("looked at the newest {} runs; for older ones add --before {id}", filter.look));
+            super::terminal::tell(&format!(
+                "looked at the newest {} runs; for older ones add --before {id}",
+                filter.look
+            ));
         }
         let runs = page.runs;
         if context.output.json {
