@@ -11,8 +11,8 @@ declare
   v_items   bigint;
   v_failure text;
 begin
-  -- Of its own transaction: what runs share may be locked. Nobody's lock is waited for long.
-  perform set_config('longhaul.own', 'on', true), set_config('lock_timeout', '2s', true);
+  -- Nobody's lock is waited for long.
+  perform set_config('lock_timeout', '2s', true);
   -- One that lies further ahead than it ever would is left from a clock that was set back since.
   select c.* into v_chore from chore c
   where c.next_at <= v_now or c.next_at > v_now + 2 * greatest(c.interval_ms, 20 * coalesce(c.duration_ms, 0)) * interval '1 millisecond' + interval '1 second'

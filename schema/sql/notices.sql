@@ -116,6 +116,15 @@ comment on function stop_children_of_steps(step_key[]) is
 
 -- Delivery ------------------------------------------------------------------------------------------------------------
 
+create or replace function is_waited_for(p_child uuid) returns boolean
+language plpgsql stable as $$
+begin
+  return exists (
+    select from run r join wait w on w.run_id = r.parent_id and w.seq = r.parent_seq and w.path = r.parent_path
+    where r.id = p_child and w.child_id = p_child);
+end $$;
+comment on function is_waited_for(uuid) is 'Whether the parent of a child run waits for it right now.';
+
 create or replace function deliver(p_notice notice) returns boolean
 language plpgsql as $$
 -- False: the other run, or the topic, is still busy.
@@ -127,7 +136,11 @@ begin
     return not exists (select from run r where r.id = p_notice.run_id);
   end if;
   case p_notice.kind
-    when 'stop' then perform stop_child(p_notice.run_id);
+    when 'stop' then
+      -- A parent that was retried since waits for it again.
+      if not is_waited_for(p_notice.run_id) then
+        perform stop_child(p_notice.run_id);
+      end if;
     when 'child_ended' then perform child_ended(p_notice.child_id);
     when 'match_run' then perform match_run(p_notice.run_id);
     when 'go_on' then

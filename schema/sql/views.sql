@@ -19,7 +19,7 @@ select s.run_id, s.seq, step_label(s.run_id, fs.name, s.seq, s.def) as name, l.h
   coalesce(le.failures, t.failures, ti.failures, h.failures, w.failures, qd.failures) as failures, fs.max_attempts,
   coalesce(s.worker_id, le.worker_id) as worker_id,
   coalesce(s.started_at, le.claimed_at) as started_at, s.ended_at, nullif(coalesce(ti.fire_at, w.due_at), 'infinity') as fire_at, ti.kind as timer,
-  s.output, s.error, case when qd.run_id is not null then 'its turn: ' || g.name || coalesce(' ' || nullif(g.key, ''), '') || ' has ' || g.most || ' at a time' else w.kinds end as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
+  s.output, s.error, case when qd.run_id is not null then coalesce('its turn: ' || g.name || coalesce(' ' || nullif(g.key, ''), '') || ' has ' || g.most || ' at a time', 'its turn') else w.kinds end as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
 from step s
 join run r on r.id = s.run_id
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)

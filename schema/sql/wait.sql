@@ -390,6 +390,8 @@ declare
   v_runs  uuid[] := '{}';
   v_long  boolean;
 begin
+  -- This one alone spends budgets, which runs share: so nobody locks them in another order.
+  perform set_config('longhaul.own', 'on', true);
   for v_run in select w.run_id from wait w where w.due_at between v_from and v_now order by w.due_at loop
     continue when v_run = any (v_runs) or is_set_aside('fire_wait_runs', v_run::text, v_now) or not lock_if_free(v_run);
     v_runs := v_runs || v_run;

@@ -153,7 +153,8 @@ begin
   select array_agg(l.run_id), array_agg(l.seq), array_agg(l.attempt) into v_run_ids, v_seqs, v_attempts
   from lease l where l.worker_id = p_worker;
   if v_run_ids is not null then
-    perform release(p_worker, v_run_ids, v_seqs, v_attempts);
+    -- Whoever leaves waits for nobody: steps of runs that somebody holds are handed on by free_orphans().
+    perform release(p_worker, v_run_ids, v_seqs, v_attempts, true);
   end if;
   update worker w set state = 'gone', stopped_at = clock() where w.id = p_worker and w.state in ('active', 'draining');
   delete from listener l where l.worker_id = p_worker;

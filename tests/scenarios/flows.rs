@@ -76,7 +76,7 @@ fn handler(random: &mut StdRng, taste: &Taste, with_child: bool, step: &mut Map<
     step.insert("handler".into(), json!("h"));
     let attempts = random.random_range(1..=3);
     let backoff = if taste.odd_data && random.random_bool(0.05) {
-        "999999999d"
+        "9999d"
     } else {
         *["0s", "100ms", "2s"].choose(random).expect("some")
     };

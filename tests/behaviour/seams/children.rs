@@ -233,3 +233,48 @@ async fn a_run_that_was_undone_is_not_forked_and_a_taken_id_is_no_fork() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_was_still_to_be_told_does_not_reach_a_child_that_is_waited_for_again() {
+    with_database(|db| async move {
+        deploy(&db, "kid", json!([{ "name": "k", "handler": "k" }]), json!({})).await;
+        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }]), json!({})).await;
+        let kids = crate::starting::play_worker(&db, &["k"]).await;
+        let run = start(&db, "par", json!({})).await;
+        let id = child_of(&db, run).await;
+        let caller = super::open(&db, &format!("select annotate_run('default', '{id}', '{{}}')")).await;
+        db.execute(&format!(
+            "select longhaul.stop_run('default', '{run}'); select longhaul.retry_run('default', '{run}')"
+        ))
+        .await;
+        caller.batch_execute("commit").await.unwrap();
+        pass(&db, "10 seconds").await;
+        let key = claim_one(&db, kids).await;
+        complete(&db, kids, &[key]).await;
+        chores(&db).await;
+        assert_eq!(state(&db, run).await, "completed");
+        assert_eq!(child_of(&db, run).await, id);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_leaves_without_waiting_for_a_run_that_somebody_holds() {
+    with_database(|db| async move {
+        let (worker, _) = deploy_both(&db).await;
+        let held = start(&db, "f", json!({})).await;
+        start(&db, "f", json!({})).await;
+        assert_eq!(claim(&db, worker).await.len(), 2);
+        let caller = super::open(&db, &format!("select annotate_run('default', '{held}', '{{}}')")).await;
+        db.execute(&format!(
+            "set lock_timeout = '1s'; select longhaul.deregister_worker({worker}); reset lock_timeout"
+        ))
+        .await;
+        let other = super::worker(&db).await;
+        assert_eq!(claim(&db, other).await.len(), 1);
+        caller.batch_execute("commit").await.unwrap();
+        pass(&db, "2 minutes").await;
+        assert_eq!(claim(&db, other).await.len(), 1);
+    })
+    .await;
+}
