@@ -80,7 +80,7 @@ fn handler(random: &mut StdRng, taste: &Taste, with_child: bool, step: &mut Map<
     } else {
         *["0s", "100ms", "2s"].choose(random).expect("some")
     };
-    step.insert("retry".into(), json!({"attempts": attempts, "backoff": backoff, "jitter": 0, "cap": if backoff.len() > 5 { backoff } else { "1h" }}));
+    step.insert("retry".into(), json!({"attempts": attempts, "backoff": backoff, "jitter": 0, "cap": if backoff == "9999d" { backoff } else { "1h" }}));
     let with = if taste.scripts && random.random_bool(0.5) {
         json!({"do": "script", "stages": stages(random, taste, with_child)})
     } else {
