@@ -62,10 +62,12 @@ begin
   end if;
   perform leave_limits(
     array(select (l.run_id, l.seq)::step_key from unnest(v_closed) l), array(select l.lane_id from unnest(v_closed) l), null, false);
+  -- What a worker could not hand back when it left is handed back now, with no attempt consumed.
   perform settle_attempts(array(
-    select (l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, 'expired',
-            jsonb_build_object('message', format('worker %s stopped its heartbeat', l.worker_id)), true, 0, null)::ended_attempt
-    from unnest(v_closed) l));
+    select (l.run_id, l.seq, l.attempt, l.worker_id, l.claimed_at, l.failures, case when w.gone then 'released' else 'expired' end,
+            case when w.gone is null then jsonb_build_object('message', format('worker %s stopped its heartbeat', l.worker_id)) end, true, 0, null)::ended_attempt
+    from unnest(v_closed) l
+    left join lateral (select true as gone from worker x where x.id = l.worker_id and x.state = 'gone' offset 0) w on true));
   return cardinality(v_closed);
 end $$;
 comment on function free_leases_of_runs(text[]) is 'Hands the steps to others that lost workers hold of these runs. Returns how many.';

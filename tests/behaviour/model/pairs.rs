@@ -84,7 +84,10 @@ impl Case {
     /// All that can be seen of the run, without what differs by time.
     async fn shown(&self, db: &TestDb) -> String {
         // What met a locked run left a notice, or comes again.
-        db.execute("select longhaul.deliver_notices(); select longhaul.expire_leases()").await;
+        db.execute(
+            "select longhaul.deliver_notices(); select longhaul.expire_leases(); select longhaul.free_orphans()",
+        )
+        .await;
         let rooms = ["task", "lease", "timer", "held", "wait"].map(|room| {
             format!("select '{room}', x.seq::text, coalesce((to_jsonb(x) ->> 'attempt')::text, '') from longhaul.{room} x where x.run_id = '{}'", self.run)
         });

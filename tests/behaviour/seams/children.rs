@@ -275,6 +275,9 @@ async fn a_worker_leaves_without_waiting_for_a_run_that_somebody_holds() {
         caller.batch_execute("commit").await.unwrap();
         pass(&db, "2 minutes").await;
         assert_eq!(claim(&db, other).await.len(), 1);
+        let outcome: String =
+            db.value(&format!("select outcome::text from longhaul.attempt where run_id = '{held}'")).await;
+        assert_eq!(outcome, "released", "with no attempt consumed");
     })
     .await;
 }
