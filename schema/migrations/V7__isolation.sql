@@ -22,7 +22,7 @@ comment on column set_aside.until is 'When it is tried again.';
 -- Notices: more kinds, and each has its time, so that one that cannot be delivered moves behind the others.
 alter table notice drop constraint notice_kind_check;
 alter table notice
-  add check (kind in ('stop', 'child_ended', 'match', 'match_run', 'go_on')),
+  add check (kind in ('stop', 'child_ended', 'match', 'match_run', 'go_on', 'retry')),
   add column seqs   integer[],
   add column due_at timestamptz not null default 'epoch',
   add column tries  integer not null default 0;

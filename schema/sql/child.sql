@@ -45,9 +45,14 @@ begin
   if p_child.id is null or p_child.state in ('running', 'paused', 'completed') then
     return p_child.id;
   end if;
-  if p_child.compensating or not lock_if_free(p_child.id) then
-    -- What it had done was undone, or somebody works on it who does not know of us.
+  if p_child.compensating then
+    -- What it had done was undone.
     return null;
+  end if;
+  if not lock_if_free(p_child.id) then
+    -- Somebody is at it: it is retried a moment later, and waited for until then. A second child would do its work twice.
+    insert into notice (kind, run_id, due_at) values ('retry', p_child.id, clock());
+    return p_child.id;
   end if;
   perform retry_steps(p_child.id, 'the parent run was retried', null);
   return p_child.id;
@@ -56,6 +61,13 @@ exception when sqlstate 'LH003' then
 end $$;
 comment on function take_up_child(run) is
   'Goes on with a child of a step that is done again: a failed or stopped one is retried. Null when there is nothing to go on with.';
+
+create or replace function is_to_be_retried(p_child uuid) returns boolean
+language plpgsql stable as $$
+begin
+  return exists (select from notice n where n.run_id = p_child and n.kind = 'retry');
+end $$;
+comment on function is_to_be_retried(uuid) is 'Whether a child that has failed is retried a moment later: its failure is no answer then.';
 
 create or replace function begin_child(p_run run, p_step step, p_flow_step flow_step, p_input jsonb) returns boolean
 language plpgsql as $$
@@ -82,7 +94,7 @@ begin
     return true;
   end if;
   -- A child whose steps all ended at once: no wait, and no call within a call.
-  select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a;
+  select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a where not is_to_be_retried(v_child);
   if v_answer = 'ok' then
     update step s set outcome = 'completed', started_at = clock(), ended_at = clock(), output = v_value
     where s.run_id = p_run.id and s.seq = p_step.seq;

@@ -125,6 +125,19 @@ begin
 end $$;
 comment on function is_waited_for(uuid) is 'Whether the parent of a child run waits for it right now.';
 
+create or replace function retry_child(p_child uuid) returns void
+language plpgsql as $$
+begin
+  if not is_waited_for(p_child) or not exists (select from run r where r.id = p_child and r.state in ('failed', 'cancelled')) then
+    return;
+  end if;
+  perform retry_steps(p_child, 'the parent run was retried', null);
+exception when sqlstate 'LH003' then
+  -- It cannot be: its failure is the answer after all.
+  insert into notice (kind, run_id, child_id, due_at) select 'child_ended', r.parent_id, r.id, clock() from run r where r.id = p_child;
+end $$;
+comment on function retry_child(uuid) is 'Retries a child that its parent waits for again. The caller holds its lock.';
+
 create or replace function deliver(p_notice notice) returns boolean
 language plpgsql as $$
 -- False: the other run, or the topic, is still busy.
@@ -142,6 +155,7 @@ begin
         perform stop_child(p_notice.run_id);
       end if;
     when 'child_ended' then perform child_ended(p_notice.child_id);
+    when 'retry' then perform retry_child(p_notice.run_id);
     when 'match_run' then perform match_run(p_notice.run_id);
     when 'go_on' then
       perform advance(array(

@@ -68,7 +68,7 @@ begin
   begin
     v_child := coalesce(v_child, start_child(p_run, p_lease.seq, p_path, p_wait ->> 'flow', (p_wait ->> 'version')::integer, p_wait -> 'input'));
     update step s set parent = true where s.run_id = p_lease.run_id and s.seq = p_lease.seq and s.parent is null;
-    select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a;
+    select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a where not is_to_be_retried(v_child);
   exception when sqlstate 'LH001' or sqlstate 'LH002' or sqlstate 'LH003' or data_exception then
     v_answer := 'error';
     v_value := jsonb_build_object('message', sqlerrm);

@@ -281,3 +281,44 @@ async fn a_worker_leaves_without_waiting_for_a_run_that_somebody_holds() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_somebody_holds_while_its_parent_is_retried_is_gone_on_with_later() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }]), json!({})).await;
+        for flow in ["par", "f"] {
+            let run = start(&db, flow, json!({})).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            let id = child_of(&db, run).await;
+            let key = claim_one(&db, kids).await;
+            fail(&db, kids, &[key]).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                fail(&db, worker, &[key]).await;
+            }
+            let caller = super::open(&db, &format!("select annotate_run('default', '{id}', '{{}}')")).await;
+            db.execute(&format!("select longhaul.retry_run('default', '{run}')")).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            assert_eq!(state(&db, run).await, "running");
+            caller.batch_execute("commit").await.unwrap();
+            pass(&db, "10 seconds").await;
+            assert_eq!(child_of(&db, run).await, id, "no second child");
+            let key = claim_one(&db, kids).await;
+            complete(&db, kids, &[key]).await;
+            chores(&db).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                complete(&db, worker, &[key]).await;
+            }
+            assert_eq!(state(&db, run).await, "completed", "{flow}");
+        }
+    })
+    .await;
+}
