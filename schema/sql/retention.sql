@@ -203,8 +203,7 @@ end $$;
 comment on function run_retention(text, integer) is
   'Deletes up to so many runs by the policies, but for those that want an archive; looks at 100,000 runs at most and goes on there at the next call. Call it again while it returns more than 0. For pg_cron: select longhaul.run_retention().';
 
-drop function if exists retention_plan(text);
-create function retention_plan(p_tenant text default null)
+create or replace function retention_plan(p_tenant text default null)
 returns table (policy text, runs bigint, oldest timestamptz, newest timestamptz, archive boolean, complete boolean)
 language plpgsql stable as $$
 declare

@@ -10,8 +10,7 @@ begin
 end $$;
 comment on function sampled_share(regclass) is 'The percentage of the pages of a table that 20,000 of them are.';
 
-drop function if exists retention_stats(text);
-create function retention_stats(p_tenant text default null)
+create or replace function retention_stats(p_tenant text default null)
 returns table (kind text, total bigint, last_24h bigint, last_7d bigint, last_30d bigint, older bigint, oldest timestamptz, newest timestamptz, estimated boolean)
 language plpgsql stable as $$
 declare
