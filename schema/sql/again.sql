@@ -232,11 +232,13 @@ begin
   v_ids := array(
     select distinct t.id
     from (
-      select run_to_retry(d.run_id) as id
+      -- The limit counts those that can be retried: others in front of them hide nobody.
+      select x.id
       from chosen_dead_letters(p_tenant, p_flow, p_step, p_handler, p_run_id, p_message, p_since, null) d
-      where d.run_state in ('failed', 'cancelled')
+      cross join lateral (select run_to_retry(d.run_id) as id offset 0) x
+      where d.run_state in ('failed', 'cancelled') and x.id is not null
       limit p_limit) t
-    where t.id is not null order by t.id);
+    order by t.id);
   foreach v_id in array v_ids loop
     continue when not lock_if_free(v_id);
     -- Somebody may have retried it meanwhile.

@@ -170,6 +170,7 @@ async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
                 .batch_execute(&format!("select longhaul.retry_run('default', '{id}')"))
                 .await;
             assert_eq!(alone.unwrap_err().code().unwrap().code(), "LH003", "the parent is to be retried");
+            // The server reports an error before it has given the locks back: the child may still be held when its parent is retried.
             if retry == "letters" {
                 assert_eq!(db.value::<i64>("select longhaul.retry_dead_letters('default')").await, 1, "{flow}");
             } else {
@@ -179,6 +180,7 @@ async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
                 let key = claim_one(&db, worker).await;
                 suspend(&db, worker, key, vec![child("1", "kid")]).await;
             }
+            pass(&db, "1 second").await;
             assert_eq!(child_of(&db, run).await, id, "{flow} {retry}: no second child");
             let key = claim_one(&db, kids).await;
             assert_eq!((key.step.run_id, key.step.seq), (id, 1), "what the child had done is not done again");
