@@ -1,6 +1,14 @@
 -- Chores: recurring duties. Each is a function without arguments that returns how many items it handled, and a row in
 -- chore. Any scheduler does whichever is due; SKIP LOCKED on the row makes it one scheduler at a time, with no leader.
 
+create or replace function chore_pause(p_interval_ms bigint, p_took_ms double precision) returns interval
+language sql immutable as $$
+  -- A twentieth of the time, for a chore that looks long; yet a slow machine or somebody's lock never puts it off by more than
+  -- ten seconds, or by as long as it took.
+  select greatest(p_interval_ms, least(20 * coalesce(p_took_ms, 0), greatest(10000, p_took_ms))) * interval '1 millisecond'
+$$;
+comment on function chore_pause(bigint, double precision) is 'How long a chore with this interval rests after a turn that took so many milliseconds.';
+
 create or replace function run_chore()
 returns table (chore_name text, items bigint, failure text, milliseconds double precision, due_in_ms bigint)
 language plpgsql as $$
@@ -10,12 +18,13 @@ declare
   v_started timestamptz;
   v_items   bigint;
   v_failure text;
+  v_passing boolean := false;
 begin
   -- Nobody's lock is waited for long.
   perform set_config('lock_timeout', '2s', true);
   -- One that lies further ahead than it ever would is left from a clock that was set back since.
   select c.* into v_chore from chore c
-  where c.next_at <= v_now or c.next_at > v_now + 2 * greatest(c.interval_ms, 20 * coalesce(c.duration_ms, 0)) * interval '1 millisecond' + interval '1 second'
+  where c.next_at <= v_now or c.next_at > v_now + 2 * chore_pause(c.interval_ms, c.duration_ms) + interval '1 second'
   order by c.next_at limit 1 for update skip locked;
   if found then
     v_started := clock_timestamp();
@@ -23,15 +32,16 @@ begin
       execute format('select %I()', v_chore.name) into v_items;
     exception when others then
       v_failure := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+      v_passing := is_passing(sqlstate);
     end;
     milliseconds := extract(epoch from clock_timestamp() - v_started) * 1000;
-    -- A chore that found something is due again at once: batches are bounded, and there may be more. One that looks long
-    -- and finds nothing is done more seldom: it takes at most a twentieth of the time.
+    -- A chore that found something is due again at once: batches are bounded, and there may be more. One that failed for a
+    -- reason that passes is tried again soon.
     update chore c
     set started_at = v_started, duration_ms = milliseconds, runs = c.runs + 1, last_error = coalesce(v_failure, c.last_error),
         failures = c.failures + (v_failure is not null)::int, done = c.done + coalesce(v_items, 0), last_done = v_items,
         next_at = clock() + case when v_items > 0 and v_failure is null then interval '0'
-                                 else greatest(c.interval_ms, 20 * milliseconds) * interval '1 millisecond' end
+                                 else chore_pause(case when v_passing then least(c.interval_ms, 1000) else c.interval_ms end, milliseconds) end
     where c.name = v_chore.name;
     chore_name := v_chore.name;
     items := v_items;

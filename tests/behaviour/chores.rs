@@ -83,3 +83,29 @@ async fn an_operator_can_change_how_often_a_chore_is_done() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_machine_or_a_lock_puts_no_chore_off_for_long() {
+    with_database(|db| async move {
+        for (interval, took, pause) in [(200, 1, 0.2), (200, 100, 2.0), (200, 3000, 10.0), (200, 15000, 15.0), (60000, 3000, 60.0)] {
+            let rest = format!("select extract(epoch from longhaul.chore_pause({interval}, {took}))::float8");
+            assert_eq!(db.value::<f64>(&rest).await, pause, "{interval} {took}");
+        }
+        db.execute(
+            "create function longhaul.blocked() returns bigint language plpgsql as $$
+             begin
+               if nextval('longhaul.tries') < 3 then raise exception using errcode = '55P03', message = 'somebody holds it'; end if;
+               return 0;
+             end $$;
+             create sequence longhaul.tries;
+             select longhaul.define_chore('blocked', 3600000, 'finds a lock at first')",
+        )
+        .await;
+        db.spawn_scheduler();
+        eventually("it is done although its next hour has not come", || async {
+            db.value::<bool>("select failures = 2 and last_done = 0 from longhaul.chore where name = 'blocked'").await
+        })
+        .await;
+    })
+    .await;
+}

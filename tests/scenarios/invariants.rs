@@ -71,7 +71,7 @@ from longhaul.deadline d join longhaul.run r on r.id = d.run_id
 where d.at <= longhaul.clock() - interval '3 seconds' and r.state in ('running', 'paused') and r.compensating is not true
 union all
 select 'a chore sleeps for longer than it ever would', c.name
-from longhaul.chore c where c.next_at > longhaul.clock() + (2.2 * greatest(c.interval_ms, 20 * coalesce(c.duration_ms, 0)) + 2000) * interval '1 millisecond'
+from longhaul.chore c where c.next_at > longhaul.clock() + 2.2 * longhaul.chore_pause(c.interval_ms, c.duration_ms) + interval '2 seconds'
 union all
 select 'a live run has a parent that is ' || p.state, r.id::text
 from longhaul.run r join longhaul.run p on p.id = r.parent_id
