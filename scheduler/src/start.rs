@@ -191,22 +191,22 @@ struct Part {
     runs: Vec<NewRun>,
 }
 
-/// The items of a bulk start: in parts for calls, with the place of each, and those that are refused here.
+/// The items of a bulk start: in parts for calls, with the id of each by its place, and those that are refused here.
 struct Items {
     parts: Vec<Part>,
-    places: HashMap<Uuid, Vec<usize>>,
+    ids: Vec<(usize, Uuid)>,
     refused: Vec<(usize, String)>,
 }
 
 impl Items {
     fn of<S: IntoStart>(client: &Client, items: impl IntoIterator<Item = S>) -> Self {
-        let mut places: HashMap<Uuid, Vec<usize>> = HashMap::new();
+        let mut ids = Vec::new();
         let mut refused = Vec::new();
         let mut by_version: BTreeMap<Option<i32>, Vec<NewRun>> = BTreeMap::new();
         for (place, item) in items.into_iter().enumerate() {
             match item.into_start().and_then(|start| start.check(client).map(|()| start)) {
                 Ok(Start { run, version }) => {
-                    places.entry(run.id).or_default().push(place);
+                    ids.push((place, run.id));
                     by_version.entry(version).or_default().push(run);
                 }
                 Err(error) => refused.push((place, error.to_string())),
@@ -219,29 +219,24 @@ impl Items {
                 calls.into_iter().map(move |runs| Part { version, runs })
             })
             .collect();
-        Self { parts, places, refused }
+        Self { parts, ids, refused }
     }
 
-    fn outcome(mut self, not_started: Vec<NotStarted>) -> BulkStarted {
+    fn outcome(self, not_started: Vec<NotStarted>) -> BulkStarted {
         let mut outcome = BulkStarted { refused: self.refused, ..BulkStarted::default() };
+        let mut others: HashMap<Uuid, NotStarted> = HashMap::new();
         for item in not_started {
-            let existing = item.existing.filter(|run| *run != item.id);
-            if existing.is_none() && item.refusal.is_none() {
-                continue;
-            }
-            for place in self.places.remove(&item.id).into_iter().flatten() {
-                match (&item.refusal, existing) {
-                    (Some(reason), _) => outcome.refused.push((place, reason.clone())),
-                    (None, Some(run)) => outcome.existing.push((place, run)),
-                    (None, None) => {}
-                }
+            if item.refusal.is_some() || item.existing.is_some_and(|run| run != item.id) {
+                others.entry(item.id).or_insert(item);
             }
         }
-        for (id, places) in self.places {
-            outcome.started.extend(places.into_iter().map(|place| (place, id)));
+        for (place, id) in self.ids {
+            match others.get(&id) {
+                Some(NotStarted { refusal: Some(reason), .. }) => outcome.refused.push((place, reason.clone())),
+                Some(NotStarted { existing: Some(run), .. }) => outcome.existing.push((place, *run)),
+                _ => outcome.started.push((place, id)),
+            }
         }
-        outcome.started.sort();
-        outcome.existing.sort();
         outcome.refused.sort();
         outcome
     }

@@ -76,6 +76,7 @@ declare
   v_created  uuid[];
   v_special  integer[];
   v_position bigint;
+  v_next     timestamptz;
 begin
   select f.* into v_flow from flow f
   where f.tenant = p_tenant and f.name = p_flow and (p_version is null or f.version = p_version)
@@ -102,6 +103,8 @@ begin
              format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
            when pg_column_size(i.input) / 2 > v_max then
              format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
+           -- Most items have nothing else to be wrong.
+           when num_nonnulls(i.name, i.priority, i.start_at, i.delay_ms, i.metadata, i.deadline_ms, i.key, i.window_ms, i.create_only) = 0 then null
            when pg_column_size(i.metadata) / 2 > v_max then
              format('the metadata has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.metadata), v_max)
            when length(i.name) > 200 then 'the name has more than 200 characters'
@@ -182,14 +185,17 @@ begin
   from unnest(v_items) i
   cross join lateral (select * from flow_step fs where fs.flow_id = v_flow.id and fs.seq < v_flow.step_count order by fs.seq) s;
 
-  insert into timer (run_id, fire_at, seq, attempt, failures, kind)
-  select i.id, i.start_at, s.seq, 0, 0, 'start'
-  from unnest(v_items) i
-  join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
-  where i.start_at > v_now;
-  if found then
+  if p_start_ats is not null or p_delays_ms is not null or p_create_only is not null then
+    v_next := (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now);
+  end if;
+  if v_next is not null then
+    insert into timer (run_id, fire_at, seq, attempt, failures, kind)
+    select i.id, i.start_at, s.seq, 0, 0, 'start'
+    from unnest(v_items) i
+    join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
+    where i.start_at > v_now;
     -- A bulk start may take longer than the delay.
-    perform note_due(0, (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now));
+    perform note_due(0, v_next);
   end if;
 
   v_position := ready_position();
@@ -216,7 +222,7 @@ begin
     insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at)
     select i.id, s.seq, 'start', 0, 0, 'retry', false, v_now, i.start_at
     from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at > v_now;
-    perform note_due(-1, (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now));
+    perform note_due(-1, v_next);
     perform begin_steps(array(
       select (i.id, s.seq)::step_key from unnest(v_items) i cross join unnest(v_special) s(seq) where i.start_at <= v_now order by i.id, s.seq));
   end if;
