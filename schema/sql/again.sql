@@ -86,8 +86,12 @@ begin
   set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
       start_at = case when r.start_at > v_now then v_now else r.start_at end
   where r.id = p_id;
-  insert into deadline (run_id, at) select p_id, v_now + f.timeout_ms * interval '1 millisecond' from flow f where f.id = v_run.flow_id and f.timeout_ms is not null
-  on conflict (run_id) do update set at = excluded.at;
+  -- The time that its start gave it, or its flow, counts anew.
+  update deadline d set at = v_now + d.ms * interval '1 millisecond' where d.run_id = p_id;
+  if not found then
+    insert into deadline (run_id, at, ms)
+    select p_id, v_now + f.timeout_ms * interval '1 millisecond', f.timeout_ms from flow f where f.id = v_run.flow_id and f.timeout_ms is not null;
+  end if;
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
 
   -- Fan-outs that had begun go on where they were: their live items begin, the others are still to come.
@@ -167,7 +171,8 @@ begin
   where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq);
   get diagnostics v_open = row_count;
   update run r set open_steps = v_open where r.id = v_new;
-  insert into deadline (run_id, at) select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond' where v_flow.timeout_ms is not null;
+  insert into deadline (run_id, at, ms)
+  select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond', v_flow.timeout_ms where v_flow.timeout_ms is not null;
 
   perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step), null);
   perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);
@@ -285,7 +290,9 @@ declare
   v_ids uuid[];
 begin
   v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true order by r.id);
-  delete from deadline d where d.run_id = any (v_due);
+  -- Not deleted: a retry of the run has as much time again.
+  update deadline d set at = 'infinity' where d.run_id = any (v_due);
+  delete from deadline d where d.run_id = any (v_due) and not exists (select from run r where r.id = d.run_id);
   if cardinality(v_ids) > 0 then
     perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;

@@ -186,8 +186,7 @@ begin
     )
     select array_agg((p_id, d.seq)::step_key order by d.seq) into v_keys from (table due union all table special) d;
     -- How long it may take counts from its real start.
-    update deadline d set at = v_now + coalesce(d.ms, f.timeout_ms) * interval '1 millisecond'
-    from flow f where d.run_id = p_id and f.id = v_run.flow_id and coalesce(d.ms, f.timeout_ms) is not null;
+    update deadline d set at = v_now + d.ms * interval '1 millisecond' where d.run_id = p_id;
     perform record_event(p_id, 'started', null, p_by, null, p_request);
     perform begin_steps(v_keys);
   end if;

@@ -69,6 +69,41 @@ async fn no_option_is_dropped_beside_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_retry_has_as_much_time_as_the_start_had() {
+    with_database(|db| async move {
+        db.deploy_single("f", Step::new("a", "h")).await;
+        let client = db.client().await;
+        client.deploy(&Flow::new("bounded", 1).timeout(DAY * 9).step(Step::new("a", "h"))).await.unwrap();
+        for (flow, given, days) in [("f", Some(DAY), 1.0), ("bounded", Some(DAY), 1.0), ("bounded", None, 9.0)] {
+            let asked = given.map_or(start(1), |deadline| start(1).deadline(deadline));
+            let run = client.start_with(flow, asked).await.unwrap();
+            // Twice: by its deadline, and by a stop before it.
+            for overdue in [true, false] {
+                if overdue {
+                    db.execute("select longhaul.advance_clock('10 days')").await;
+                    assert_eq!(db.value::<i64>("select longhaul.end_overdue_runs()").await, 1, "{flow}");
+                    assert_eq!(db.value::<i64>("select longhaul.end_overdue_runs()").await, 0, "{flow}");
+                    assert_eq!(run.get().await.unwrap().state, RunState::Failed);
+                } else {
+                    run.stop().await.unwrap();
+                }
+                run.retry().await.unwrap();
+                let left = deadline_in(&db, run.id()).await / 86_400.0;
+                assert!((days - 0.01..=days).contains(&left), "{flow}: {left} days");
+            }
+            run.stop().await.unwrap();
+            db.execute("select longhaul.advance_clock('10 days')").await;
+            assert_eq!(
+                db.value::<i64>("select longhaul.end_overdue_runs()").await,
+                1,
+                "one that has ended is only looked at"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_key_holds_in_the_callers_transaction_and_delays_nobody_else() {
     with_database(|db| async move {
         db.deploy_single("f", Step::new("a", "h")).await;

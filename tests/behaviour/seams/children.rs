@@ -82,7 +82,7 @@ async fn a_stop_or_a_failure_reaches_the_child_of_a_function_that_works() {
                 "stop" => db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await,
                 "failure" => fail(&db, worker, &[key]).await,
                 _ => {
-                    db.execute(&format!("insert into longhaul.deadline values ('{run}', longhaul.clock())")).await;
+                    db.execute(&format!("insert into longhaul.deadline values ('{run}', longhaul.clock(), 1)")).await;
                     pass(&db, "2 seconds").await;
                 }
             }
@@ -190,6 +190,36 @@ async fn a_retry_goes_on_with_the_child_and_does_its_work_once() {
             complete(&db, worker, &[key]).await;
             assert_eq!(state(&db, run).await, "completed", "{flow} {retry}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_of_undone_runs_hide_no_others_from_a_retry() {
+    with_database(|db| async move {
+        let worker = worker(&db).await;
+        let pay = json!({ "name": "pay", "handler": "h", "after": ["book"], "retry": { "attempts": 1 } });
+        deploy(&db, "trip", json!([{ "name": "book", "handler": "h", "compensate": "h" }, pay]), json!({})).await;
+        deploy(&db, "plain", json!([{ "name": "a", "handler": "h", "retry": { "attempts": 1 } }]), json!({})).await;
+        for _ in 0..3 {
+            let undone = start(&db, "trip", json!({})).await;
+            let key = claim_one(&db, worker).await;
+            complete(&db, worker, &[key]).await;
+            let key = claim_one(&db, worker).await;
+            fail(&db, worker, &[key]).await;
+            let undo = claim_one(&db, worker).await;
+            complete(&db, worker, &[undo]).await;
+            assert_eq!(state(&db, undone).await, "failed");
+        }
+        let failed = start(&db, "plain", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        fail(&db, worker, &[key]).await;
+        for (retried, then) in [(1, "running"), (0, "running")] {
+            let sql = "select longhaul.retry_dead_letters('default', p_limit => 1)";
+            assert_eq!(db.value::<i64>(sql).await, retried);
+            assert_eq!(state(&db, failed).await, then);
+        }
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.dead_letter").await, 3);
     })
     .await;
 }
