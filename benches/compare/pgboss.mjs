@@ -1,9 +1,9 @@
 // pg-boss: enqueues jobs, drains them, prints a line of JSON.
 import PgBoss from "pg-boss";
 
-const jobs = Number(process.argv[2] ?? 20_000);
+const [jobs, settings] = [Number(process.argv[2]), JSON.parse(process.argv[3])];
 const queue = "nothing";
-const boss = new PgBoss({ connectionString: process.env.DATABASE_URL, max: 8, supervise: false, schedule: false });
+const boss = new PgBoss({ connectionString: process.env.DATABASE_URL, max: settings.pool, supervise: false, schedule: false });
 boss.on("error", (error) => {
   throw error;
 });
@@ -22,7 +22,7 @@ begun = performance.now();
 let done = 0;
 async function work() {
   while (done < jobs) {
-    const batch = await boss.fetch(queue, { batchSize: 1_000 });
+    const batch = await boss.fetch(queue, { batchSize: settings.batch });
     if (batch.length === 0) {
       continue;
     }
@@ -33,7 +33,7 @@ async function work() {
     done += batch.length;
   }
 }
-await Promise.all(Array.from({ length: 4 }, work));
+await Promise.all(Array.from({ length: settings.fetchers }, work));
 const rate = jobs / ((performance.now() - begun) / 1000);
 await boss.stop({ graceful: false });
 console.log(JSON.stringify({ enqueued_per_s: enqueued, drained_per_s: rate }));

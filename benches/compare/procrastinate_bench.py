@@ -8,7 +8,9 @@ import time
 
 import procrastinate
 
-app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["DATABASE_URL"], min_size=8, max_size=8))
+jobs, settings = int(sys.argv[1]), json.loads(sys.argv[2])
+pool = settings["pool"]
+app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=os.environ["DATABASE_URL"], min_size=pool, max_size=pool))
 done = 0
 
 
@@ -18,7 +20,7 @@ async def nothing(n):
     done += 1
 
 
-async def main(jobs):
+async def main():
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
         begun = time.monotonic()
@@ -26,10 +28,10 @@ async def main(jobs):
             await nothing.batch_defer_async(*({"n": n} for n in range(start, min(start + 5000, jobs))))
         enqueued = jobs / (time.monotonic() - begun)
         begun = time.monotonic()
-        await app.run_worker_async(queues=["bench"], concurrency=100, wait=False, install_signal_handlers=False, delete_jobs="never")
+        await app.run_worker_async(queues=["bench"], concurrency=settings["concurrency"], wait=False, install_signal_handlers=False, delete_jobs="never")
         drained = jobs / (time.monotonic() - begun)
     assert done == jobs, f"{done} of {jobs} were done"
     print(json.dumps({"enqueued_per_s": enqueued, "drained_per_s": drained}))
 
 
-asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000))
+asyncio.run(main())

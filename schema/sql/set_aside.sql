@@ -16,7 +16,7 @@ begin
 end $$;
 comment on function is_set_aside(text, text, timestamptz) is 'Whether an item is not to be tried before a later time.';
 
-create or replace function put_aside(p_kind text, p_item text, p_run_id uuid, p_seq integer, p_error text) returns void
+create or replace function put_aside(p_kind text, p_item text, p_run_id uuid, p_seq integer, p_error text, p_longest interval default '10 minutes') returns void
 language plpgsql as $$
 declare
   v_now timestamptz := clock();
@@ -24,16 +24,18 @@ begin
   insert into set_aside as a (kind, item, run_id, seq, error, tries, since, until)
   values (p_kind, p_item, p_run_id, p_seq, p_error, 1, v_now, v_now + interval '10 seconds')
   on conflict (kind, item) do update
-    set error = excluded.error, tries = a.tries + 1, until = v_now + least(600, 10 * 2 ^ least(a.tries, 10)) * interval '1 second';
+    set error = excluded.error, tries = a.tries + 1, until = v_now + least(p_longest, 10 * 2 ^ least(a.tries, 10) * interval '1 second');
 end $$;
-comment on function put_aside(text, text, uuid, integer, text) is 'Sets an item aside, with the reason: for 10 seconds, and longer each time up to ten minutes.';
+comment on function put_aside(text, text, uuid, integer, text, interval) is 'Sets an item aside, with the reason: for 10 seconds, and longer each time up to p_longest.';
 
 create or replace function in_parts(p_function text, p_items text[]) returns bigint
 language plpgsql as $$
 declare
-  v_done  bigint;
-  v_half  integer := cardinality(p_items) / 2;
-  v_error text;
+  v_done    bigint;
+  v_half    integer := cardinality(p_items) / 2;
+  v_error   text;
+  v_busy    boolean;
+  v_timeout text := current_setting('lock_timeout');
 begin
   if coalesce(cardinality(p_items), 0) = 0 then
     return 0;
@@ -45,19 +47,27 @@ begin
     end if;
     return v_done;
   exception when others then
-    if is_passing(sqlstate) then
+    -- A lock that somebody holds is one item's trouble; everything else that passes is that of all.
+    v_busy := sqlstate = '55P03';
+    if is_passing(sqlstate) and not v_busy then
       raise;
     end if;
-    v_error := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+    v_error := case when v_busy then 'somebody else holds what it needs, in an open transaction' else format('%s (SQLSTATE %s)', sqlerrm, sqlstate) end;
   end;
   if v_half = 0 then
-    perform put_aside(p_function, p_items[1], run_of_item(p_function, p_items[1]), null, v_error);
+    perform put_aside(p_function, p_items[1], run_of_item(p_function, p_items[1]), null, v_error, case when v_busy then interval '10 seconds' else '10 minutes' end);
     return 0;
   end if;
-  return in_parts(p_function, p_items[1 : v_half]) + in_parts(p_function, p_items[v_half + 1 : ]);
+  if v_busy then
+    -- All of them have waited: the holder is found without another long wait.
+    perform set_config('lock_timeout', '50ms', true);
+  end if;
+  v_done := in_parts(p_function, p_items[1 : v_half]) + in_parts(p_function, p_items[v_half + 1 : ]);
+  perform set_config('lock_timeout', v_timeout, true);
+  return v_done;
 end $$;
 comment on function in_parts(text, text[]) is
-  'Has a function handle items: all at once or, when that fails, in halves; the one that fails alone is set aside. Returns what the function returned, added up.';
+  'Has a function handle items: all at once or, when that fails, in halves; the one that fails alone is set aside, and so is the one that needs what somebody else holds. Returns what the function returned, added up.';
 
 create or replace function run_of_item(p_function text, p_item text) returns uuid
 language plpgsql stable as $$

@@ -105,7 +105,7 @@ limit 20";
 
 /// Beside QUIET.
 pub const SET_ASIDE: &str = "
-select 'set aside by ' || a.kind || ': ' || regexp_replace(a.error, '[0-9]+', 'N', 'g'), a.item from longhaul.set_aside a
+select 'set aside by ' || a.kind || ': ' || regexp_replace(a.error, '[0-9]+', 'N', 'g'), a.item from longhaul.set_aside a where a.error not like 'somebody else holds%'
 union all";
 
 /// At quiet moments as well: ready steps that no claim sees.

@@ -1,6 +1,6 @@
 //! An open transaction of a caller delays its own run and nobody else.
 
-use longhaul::{Concurrency, Flow, Payload, Retry, Step};
+use longhaul::{Concurrency, Flow, Payload, Retry, Step, calls::AttemptKey, connect::Connection};
 use serde_json::json;
 
 use super::{chores, claim, claim_one, complete, deploy, open, pass, start, state, worker};
@@ -58,6 +58,52 @@ async fn chores_skip_a_run_that_a_caller_holds() {
         pass(&db, "10 seconds").await;
         assert_eq!(state(&db, held_nap).await, "completed");
         assert_eq!(state(&db, held).await, "failed");
+    })
+    .await;
+}
+
+/// A run of two steps at once: one is claimed, and the claim of the other is still open.
+async fn run_with_an_open_claim(db: &TestDb, worker: i64) -> (AttemptKey, Connection) {
+    start(db, "pair", json!({})).await;
+    let key = claim_one_of_many(db, worker).await;
+    let claiming = open(db, &format!("select * from claim({worker}, array['default'], array[1])")).await;
+    (key, claiming)
+}
+
+async fn claim_one_of_many(db: &TestDb, worker: i64) -> AttemptKey {
+    db.calls().await.claim(worker, &["default"], &[1]).await.unwrap()[0].key
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_stays_open_keeps_no_other_run_from_its_end() {
+    with_database(|db| async move {
+        let two = json!([{ "name": "a", "handler": "h" }, { "name": "b", "handler": "h" }]);
+        deploy(&db, "pair", two, json!({ "timeout": "1h" })).await;
+        let worker = worker(&db).await;
+        let (key, claiming) = run_with_an_open_claim(&db, worker).await;
+        let others = [start(&db, "pair", json!({})).await, start(&db, "pair", json!({})).await];
+
+        // A worker's batch waits for two seconds and no longer; the halves without that run are done.
+        let connection = db.database.connection().await.unwrap();
+        let end = "select * from longhaul.end_attempts($1, $2, $3, $4, array['failed']::longhaul.attempt_outcome[], '{1}', '{f}', null, true)";
+        let error = connection
+            .query(end, &[&worker, &[key.step.run_id].as_slice(), &[key.step.seq].as_slice(), &[key.attempt].as_slice()])
+            .await
+            .unwrap_err();
+        assert_eq!(error.code().unwrap().code(), "55P03", "{error:?}");
+
+        // So does a chore: the others' deadlines are kept, and this run is set aside with the reason.
+        db.execute("update longhaul.worker set expires_at = expires_at + interval '1 day'").await;
+        pass(&db, "2 hours").await;
+        for other in others {
+            assert_eq!(state(&db, other).await, "failed");
+        }
+        let held: String = db.value("select error from longhaul.set_aside_items").await;
+        assert_eq!(held, "somebody else holds what it needs, in an open transaction");
+        claiming.batch_execute("rollback").await.unwrap();
+        pass(&db, "11 seconds").await;
+        assert_eq!(state(&db, key.step.run_id).await, "failed");
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.set_aside_items").await, 0);
     })
     .await;
 }

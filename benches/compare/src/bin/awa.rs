@@ -9,6 +9,7 @@ use std::{
 };
 
 use awa::{Client, InsertOpts, JobArgs, JobResult, QueueConfig};
+use longhaul_compare::Call;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize, JobArgs)]
@@ -18,16 +19,19 @@ struct Nothing {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
-    let pool =
-        sqlx::postgres::PgPoolOptions::new().max_connections(20).connect(&std::env::var("DATABASE_URL")?).await?;
+    let call = Call::read()?;
+    let jobs = call.jobs;
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(call.setting("pool")?)
+        .connect(&std::env::var("DATABASE_URL")?)
+        .await?;
     awa::migrations::run(&pool).await?;
     let done = Arc::new(AtomicU64::new(0));
     let counter = done.clone();
     let config = QueueConfig {
-        max_workers: 256,
-        claimers: 4,
-        claim_batch_size: 512,
+        max_workers: call.setting("concurrency")?,
+        claimers: call.setting("claimers")?,
+        claim_batch_size: call.setting("batch")?,
         poll_interval: Duration::from_millis(50),
         deadline_duration: Duration::ZERO,
         ..QueueConfig::default()
@@ -59,6 +63,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let drained = jobs as f64 / begun.elapsed().as_secs_f64();
-    println!("{}", serde_json::json!({ "enqueued_per_s": enqueued, "drained_per_s": drained }));
+    longhaul_compare::print(enqueued, drained);
     std::process::exit(0);
 }

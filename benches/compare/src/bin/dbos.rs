@@ -9,14 +9,17 @@ use std::{
 };
 
 use dbos::{Config, DBOS, Error};
+use longhaul_compare::Call;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let workflows: u64 = std::env::args().nth(1).as_deref().unwrap_or("5000").parse()?;
-    let steps: u32 = std::env::args().nth(2).as_deref().unwrap_or("1").parse()?;
+    let call = Call::read()?;
+    let workflows = call.jobs;
+    let steps: u32 = call.setting("steps")?;
+    let concurrency: u64 = call.setting("concurrency")?;
     let config = Config {
         app_version: Some("1".into()),
-        max_connections: 20,
+        max_connections: call.setting("pool")?,
         ..Config::new("bench", std::env::var("DATABASE_URL")?)
     };
     let dbos = DBOS::new(config);
@@ -29,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     dbos.launch().await?;
     let next = Arc::new(AtomicU64::new(0));
     let begun = Instant::now();
-    let tasks: Vec<_> = (0..64)
+    let tasks: Vec<_> = (0..concurrency)
         .map(|_| {
             let (next, workflow) = (next.clone(), workflow.clone());
             tokio::spawn(async move {
@@ -44,6 +47,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         task.await??;
     }
     let rate = workflows as f64 / begun.elapsed().as_secs_f64();
-    println!("{}", serde_json::json!({ "enqueued_per_s": rate, "drained_per_s": rate }));
+    longhaul_compare::print(rate, rate);
     std::process::exit(0);
 }

@@ -11,6 +11,7 @@ use std::{
 use graphile_worker::{
     IntoTaskHandlerResult, JobSpec, LocalQueueConfig, RawJobSpec, TaskHandler, WorkerContext, WorkerOptions,
 };
+use longhaul_compare::Call;
 use serde::{Deserialize, Serialize};
 
 static DONE: AtomicU64 = AtomicU64::new(0);
@@ -31,16 +32,20 @@ impl TaskHandler for Nothing {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("20000").parse()?;
+    let call = Call::read()?;
+    let jobs = call.jobs;
+    let batch_delay = Duration::from_millis(call.setting("batch_ms")?);
     let url = std::env::var("DATABASE_URL")?;
     let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await?;
     let worker = WorkerOptions::default()
         .database_url(&url)
-        .max_pg_conn(20)
-        .concurrency(500)
-        .local_queue(LocalQueueConfig::default().with_size(2000))
-        .complete_job_batch_delay(Duration::from_millis(1))
-        .fail_job_batch_delay(Duration::from_millis(1))
+        .max_pg_conn(call.setting("pool")?)
+        .concurrency(call.setting("concurrency")?)
+        .local_queue(
+            LocalQueueConfig::default().with_size(call.setting("queue")?).with_queue_count(call.setting("queues")?),
+        )
+        .complete_job_batch_delay(batch_delay)
+        .fail_job_batch_delay(batch_delay)
         .define_job::<Nothing>()
         .init()
         .await?;
@@ -65,12 +70,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     while DONE.load(Ordering::Relaxed) < jobs {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Until the last batch is completed in the database.
-    while sqlx::query_scalar::<_, i64>("select count(*) from graphile_worker._private_jobs").fetch_one(&pool).await? > 0
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    // The last batch may still be on its way to the database: no question of ours delays it.
     let drained = jobs as f64 / begun.elapsed().as_secs_f64();
-    println!("{}", serde_json::json!({ "enqueued_per_s": enqueued, "drained_per_s": drained }));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let left: i64 = sqlx::query_scalar("select count(*) from graphile_worker._private_jobs").fetch_one(&pool).await?;
+    if left > 0 {
+        return Err(format!("{left} jobs are left").into());
+    }
+    longhaul_compare::print(enqueued, drained);
     std::process::exit(0);
 }

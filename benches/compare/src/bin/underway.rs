@@ -8,12 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use longhaul_compare::Call;
 use serde::{Deserialize, Serialize};
 use sqlx::{Postgres, Transaction};
 use underway::{Queue, Task, Worker, task::Result as TaskResult};
-
-/// One transaction, and so one connection, for each.
-const AT_ONCE: usize = 32;
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 
@@ -36,9 +34,12 @@ impl Task for NothingTask {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let jobs: u64 = std::env::args().nth(1).as_deref().unwrap_or("5000").parse()?;
+    let call = Call::read()?;
+    let jobs = call.jobs;
+    let concurrency: usize = call.setting("concurrency")?;
     let pool = sqlx::postgres::PgPoolOptions::new()
-        .max_connections(AT_ONCE as u32 + 4)
+        // One transaction, and so one connection, for each.
+        .max_connections(concurrency as u32 + 4)
         .connect(&std::env::var("DATABASE_URL")?)
         .await?;
     underway::run_migrations(&pool).await?;
@@ -48,13 +49,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     queue.enqueue_multi(&pool, &NothingTask, &inputs).await?;
     let enqueued = jobs as f64 / begun.elapsed().as_secs_f64();
     let mut worker = Worker::new(queue, NothingTask);
-    worker.set_concurrency_limit(AT_ONCE);
+    worker.set_concurrency_limit(concurrency);
     let begun = Instant::now();
     tokio::spawn(async move { worker.run().await.expect("the worker runs") });
     while DONE.load(Ordering::Relaxed) < jobs {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let drained = jobs as f64 / begun.elapsed().as_secs_f64();
-    println!("{}", serde_json::json!({ "enqueued_per_s": enqueued, "drained_per_s": drained }));
+    longhaul_compare::print(enqueued, drained);
     std::process::exit(0);
 }
