@@ -62,13 +62,16 @@ limit 20";
 /// The rules of a moment in which all chores are done, and no transaction is open. What a notice is still to tell may be untold.
 const QUIET: &str = "
 select 'a timer is due and does not fire', t.run_id::text from longhaul.timer t where t.fire_at <= longhaul.clock() - interval '2 seconds'
+  and not exists (select from longhaul.set_aside a where a.run_id = t.run_id and a.until > longhaul.clock())
 union all
 select 'a wait (' || w.kind || ') is over and does not end', w.run_id::text
 from longhaul.wait w where w.due_at <= longhaul.clock() - interval '2 seconds'
+  and not exists (select from longhaul.set_aside a where a.run_id = w.run_id and a.until > longhaul.clock())
 union all
 select 'a deadline has come and nothing happens', d.run_id::text
 from longhaul.deadline d join longhaul.run r on r.id = d.run_id
 where d.at <= longhaul.clock() - interval '3 seconds' and r.state in ('running', 'paused') and r.compensating is not true
+  and not exists (select from longhaul.set_aside a where a.run_id = r.id and a.until > longhaul.clock())
 union all
 select 'a chore sleeps for longer than it ever would', c.name
 from longhaul.chore c where c.next_at > longhaul.clock() + 2.2 * longhaul.chore_pause(c.interval_ms, c.duration_ms) + interval '2 seconds'
