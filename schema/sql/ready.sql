@@ -45,10 +45,18 @@ create or replace function place_step(
 language plpgsql as $$
 begin
   perform place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
-  from step s where s.run_id = p_run_id and s.seq = p_seq;
+  from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
 end $$;
 comment on function place_step(uuid, integer, bigint, integer, smallint) is
-  'Puts one step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
+  'Puts one live step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
+
+create or replace function is_live(p_run_id uuid, p_seq integer) returns boolean
+language plpgsql stable as $$
+begin
+  return exists (select from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null);
+end $$;
+comment on function is_live(uuid, integer) is
+  'Whether a step has not ended. To be asked before a step is moved on when its run may have ended since the call began, by another item of it or by what that let go.';
 
 create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns step_key[]
 language plpgsql as $$
