@@ -46,6 +46,7 @@ declare
   v_now   timestamptz := clock();
   v_live  step_key[];
   v_fans integer[];
+  v_fan  integer;
   v_keys step_key[];
 begin
   select r.* into v_run from run r where r.id = p_id;
@@ -90,7 +91,7 @@ begin
   on conflict (run_id) do update set at = excluded.at;
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
 
-  -- Fan-outs that had begun go on where they were: their live items begin, the others are still to come.
+  -- Fan-outs that had begun go on where they were: their live items begin, and those to come fill up the window.
   v_fans := array(select f.seq from fan_out f join step s on s.run_id = p_id and s.seq = f.seq and s.outcome is null where f.run_id = p_id);
   update fan_out f set ended = (
       select count(*) from step s where s.run_id = p_id and s.seq >= f.first_seq and s.seq < f.first_seq + f.total and s.outcome is not null)
@@ -102,6 +103,11 @@ begin
     select k from unnest(v_live) k join step s on s.run_id = k.run_id and s.seq = k.seq
     where s.blockers = 0 and s.seq <> all (v_fans) order by s.seq);
   perform begin_steps(v_keys);
+  -- Items may have ended in the very call in which the run did: nobody has gone on after those.
+  foreach v_fan in array v_fans loop
+    continue when not is_live(p_id, v_fan);
+    perform go_on(fill_window(p_id, v_fan));
+  end loop;
 end $$;
 comment on function retry_steps(uuid, text, uuid) is 'What retry_run() does once it may.';
 

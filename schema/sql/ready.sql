@@ -95,9 +95,10 @@ begin
   if not v_item and p_flow_step.each is not null then
     return begin_fan_out(p_run, p_step, p_flow_step, v_context);
   end if;
-  if not v_item and p_flow_step.input is not null then
-    v_input := filled_in(p_flow_step.input, v_context);
+  if p_flow_step.input is not null and (not v_item or p_step.input is null) then
+    v_input := case when v_item then item_input(p_step, p_flow_step, v_context) else filled_in(p_flow_step.input, v_context) end;
     update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
+    p_step.input := case when v_item then v_input else p_step.input end;
   end if;
   v_input := coalesce(v_input, p_step.input, p_run.input);
 
