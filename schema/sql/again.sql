@@ -87,8 +87,7 @@ begin
   set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
       start_at = case when r.start_at > v_now then v_now else r.start_at end
   where r.id = p_id;
-  insert into deadline (run_id, at) select p_id, v_now + f.timeout_ms * interval '1 millisecond' from flow f where f.id = v_run.flow_id and f.timeout_ms is not null
-  on conflict (run_id) do update set at = excluded.at;
+  perform set_deadline(p_id, v_run.flow_id, v_now);
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
 
   -- Fan-outs that had begun go on where they were: their live items begin, and those to come fill up the window.
@@ -291,7 +290,10 @@ declare
   v_ids uuid[];
 begin
   v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true order by r.id);
-  delete from deadline d where d.run_id = any (v_due);
+  -- One of the run's own is remembered: a retry gives it to the run once more.
+  delete from deadline d where d.run_id = any (v_due) and (d.ms is null or not exists (
+    select from run r where r.id = d.run_id and r.state <> 'completed'));
+  update deadline d set at = 'infinity' where d.run_id = any (v_due);
   if cardinality(v_ids) > 0 then
     perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;

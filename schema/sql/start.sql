@@ -205,8 +205,8 @@ begin
   if v_flow.timeout_ms is not null or p_deadlines_ms is not null then
     -- Counted from the start, which may still be moved: start_pending_run() counts anew.
     insert into deadline (run_id, at, ms)
-    select i.id, i.start_at + x.ms * interval '1 millisecond', x.ms
-    from unnest(v_items) i cross join lateral (select least(v_flow.timeout_ms, i.deadline_ms) as ms) x where x.ms is not null;
+    select i.id, i.start_at + least(v_flow.timeout_ms, i.deadline_ms) * interval '1 millisecond', i.deadline_ms
+    from unnest(v_items) i where least(v_flow.timeout_ms, i.deadline_ms) is not null;
   end if;
 
   v_special := array(

@@ -27,6 +27,7 @@ union all
 select 'a run has begun, and its deadline is never', r.id::text
 from longhaul.deadline d join longhaul.run r on r.id = d.run_id
 where d.at = 'infinity' and (r.start_at is null or r.start_at <= longhaul.clock()) and r.state in ('running', 'paused')
+  and r.compensating is not true
 union all
 select 'the deadline of a run lies before what its flow allows', r.id::text
 from longhaul.deadline d join longhaul.run r on r.id = d.run_id join longhaul.flow f on f.id = r.flow_id
