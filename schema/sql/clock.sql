@@ -71,14 +71,17 @@ end $$;
 comment on function lowest_id(uuid[]) is
   'The lowest of some run ids. As a bound in a statement it lets the executor leave out the partitions of older runs before it starts.';
 
-create or replace function new_run_id() returns uuid
+drop function if exists new_run_id();
+
+create or replace function new_run_id(p_after uuid default null) returns uuid
 language sql volatile as $$
   -- RFC 9562, version 7: 48 bits of milliseconds, then random bits, with version and variant set.
-  select (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0')
+  select (lpad(to_hex(greatest((extract(epoch from clock_timestamp()) * 1000)::bigint,
+                               ('x0000' || left(replace(p_after::text, '-', ''), 12))::bit(64)::bigint + 1)), 12, '0')
           || '7' || substr(r, 2, 3) || substr('89ab', 1 + (get_byte(decode(substr(r, 5, 2), 'hex'), 0) & 3), 1) || substr(r, 8, 15))::uuid
   from (select replace(gen_random_uuid()::text, '-', '') as r) random
 $$;
-comment on function new_run_id() is 'A new UUIDv7 for a run.';
+comment on function new_run_id(uuid) is 'A new UUIDv7 for a run; one that follows another, whatever time that carries.';
 
 create or replace function lock_class(p_table regclass) returns integer
 language sql immutable as $$

@@ -98,7 +98,7 @@ begin
   ), judged as (
     select i.*,
       case when i.id is null then 'a run needs an id'
-           when i.id < v_first or i.id > v_last or get_byte(uuid_send(i.id), 6) >> 4 <> 7 then
+           when (p_parent is null and (i.id < v_first or i.id > v_last)) or get_byte(uuid_send(i.id), 6) >> 4 <> 7 then
              format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
            when pg_column_size(i.input) / 2 > v_max then
              format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
