@@ -2,13 +2,7 @@
 -- whole seconds, and what schedules need so that their cost does not grow with their history.
 
 alter table deadline add column ms bigint;
-update deadline d set ms = least(greatest(extract(epoch from d.at - coalesce(r.start_at, r.created_at)) * 1000, 1), 864000000000)
-from run r where r.id = d.run_id and isfinite(d.at) and isfinite(coalesce(r.start_at, r.created_at));
-update deadline d set ms = f.timeout_ms from run r join flow f on f.id = r.flow_id where r.id = d.run_id and d.ms is null;
-delete from deadline where ms is null;
-alter table deadline alter column ms set not null;
-comment on column deadline.ms is 'How long the run may take from its start, or from its retry, on.';
-comment on column deadline.at is 'When the run fails. Infinite: it has failed so, and a retry counts anew.';
+comment on column deadline.ms is 'How long the run may take from its start on. Null: as long as its flow says.';
 
 alter type new_run add attribute create_only boolean;
 alter type new_run add attribute key text;

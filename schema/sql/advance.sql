@@ -104,12 +104,18 @@ comment on function go_on(step_key[]) is 'Counts steps whose outcome was written
 create or replace function end_step(p_run_id uuid, p_seq integer, p_output jsonb) returns void
 language plpgsql as $$
 declare
-  v_key step_key := (p_run_id, p_seq);
+  v_key    step_key := (p_run_id, p_seq);
+  v_parent boolean;
 begin
   update step s set outcome = 'completed', started_at = coalesce(s.started_at, clock()), ended_at = clock(), output = p_output
-  where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
+  where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null
+  returning s.parent into v_parent;
   if found then
     perform go_on(array[v_key]);
+    -- Children that it has begun and that lost against what completed it.
+    if v_parent then
+      perform stop_children_of_steps(array[v_key]);
+    end if;
   end if;
 end $$;
 comment on function end_step(uuid, integer, jsonb) is 'Completes a step that the database does itself.';

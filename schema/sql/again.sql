@@ -46,6 +46,7 @@ declare
   v_now   timestamptz := clock();
   v_live  step_key[];
   v_fans integer[];
+  v_fan  integer;
   v_keys step_key[];
 begin
   select r.* into v_run from run r where r.id = p_id;
@@ -86,15 +87,10 @@ begin
   set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
       start_at = case when r.start_at > v_now then v_now else r.start_at end
   where r.id = p_id;
-  -- The time that its start gave it, or its flow, counts anew.
-  update deadline d set at = v_now + d.ms * interval '1 millisecond' where d.run_id = p_id;
-  if not found then
-    insert into deadline (run_id, at, ms)
-    select p_id, v_now + f.timeout_ms * interval '1 millisecond', f.timeout_ms from flow f where f.id = v_run.flow_id and f.timeout_ms is not null;
-  end if;
+  perform set_deadline(p_id, v_run.flow_id, v_now);
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
 
-  -- Fan-outs that had begun go on where they were: their live items begin, the others are still to come.
+  -- Fan-outs that had begun go on where they were: their live items begin, and those to come fill up the window.
   v_fans := array(select f.seq from fan_out f join step s on s.run_id = p_id and s.seq = f.seq and s.outcome is null where f.run_id = p_id);
   update fan_out f set ended = (
       select count(*) from step s where s.run_id = p_id and s.seq >= f.first_seq and s.seq < f.first_seq + f.total and s.outcome is not null)
@@ -106,6 +102,11 @@ begin
     select k from unnest(v_live) k join step s on s.run_id = k.run_id and s.seq = k.seq
     where s.blockers = 0 and s.seq <> all (v_fans) order by s.seq);
   perform begin_steps(v_keys);
+  -- Items may have ended in the very call in which the run did: nobody has gone on after those.
+  foreach v_fan in array v_fans loop
+    continue when not is_live(p_id, v_fan);
+    perform go_on(fill_window(p_id, v_fan));
+  end loop;
 end $$;
 comment on function retry_steps(uuid, text, uuid) is 'What retry_run() does once it may.';
 
@@ -171,8 +172,7 @@ begin
   where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq);
   get diagnostics v_open = row_count;
   update run r set open_steps = v_open where r.id = v_new;
-  insert into deadline (run_id, at, ms)
-  select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond', v_flow.timeout_ms where v_flow.timeout_ms is not null;
+  insert into deadline (run_id, at) select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond' where v_flow.timeout_ms is not null;
 
   perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step), null);
   perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);
@@ -290,9 +290,10 @@ declare
   v_ids uuid[];
 begin
   v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true order by r.id);
-  -- Not deleted: a retry of the run has as much time again.
+  -- One of the run's own is remembered: a retry gives it to the run once more.
+  delete from deadline d where d.run_id = any (v_due) and (d.ms is null or not exists (
+    select from run r where r.id = d.run_id and r.state <> 'completed'));
   update deadline d set at = 'infinity' where d.run_id = any (v_due);
-  delete from deadline d where d.run_id = any (v_due) and not exists (select from run r where r.id = d.run_id);
   if cardinality(v_ids) > 0 then
     perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;

@@ -1,8 +1,11 @@
 -- Checkpoints: what a step has computed and will not compute again. Fenced by the lease, which is locked against its end
 -- until the checkpoint is committed.
 
+drop function if exists save_checkpoints(bigint, uuid[], integer[], integer[], text[], text[], text[], jsonb[]);
+
 create or replace function save_checkpoints(
-  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_paths text[], p_kinds text[], p_names text[], p_values jsonb[]
+  p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_paths text[], p_kinds text[], p_names text[], p_values jsonb[],
+  p_skip_busy boolean default false
 ) returns table (run_id uuid, seq integer, attempt integer, refusal text)
 language plpgsql as $$
 declare
@@ -16,15 +19,26 @@ begin
     raise exception using errcode = 'LH001', message = format('a checkpoint has %s bytes, more than the limit of %s (setting max_payload_bytes)', v_size, v_max);
   end if;
   -- Locked in the order of their keys, as by whoever locks several; given in the order of the items.
-  v_held := array(
-    select l.lease
-    from (select * from unnest(p_run_ids, p_seqs, p_attempts) with ordinality x(run_id, seq, attempt, number)
-          order by x.run_id, x.seq, x.attempt) i
-    left join lateral (
-      select x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker
-      for share) l on true
-    order by i.number);
+  if p_skip_busy then
+    v_held := array(
+      select l.lease
+      from unnest(p_run_ids, p_seqs, p_attempts) with ordinality i(run_id, seq, attempt, number)
+      left join lateral (
+        select x as lease from lease x
+        where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker
+        for share skip locked) l on true
+      order by i.number);
+  else
+    v_held := array(
+      select l.lease
+      from (select * from unnest(p_run_ids, p_seqs, p_attempts) with ordinality x(run_id, seq, attempt, number)
+            order by x.run_id, x.seq, x.attempt) i
+      left join lateral (
+        select x as lease from lease x
+        where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker
+        for share) l on true
+      order by i.number);
+  end if;
 
   insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
   select h.run_id, v_now, h.seq, h.attempt, h.path, h.kind, h.name, 'ok', coalesce(h.value, 'null')
@@ -35,11 +49,17 @@ begin
   on conflict do nothing;
 
   if exists (select from unnest(v_held) h where h.run_id is null) then
-    return query select distinct * from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_held);
+    return query
+    select distinct r.run_id, r.seq, r.attempt,
+      -- It was there, and locked.
+      case when p_skip_busy and exists (
+        select from lease x
+        where x.run_id = r.run_id and x.seq = r.seq and x.attempt = r.attempt and x.worker_id is not distinct from p_worker) then 'busy' else r.refusal end
+    from refused_items(p_worker, p_run_ids, p_seqs, p_attempts, v_held) r;
   end if;
 end $$;
-comment on function save_checkpoints(bigint, uuid[], integer[], integer[], text[], text[], text[], jsonb[]) is
-  'Saves what steps have computed, under a place in each step. The first value of a place stays. Returns only what was refused, because the lease is lost.';
+comment on function save_checkpoints(bigint, uuid[], integer[], integer[], text[], text[], text[], jsonb[], boolean) is
+  'Saves what steps have computed, under a place in each step. The first value of a place stays. Returns only what was refused, because the lease is lost. busy: somebody is ending the attempt, as by a stop in an open transaction; send it again (only when p_skip_busy is true; otherwise the call waits).';
 
 create or replace function history(p_run_id uuid, p_seq integer)
 returns table (path text, kind text, name text, answer answer, value jsonb)

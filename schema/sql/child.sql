@@ -6,7 +6,8 @@ create or replace function start_child(
 language plpgsql as $$
 -- A null path starts it detached: nobody waits for it, and it outlives its parent.
 declare
-  v_id    uuid := new_run_id();
+  -- Children are looked for behind their parent, whose id may come from a clock that is ahead.
+  v_id    uuid := new_run_id(p_parent.id);
   v_depth smallint := coalesce(p_parent.depth, 0) + 1;
   v_why   text;
 begin

@@ -64,6 +64,9 @@ comment on function define_chore(text, bigint, text) is
 create or replace function set_chore_interval(p_name text, p_interval_ms bigint) returns void
 language plpgsql as $$
 begin
+  if p_interval_ms is null or p_interval_ms not between 1 and 864000000000 then
+    raise exception using errcode = 'LH001', message = format('a chore is done every 1 ms to 10000 days, not %s ms', coalesce(p_interval_ms::text, 'null'));
+  end if;
   update chore c set interval_ms = p_interval_ms, next_at = least(c.next_at, clock() + p_interval_ms * interval '1 millisecond')
   where c.name = p_name;
   if not found then

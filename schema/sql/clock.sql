@@ -71,14 +71,21 @@ end $$;
 comment on function lowest_id(uuid[]) is
   'The lowest of some run ids. As a bound in a statement it lets the executor leave out the partitions of older runs before it starts.';
 
-create or replace function new_run_id() returns uuid
+create or replace function milliseconds_of(p_id uuid) returns bigint
+language sql immutable as $$ select ('x0000' || left(replace(p_id::text, '-', ''), 12))::bit(64)::bigint $$;
+comment on function milliseconds_of(uuid) is 'The time that a UUIDv7 carries, in milliseconds.';
+
+drop function if exists new_run_id();
+
+create or replace function new_run_id(p_after uuid default null) returns uuid
 language sql volatile as $$
   -- RFC 9562: 48 bits of milliseconds, then random bits; a random UUID has version 4, and two more bits make it version 7.
   select encode(
-    set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing substring(int8send((extract(epoch from clock_timestamp()) * 1000)::bigint) from 3) from 1 for 6), 52, 1), 53, 1),
+    set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
+      substring(int8send(greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, milliseconds_of(p_after) + 1)) from 3) from 1 for 6), 52, 1), 53, 1),
     'hex')::uuid
 $$;
-comment on function new_run_id() is 'A new UUIDv7 for a run.';
+comment on function new_run_id(uuid) is 'A new UUIDv7 for a run; one that follows another, whatever time that carries.';
 
 create or replace function lock_class(p_table regclass) returns integer
 language sql immutable as $$

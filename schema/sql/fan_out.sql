@@ -48,7 +48,7 @@ begin
       raise;
     end if;
   end;
-  inputs := p_items;
+  inputs := array_fill(null::jsonb, array[cardinality(p_items)]);
   errors := array_fill(null::text, array[cardinality(p_items)]);
   for i in 1 .. cardinality(p_items) loop
     begin
@@ -62,7 +62,20 @@ begin
   end loop;
 end $$;
 comment on function item_inputs(jsonb, jsonb, jsonb[], integer) is
-  'The inputs of items of a fan-out, from the template of its step. An item whose data the template cannot use has an error, and itself as its input.';
+  'The inputs of items of a fan-out, from the template of its step. An item whose data the template cannot use has an error and no input.';
+
+create or replace function item_input(p_step step, p_flow_step flow_step, p_context jsonb) returns jsonb
+language plpgsql stable as $$
+declare
+  v_place integer;
+  v_item  jsonb;
+begin
+  select p_step.seq - f.first_seq, f.list -> (p_step.seq - f.first_seq) into v_place, v_item
+  from fan_out f where f.run_id = p_step.run_id and f.seq = p_step.def;
+  return filled_in(p_flow_step.input, p_context || jsonb_build_object('item', v_item, 'index', v_place));
+end $$;
+comment on function item_input(step, flow_step, jsonb) is
+  'The input of an item that has none yet: the template of its step could not use its data when it was opened, and is asked again when its run is retried.';
 
 create or replace function open_items(p_run_id uuid, p_seq integer, p_count integer) returns step_key[]
 language plpgsql as $$
@@ -126,11 +139,28 @@ end $$;
 comment on function open_items(uuid, integer, integer) is
   'Makes steps of the next items of a fan-out. Returns those that have ended by that already, still to be counted off.';
 
+create or replace function fill_window(p_run_id uuid, p_seq integer) returns step_key[]
+language plpgsql as $$
+declare
+  v_fan    fan_out;
+  v_window integer;
+begin
+  select f.* into v_fan from fan_out f where f.run_id = p_run_id and f.seq = p_seq;
+  if v_fan.ended < v_fan.total then
+    select f.window_size into v_window from run r join flow_step f on f.flow_id = r.flow_id and f.seq = p_seq where r.id = p_run_id;
+    return open_items(p_run_id, p_seq, v_window - (v_fan.opened - v_fan.ended));
+  end if;
+  delete from wait w where w.run_id = p_run_id and w.seq = p_seq;
+  update step s set outcome = 'completed', ended_at = clock() where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
+  return array[(p_run_id, p_seq)::step_key];
+end $$;
+comment on function fill_window(uuid, integer) is
+  'Opens as many items of a fan-out as its window has room for, or completes it when all have ended. Returns what has ended by that already, still to be counted off.';
+
 create or replace function items_ended(p_items step_key[]) returns step_key[]
 language plpgsql as $$
 declare
   v_group record;
-  v_fan   fan_out;
   v_ended step_key[] := '{}';
 begin
   for v_group in
@@ -148,14 +178,8 @@ begin
     end if;
     -- A run that is being undone opens no more items.
     continue when not exists (select from step s where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null);
-    update fan_out f set ended = f.ended + v_group.items where f.run_id = v_group.run_id and f.seq = v_group.def returning * into v_fan;
-    if v_fan.ended < v_fan.total then
-      v_ended := v_ended || open_items(v_group.run_id, v_group.def, v_group.items);
-    else
-      delete from wait w where w.run_id = v_group.run_id and w.seq = v_group.def;
-      update step s set outcome = 'completed', ended_at = clock() where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null;
-      v_ended := v_ended || (v_group.run_id, v_group.def)::step_key;
-    end if;
+    update fan_out f set ended = f.ended + v_group.items where f.run_id = v_group.run_id and f.seq = v_group.def;
+    v_ended := v_ended || fill_window(v_group.run_id, v_group.def);
   end loop;
   return v_ended;
 end $$;

@@ -175,6 +175,9 @@ language plpgsql as $$
 declare
   v_id integer := the_queue(p_tenant, p_queue);
 begin
+  if p_rate_per > interval '10000 days' or p_breaker_pause > interval '10000 days' then
+    raise exception using errcode = 'LH001', message = 'the period of a rate and the pause of a breaker are at most 10000 days';
+  end if;
   if p_max_running < 1 or p_rate_limit < 1 or p_breaker_failures < 1 or p_rate_per < interval '100 milliseconds' or p_breaker_pause <= interval '0'
      or (p_rate_limit is null) <> (p_rate_per is null) or (p_breaker_failures is null) <> (p_breaker_pause is null) then
     raise exception using errcode = 'LH001',

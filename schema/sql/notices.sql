@@ -40,7 +40,8 @@ declare
 begin
   select r.* into v_child from run r where r.id = p_child;
   select a.answer, a.value into v_answer, v_value from answer_of_child(p_child) a;
-  if v_answer is null or v_child.id is null then
+  -- One that is to be retried has not said its last word.
+  if v_answer is null or v_child.id is null or is_to_be_retried(p_child) then
     return;
   end if;
   select w.* into v_wait from wait w
@@ -52,7 +53,9 @@ begin
   -- Nobody waits right now: the answer is kept for who waits next.
   update checkpoint c set answer = v_answer, value = v_value, at = clock()
   where c.run_id = v_child.parent_id and c.seq = v_child.parent_seq and c.path = v_child.parent_path
-    and c.answer is null and c.value ->> 'child' = p_child::text;
+    and c.answer is null and c.value ->> 'child' = p_child::text
+    -- Told late, after the parent was retried: the child is gone on with when it is asked for.
+    and (v_answer = 'ok' or not c.value ? 'again');
 end $$;
 comment on function child_ended(uuid) is
   'Gives the parent what the child gave: to the step that waits, or to its history while it works. The caller holds the parent''s lock.';

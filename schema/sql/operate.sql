@@ -168,6 +168,17 @@ end $$;
 comment on function resume_run(text, uuid, jsonb, text, text, integer, uuid) is
   'Lets a paused run go on. A step that interrupted it goes on right after that point, with this data.';
 
+create or replace function set_deadline(p_id uuid, p_flow_id integer, p_from timestamptz) returns void
+language plpgsql as $$
+begin
+  insert into deadline as d (run_id, at)
+  select p_id, p_from + least(f.timeout_ms, k.ms) * interval '1 millisecond'
+  from flow f left join deadline k on k.run_id = p_id where f.id = p_flow_id and least(f.timeout_ms, k.ms) is not null
+  on conflict (run_id) do update set at = excluded.at;
+end $$;
+comment on function set_deadline(uuid, integer, timestamptz) is
+  'Counts anew how long a run may take: as its flow says, or less when it was started with a deadline of its own.';
+
 create or replace function start_pending_run(
   p_tenant text, p_id uuid, p_by text default null, p_expected_state text default null, p_expected_revision integer default null, p_request uuid default null
 ) returns integer
@@ -186,7 +197,7 @@ begin
     )
     select array_agg((p_id, d.seq)::step_key order by d.seq) into v_keys from (table due union all table special) d;
     -- How long it may take counts from its real start.
-    update deadline d set at = v_now + d.ms * interval '1 millisecond' where d.run_id = p_id;
+    perform set_deadline(p_id, v_run.flow_id, v_now);
     perform record_event(p_id, 'started', null, p_by, null, p_request);
     perform begin_steps(v_keys);
   end if;

@@ -109,6 +109,10 @@ begin
 end $$;
 comment on function answer_question(wait, text, jsonb, text) is 'Gives a decision its answer.';
 
+create or replace function choices_of(p_prompt jsonb) returns jsonb
+language sql immutable as $$ select coalesce(nullif(p_prompt -> 'choices', 'null'), '["approve", "reject"]') $$;
+comment on function choices_of(jsonb) is 'What a question can be answered with: as it says, or approve and reject.';
+
 create or replace function decide(
   p_tenant text, p_id uuid, p_step text, p_choice text, p_data jsonb default null, p_by text default null, p_request uuid default null
 ) returns boolean
@@ -137,10 +141,10 @@ begin
       message = format('step %s of run %s (%s) waits for no decision%s', p_step, p_id, shown_state(v_run),
                        case when v_made is not null then format('; %s chose %s', v_made ->> 'by', v_made ->> 'choice') else '' end);
   end if;
-  if not coalesce(v_wait.prompt -> 'choices', '["approve", "reject"]') ? p_choice then
-    raise exception using errcode = 'LH001', message = format('%L is not among the choices %s', p_choice, coalesce(v_wait.prompt -> 'choices', '["approve", "reject"]'));
+  if not choices_of(v_wait.prompt) ? p_choice then
+    raise exception using errcode = 'LH001', message = format('%L is not among the choices %s', p_choice, choices_of(v_wait.prompt));
   end if;
-  if v_wait.prompt ? 'by' and not v_wait.prompt -> 'by' ? v_by then
+  if jsonb_typeof(v_wait.prompt -> 'by') = 'array' and not v_wait.prompt -> 'by' ? v_by then
     raise exception using errcode = 'LH003', message = format('%s may not decide this; %s may', v_by, v_wait.prompt -> 'by');
   end if;
   if p_request is not null then
@@ -154,7 +158,7 @@ comment on function decide(text, uuid, text, text, jsonb, text, uuid) is
 
 create or replace view questions as
 select w.run_id, step_label(w.run_id, f.name, w.seq, s.def) as step, r.tenant, fl.name as flow, r.name as run_name, w.kind, w.prompt ->> 'question' as question,
-  coalesce(w.prompt -> 'choices', '["approve", "reject"]') as choices, w.prompt -> 'by' as may_answer, w.prompt -> 'value' as value, w.since, w.due_at as expires_at,
+  choices_of(w.prompt) as choices, nullif(w.prompt -> 'by', 'null') as may_answer, w.prompt -> 'value' as value, w.since, w.due_at as expires_at,
   w.prompt ->> 'default' as at_expiry
 from wait w
 join run r on r.id = w.run_id

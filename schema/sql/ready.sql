@@ -45,10 +45,18 @@ create or replace function place_step(
 language plpgsql as $$
 begin
   perform place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
-  from step s where s.run_id = p_run_id and s.seq = p_seq;
+  from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
 end $$;
 comment on function place_step(uuid, integer, bigint, integer, smallint) is
-  'Puts one step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
+  'Puts one live step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
+
+create or replace function is_live(p_run_id uuid, p_seq integer) returns boolean
+language plpgsql stable as $$
+begin
+  return exists (select from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null);
+end $$;
+comment on function is_live(uuid, integer) is
+  'Whether a step has not ended. To be asked before a step is moved on when its run may have ended since the call began, by another item of it or by what that let go.';
 
 create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns step_key[]
 language plpgsql as $$
@@ -87,9 +95,10 @@ begin
   if not v_item and p_flow_step.each is not null then
     return begin_fan_out(p_run, p_step, p_flow_step, v_context);
   end if;
-  if not v_item and p_flow_step.input is not null then
-    v_input := filled_in(p_flow_step.input, v_context);
+  if p_flow_step.input is not null and (not v_item or p_step.input is null) then
+    v_input := case when v_item then item_input(p_step, p_flow_step, v_context) else filled_in(p_flow_step.input, v_context) end;
     update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
+    p_step.input := case when v_item then v_input else p_step.input end;
   end if;
   v_input := coalesce(v_input, p_step.input, p_run.input);
 

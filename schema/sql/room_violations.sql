@@ -60,7 +60,7 @@ begin
                                else format('waits for child run %s, which is %s, and nobody is to tell', w.child_id, c.state) end
   from wait w left join lateral (select r.id, r.state, r.open_steps from run r where r.id = w.child_id offset 0) c on true
   where w.child_id is not null and (c.id is null or c.state in ('completed', 'failed', 'cancelled') and c.open_steps = 0)
-    and not exists (select from notice n where n.child_id = w.child_id)
+    and not exists (select from notice n where n.child_id = w.child_id) and not is_to_be_retried(w.child_id)
   union all
   select w.run_id, w.seq, format('sleeps at %s until a time that it does not name', w.path)
   from wait w where w.kind = 'sleep' and w.due_at is null;

@@ -233,11 +233,22 @@ create or replace function delete_schedule(p_tenant text, p_name text) returns v
 language plpgsql as $$
 declare
   v_schedule schedule := the_schedule(p_tenant, p_name);
+  v_run      run;
 begin
+  -- Nobody would ever begin them.
+  for v_run in
+    select r.* from schedule_tick t cross join lateral (select x.* from run x where x.id = t.run_id offset 0) r
+    where t.schedule_id = v_schedule.id and t.outcome = 'queued' order by r.id for no key update of r
+  loop
+    continue when v_run.state not in ('running', 'paused') or v_run.start_at is distinct from 'infinity';
+    perform record_event(v_run.id, 'stopped', null, null, '{"reason": "its schedule was deleted"}');
+    perform end_runs(array[v_run.id], 'cancelled', array['{"message": "its schedule was deleted before its turn had come"}'::jsonb]);
+  end loop;
   delete from schedule_tick t where t.schedule_id = v_schedule.id;
   delete from schedule s where s.id = v_schedule.id;
 end $$;
-comment on function delete_schedule(text, text) is 'Deletes a schedule and the record of its ticks; its runs stay.';
+comment on function delete_schedule(text, text) is
+  'Deletes a schedule and the record of its ticks. Its runs stay; those that are queued behind another and have not begun are stopped.';
 
 create or replace function start_queued_tick(p_schedule schedule) returns boolean
 language plpgsql as $$
@@ -282,12 +293,13 @@ declare
 begin
   for v_schedule in
     select s.* from schedule s
-    where s.queued > 0 and not exists (select from run r where r.id = s.last_run and r.state in ('running', 'paused'))
+    -- Those that may overlap meanwhile have nothing to wait for.
+    where s.queued > 0 and (s.overlap = 'allow' or not exists (select from run r where r.id = s.last_run and r.state in ('running', 'paused')))
     order by s.id for no key update of s skip locked
   loop
     exit when v_started = 500;
     -- Looked at again under the lock: another chore may have started one.
-    continue when exists (
+    continue when v_schedule.overlap <> 'allow' and exists (
       select from schedule s join run r on r.id = s.last_run where s.id = v_schedule.id and r.state in ('running', 'paused'));
     v_started := v_started + start_queued_tick(v_schedule)::integer;
   end loop;

@@ -1,6 +1,9 @@
 -- One bad item never stops the others. A chore hands its items to a function, all at once; when that fails for a reason that is
 -- not the connection's or the moment's, in halves, until the bad item stands alone. It is set aside with the reason, and tried
 -- again later; operators see it in the view set_aside_items.
+--
+-- A lock that somebody holds is an item's trouble as well: a row that a caller keeps locked in an open transaction, as a claim or
+-- a checkpoint does, without holding the run. That item is tried again within seconds.
 
 create or replace function is_passing(p_sqlstate text) returns boolean
 language sql immutable as $$
@@ -16,17 +19,20 @@ begin
 end $$;
 comment on function is_set_aside(text, text, timestamptz) is 'Whether an item is not to be tried before a later time.';
 
-create or replace function put_aside(p_kind text, p_item text, p_run_id uuid, p_seq integer, p_error text, p_longest interval default '10 minutes') returns void
+create or replace function put_aside(
+  p_kind text, p_item text, p_run_id uuid, p_seq integer, p_error text, p_first_s integer default 10, p_most_s integer default 600
+) returns void
 language plpgsql as $$
 declare
   v_now timestamptz := clock();
 begin
   insert into set_aside as a (kind, item, run_id, seq, error, tries, since, until)
-  values (p_kind, p_item, p_run_id, p_seq, p_error, 1, v_now, v_now + interval '10 seconds')
+  values (p_kind, p_item, p_run_id, p_seq, p_error, 1, v_now, v_now + p_first_s * interval '1 second')
   on conflict (kind, item) do update
-    set error = excluded.error, tries = a.tries + 1, until = v_now + least(p_longest, 10 * 2 ^ least(a.tries, 10) * interval '1 second');
+    set error = excluded.error, tries = a.tries + 1, until = v_now + least(p_most_s, p_first_s * 2 ^ least(a.tries, 10)) * interval '1 second';
 end $$;
-comment on function put_aside(text, text, uuid, integer, text, interval) is 'Sets an item aside, with the reason: for 10 seconds, and longer each time up to p_longest.';
+comment on function put_aside(text, text, uuid, integer, text, integer, integer) is
+  'Sets an item aside, with the reason: for 10 seconds, and longer each time up to ten minutes, unless other times are named.';
 
 create or replace function in_parts(p_function text, p_items text[]) returns bigint
 language plpgsql as $$
@@ -34,35 +40,40 @@ declare
   v_done    bigint;
   v_half    integer := cardinality(p_items) / 2;
   v_error   text;
-  v_busy    boolean;
+  v_locked  boolean;
   v_timeout text := current_setting('lock_timeout');
 begin
   if coalesce(cardinality(p_items), 0) = 0 then
     return 0;
+  end if;
+  -- A lock that was waited for once is not waited for again.
+  if exists (select from set_aside a where a.kind = p_function and a.item = any (p_items)) then
+    perform set_config('lock_timeout', '50ms', true);
   end if;
   begin
     execute format('select %I($1)', p_function) using p_items into v_done;
     if exists (select from set_aside) then
       delete from set_aside a where a.kind = p_function and a.item = any (p_items);
     end if;
+    perform set_config('lock_timeout', v_timeout, true);
     return v_done;
   exception when others then
-    -- A lock that somebody holds is one item's trouble; everything else that passes is that of all.
-    v_busy := sqlstate = '55P03';
-    if is_passing(sqlstate) and not v_busy then
+    v_locked := sqlstate = '55P03';
+    if is_passing(sqlstate) and not v_locked then
       raise;
     end if;
-    v_error := case when v_busy then 'somebody else holds what it needs, in an open transaction' else format('%s (SQLSTATE %s)', sqlerrm, sqlstate) end;
+    v_error := case when v_locked then 'somebody else holds what it needs, in an open transaction' else format('%s (SQLSTATE %s)', sqlerrm, sqlstate) end;
   end;
   if v_half = 0 then
-    perform put_aside(p_function, p_items[1], run_of_item(p_function, p_items[1]), null, v_error, case when v_busy then interval '10 seconds' else '10 minutes' end);
-    return 0;
+    perform put_aside(p_function, p_items[1], run_of_item(p_function, p_items[1]), null, v_error,
+                      case when v_locked then 1 else 10 end, case when v_locked then 10 else 600 end);
+    v_done := 0;
+  else
+    if v_locked then
+      perform set_config('lock_timeout', '50ms', true);
+    end if;
+    v_done := in_parts(p_function, p_items[1 : v_half]) + in_parts(p_function, p_items[v_half + 1 : ]);
   end if;
-  if v_busy then
-    -- All of them have waited: the holder is found without another long wait.
-    perform set_config('lock_timeout', '50ms', true);
-  end if;
-  v_done := in_parts(p_function, p_items[1 : v_half]) + in_parts(p_function, p_items[v_half + 1 : ]);
   perform set_config('lock_timeout', v_timeout, true);
   return v_done;
 end $$;

@@ -102,7 +102,7 @@ begin
   if p_key is null then
     raise exception using errcode = 'LH001', message = 'a signal to a topic needs a key';
   end if;
-  perform lock_topic(p_tenant, p_topic, p_key);
+  perform lock_senders(p_tenant, p_topic, p_key);
   select s.* into v_known from signal s
   where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key
     and ((p_scope = 'all' and s.scope = 'all') or s.idempotency_key = p_idempotency_key) and not forget_expired(s.id, v_now)

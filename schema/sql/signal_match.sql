@@ -1,6 +1,6 @@
 -- Signals: to a run, or to a topic and key. One that is sent to a run is matched under the run's lock. One that is sent to
 -- a topic is matched under a lock of topic and key, so that a signal and a wait that come at the same moment meet; a waiter
--- holds its run's lock then and must not wait for the topic's: if that is taken it leaves a notice.
+-- holds its run's lock then and must not wait for the topic's: if that is taken it leaves a notice. So does whoever sends.
 
 create or replace function topic_lock(p_tenant text, p_topic text, p_key text) returns bigint
 language sql stable as $$
@@ -8,11 +8,12 @@ language sql stable as $$
 $$;
 comment on function topic_lock(text, text, text) is 'The number of the advisory lock of a topic and key.';
 
-create or replace function lock_topic(p_tenant text, p_topic text, p_key text) returns void
+create or replace function lock_senders(p_tenant text, p_topic text, p_key text) returns void
 language sql as $$
-  select pg_advisory_xact_lock(topic_lock(p_tenant, p_topic, p_key))
+  select pg_advisory_xact_lock(hashtextextended(format('longhaul senders %s %L %L %L', 'signal'::regclass::oid, p_tenant, p_topic, p_key), 0))
 $$;
-comment on function lock_topic(text, text, text) is 'Waits for the lock of a topic and key; only for callers that hold no run''s lock.';
+comment on function lock_senders(text, text, text) is
+  'Waits for others that send to a topic and key; only for callers that hold no run''s lock. Those that wait for a signal take another lock: a run that is started or goes on in somebody''s open transaction keeps no sender waiting.';
 
 create or replace function match_topic_if_free(p_tenant text, p_topic text, p_key text) returns boolean
 language plpgsql as $$
@@ -80,7 +81,8 @@ begin
   for v_signal in
     select s.* from signal s
     where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key and s.consumed_at is null and s.expires_at > v_now
-    order by s.id
+    -- One that somebody is replacing right now is his: he leaves a notice.
+    order by s.id for no key update skip locked
   loop
     select m.met, m.busy or v_busy into v_one, v_busy from match_signal(v_signal, 500 - v_met) m;
     v_met := v_met + v_one;

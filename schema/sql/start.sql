@@ -99,7 +99,7 @@ begin
   ), judged as (
     select i.*,
       case when i.id is null then 'a run needs an id'
-           when i.id < v_first or i.id > v_last or get_byte(uuid_send(i.id), 6) >> 4 <> 7 then
+           when (p_parent is null and (i.id < v_first or i.id > v_last)) or get_byte(uuid_send(i.id), 6) >> 4 <> 7 then
              format('run id %s does not carry a time within a day of the server''s clock; run ids are UUIDv7', i.id)
            when pg_column_size(i.input) / 2 > v_max then
              format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)', pg_column_size(i.input), v_max)
@@ -211,8 +211,8 @@ begin
   if v_flow.timeout_ms is not null or p_deadlines_ms is not null then
     -- Counted from the start, which may still be moved: start_pending_run() counts anew.
     insert into deadline (run_id, at, ms)
-    select i.id, i.start_at + x.ms * interval '1 millisecond', x.ms
-    from unnest(v_items) i cross join lateral (select least(v_flow.timeout_ms, i.deadline_ms) as ms) x where x.ms is not null;
+    select i.id, i.start_at + least(v_flow.timeout_ms, i.deadline_ms) * interval '1 millisecond', i.deadline_ms
+    from unnest(v_items) i where least(v_flow.timeout_ms, i.deadline_ms) is not null;
   end if;
 
   v_special := array(

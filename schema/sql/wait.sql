@@ -116,6 +116,13 @@ begin
     for i in 1 .. cardinality(v_leases) loop
       v_lease := v_leases[i];
       continue when v_lease.run_id is null;
+      if not is_live(v_lease.run_id, v_lease.seq) then
+        -- Another item of this call has ended its run.
+        insert into attempt (run_id, claimed_at, ended_at, worker_id, seq, attempt, outcome, error)
+        values (v_lease.run_id, v_lease.claimed_at, v_now, v_lease.worker_id, v_lease.seq, v_lease.attempt, 'cancelled', '{"message": "the run ended"}');
+        return query select v_lease.run_id, v_lease.seq, v_lease.attempt, 'lease_lost';
+        continue;
+      end if;
       v_wrong := wrong_waits(p_waits[i]);
       if v_wrong is not null then
         -- A wrong outcome is one: the attempt has failed, and whoever asked is told.
@@ -230,19 +237,22 @@ declare
 begin
   -- Whatever else it waited for has lost.
   perform drop_waits(p_wait.run_id, p_wait.seq);
-  perform touch_run(p_wait.run_id);
-
-  if p_wait.kind = 'retry' then
-    perform begin_steps(array[v_key]);
-    return;
-  end if;
-
-  if not p_wait.completes then
+  if not p_wait.completes and p_wait.kind <> 'retry' then
     insert into checkpoint (run_id, at, seq, attempt, path, kind, name, answer, value)
     values (p_wait.run_id, v_now, p_wait.seq, p_wait.attempt, p_wait.path, p_wait.kind::text, coalesce(p_wait.topic, ''), p_answer, p_value)
     on conflict (run_id, seq, path) do update
       set answer = coalesce(checkpoint.answer, excluded.answer),
           value = case when checkpoint.answer is null then excluded.value else checkpoint.value end, at = v_now;
+  end if;
+  if not is_live(p_wait.run_id, p_wait.seq) then
+    -- A question had kept other steps back. They went on, and one of them has ended the run.
+    return;
+  end if;
+  perform touch_run(p_wait.run_id);
+
+  if p_wait.kind = 'retry' then
+    perform begin_steps(array[v_key]);
+  elsif not p_wait.completes then
     if p_wait.kind = 'decision' and p_wait.path in ('approval', 'budget', 'policy') and p_value ->> 'choice' = 'reject' then
       perform end_failed(v_key, p_wait, jsonb_build_object('message', format('rejected by %s', p_value ->> 'by'), 'code', 'rejected'));
     elsif p_wait.path in ('approval', 'budget') then

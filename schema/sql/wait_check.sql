@@ -1,17 +1,24 @@
 -- What a step may wait for. Waits come from handlers in any language: what could never end, or never be stored, is refused.
 
+create or replace function is_list_of_texts(p_list jsonb) returns boolean
+language plpgsql immutable as $$
+begin
+  return case when jsonb_typeof(p_list) = 'array'
+    then jsonb_array_length(p_list) > 0 and not exists (select from jsonb_array_elements(p_list) e where jsonb_typeof(e) <> 'string')
+    else false end;
+end $$;
+comment on function is_list_of_texts(jsonb) is 'Whether a value is a list of texts that is not empty.';
+
 create or replace function wrong_prompt(p_prompt jsonb) returns text
 language plpgsql immutable as $$
 begin
   return case
     when p_prompt is null or jsonb_typeof(p_prompt) = 'null' then null
     when jsonb_typeof(p_prompt) <> 'object' then 'a prompt is an object'
-    when p_prompt ? 'choices' and case jsonb_typeof(p_prompt -> 'choices')
-           when 'array' then jsonb_array_length(p_prompt -> 'choices') = 0 when 'null' then false else true end then
-      'a question needs a list of choices'
-    when p_prompt ? 'by' and case jsonb_typeof(p_prompt -> 'by')
-           when 'array' then jsonb_array_length(p_prompt -> 'by') = 0 when 'null' then false else true end then
-      'who may answer is a list that names somebody'
+    when coalesce(jsonb_typeof(p_prompt -> 'choices'), 'null') <> 'null' and not is_list_of_texts(p_prompt -> 'choices') then
+      'a question needs a list of choices, which are texts'
+    when coalesce(jsonb_typeof(p_prompt -> 'by'), 'null') <> 'null' and not is_list_of_texts(p_prompt -> 'by') then
+      'who may answer is a list of texts that names somebody'
     when p_prompt ->> 'default' is not null and jsonb_typeof(p_prompt -> 'choices') = 'array' and not (p_prompt -> 'choices' ? (p_prompt ->> 'default')) then
       format('%L, which counts when nobody answers, is not among the choices', p_prompt ->> 'default')
   end;
@@ -38,6 +45,8 @@ begin
     when length(p_wait ->> 'key') > 500 then 'a key has at most 500 characters'
     when v_kind = 'child' and p_wait ->> 'flow' is null then 'a child needs a flow'
     when jsonb_typeof(p_wait -> 'metadata') not in ('object', 'null') then 'metadata must be an object'
+    when v_kind = 'interrupt' and p_wait -> 'prompt' ->> 'pauses' <> 'run' then
+      'an interrupt pauses its run, which is resumed to answer it; what pauses its step alone is a decision'
     when v_kind in ('decision', 'interrupt') then wrong_prompt(p_wait -> 'prompt')
   end;
 end $$;

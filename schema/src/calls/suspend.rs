@@ -123,6 +123,15 @@ impl<E: Executor> Calls<E> {
 
     /// Saves checkpoints. Returns only what was refused, because the lease is lost. May be repeated.
     pub async fn save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
+        self.checkpoints(worker, items, false).await
+    }
+
+    /// As [`Calls::save_checkpoints`], but does not wait for attempts that somebody is ending: their items are refused as `busy`.
+    pub async fn try_save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
+        self.checkpoints(worker, items, true).await
+    }
+
+    async fn checkpoints(&self, worker: i64, items: &[NewCheckpoint], skip_busy: bool) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|item| item.key));
         let paths: Vec<&str> = items.iter().map(|item| item.path.as_str()).collect();
         let kinds: Vec<&str> = items.iter().map(|item| item.kind).collect();
@@ -130,8 +139,8 @@ impl<E: Executor> Calls<E> {
         let values: Vec<Json<&RawValue>> = items.iter().map(|item| Json(item.value.raw())).collect();
         let rows = self
             .rows(
-                "select * from longhaul.save_checkpoints($1, $2, $3, $4, $5, $6, $7, $8)",
-                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &paths, &kinds, &names, &values],
+                "select * from longhaul.save_checkpoints($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts, &paths, &kinds, &names, &values, &skip_busy],
             )
             .await?;
         rows.iter().map(refused).collect()
