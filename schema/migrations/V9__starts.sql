@@ -2,7 +2,8 @@
 -- whole seconds, and what schedules need so that their cost does not grow with their history.
 
 alter table deadline add column ms bigint;
-comment on column deadline.ms is 'How long the run may take from its start on. Null: as long as its flow says.';
+comment on column deadline.ms is 'How long the run itself may take from its start on, as its start said. Null: as long as its flow says.';
+comment on column deadline.at is 'When the run fails. Infinite: it is not counted now; a start or a retry counts it anew.';
 
 alter type new_run add attribute create_only boolean;
 alter type new_run add attribute key text;
