@@ -88,7 +88,7 @@ begin
     begin
       perform set_config('lock_timeout', '500ms', true);
       perform drop_partition(v_part.part, v_part.from_id, v_part.to_id);
-      v_dropped := v_dropped + (to_regclass(v_part.part::text) is null)::int;
+      v_dropped := v_dropped + (not exists (select from pg_class c where c.oid = v_part.part))::int;
     exception when lock_not_available or deadlock_detected or dependent_objects_still_exist then
       v_problem := format('%s: %s', v_part.part, sqlerrm);
     end;
