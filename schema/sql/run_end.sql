@@ -29,6 +29,9 @@ begin
     perform lock_runs(p_run_ids, v_lowest);
     return null;
   end if;
+  -- Rows of the rooms may be locked by whoever does not hold the run, such as a claim in an open transaction. Then the call fails
+  -- soon, and its caller sends the others apart.
+  perform set_config('lock_timeout', '1s', true);
   v_mine := array(select r.id from run r where r.id = any (p_run_ids) and r.id >= v_lowest order by r.id for no key update skip locked);
   if cardinality(v_mine) = cardinality(p_run_ids) then
     return null;
