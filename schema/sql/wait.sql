@@ -21,15 +21,17 @@ begin
     -- It came while nobody waited.
     return true;
   end if;
-  if v_known.run_id is not null then
+  if v_known.run_id is not null and not coalesce(v_known.value ? 'again', false) then
     v_due := (v_known.value ->> 'due')::timestamptz;
   else
     if jsonb_typeof(p_wait -> 'wait_ms') = 'number' then
       v_due := v_now + greatest((p_wait ->> 'wait_ms')::numeric, 0)::bigint * interval '1 millisecond';
     end if;
-    insert into checkpoint (run_id, at, seq, attempt, path, kind, name, value)
+    -- Of a child that is gone on with, the time counts anew.
+    insert into checkpoint as c (run_id, at, seq, attempt, path, kind, name, value)
     values (p_lease.run_id, v_now, p_lease.seq, p_lease.attempt, v_path, v_kind::text, coalesce(p_wait ->> 'name', ''),
-            jsonb_strip_nulls(jsonb_build_object('due', v_due)));
+            jsonb_strip_nulls(jsonb_build_object('due', v_due)))
+    on conflict (run_id, seq, path) do update set value = c.value || excluded.value;
   end if;
   if v_kind = 'child' then
     v_child := child_at(p_lease, p_run, p_wait, v_path, v_known.value);
@@ -304,7 +306,8 @@ begin
     when p_wait.kind = 'sleep' then perform answer_wait(p_wait, 'ok', 'null');
     when p_wait.kind = 'decision' then perform answer_question(p_wait, coalesce(p_wait.prompt ->> 'default', 'reject'), null, 'expiry');
     when p_wait.kind = 'signal' and p_wait.completes and (p_wait.prompt ->> 'on_timeout') = 'continue' then perform answer_wait(p_wait, 'ok', 'null');
-    else perform answer_wait(p_wait, 'timeout', null);
+    -- Which child it was stands in the history on: a retry goes on with it.
+    else perform answer_wait(p_wait, 'timeout', case when p_wait.kind = 'child' then jsonb_build_object('child', p_wait.child_id) end);
   end case;
 end $$;
 comment on function end_wait_in_time(wait) is 'Ends a sleep that is over, or a wait whose answer did not come in time.';
