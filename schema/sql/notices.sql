@@ -63,13 +63,14 @@ comment on function child_ended(uuid) is
 create or replace function stop_child(p_child uuid) returns void
 language plpgsql as $$
 begin
-  perform from run r where r.id = p_child and r.state in ('running', 'paused');
+  -- One that has failed and is being undone ends by that, and by nobody's end: half of it would stay done.
+  perform from run r where r.id = p_child and r.state in ('running', 'paused') and r.compensating is not true;
   if found then
     perform record_event(p_child, 'stopped', null, 'the parent run ended', null);
     perform end_runs(array[p_child], 'cancelled', array[jsonb_build_object('message', 'the parent run ended')]);
   end if;
 end $$;
-comment on function stop_child(uuid) is 'Stops a child run if it is live. The caller holds its lock.';
+comment on function stop_child(uuid) is 'Stops a child run if it is live, unless it is being undone. The caller holds its lock.';
 
 create or replace function tell_child(p_child uuid) returns void
 language plpgsql as $$
