@@ -197,8 +197,12 @@ comment on function drop_waits(uuid, integer) is 'Ends all that a step waits for
 
 create or replace function continue_as_new(p_lease lease, p_input jsonb) returns void
 language plpgsql as $$
+declare
+  v_key step_key := (p_lease.run_id, p_lease.seq);
 begin
   delete from checkpoint c where c.run_id = p_lease.run_id and c.seq = p_lease.seq;
+  -- Nobody can wait any more for the children that it has begun.
+  perform stop_children_of_steps(array[v_key]);
   -- From now on it has an input of its own, and stands in the lane of such steps.
   insert into lane (queue_id, handler, own_input)
   select l.queue_id, l.handler, true from step s join lane l on l.id = s.lane_id where s.run_id = p_lease.run_id and s.seq = p_lease.seq
@@ -209,7 +213,7 @@ begin
   perform record_event(p_lease.run_id, 'continued as new', p_lease.seq, null, null);
   perform place_step(p_lease.run_id, p_lease.seq, ready_position(), p_lease.attempt);
 end $$;
-comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history.';
+comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history. The children that it has not waited for end.';
 
 create or replace function answer_at_once(p_run_id uuid, p_seq integer) returns void
 language plpgsql as $$
