@@ -45,6 +45,7 @@ begin
   delete from rate_use u using queue q where q.id = u.queue_id and u.bucket > rate_bucket(q, v_now);
   update set_aside a set until = v_now where a.until > v_now + interval '1 hour';
   update notice n set due_at = v_now where n.due_at > v_now + interval '1 minute';
+  update lock l set acquired_at = v_now, expires_at = v_now + (l.expires_at - l.acquired_at) where l.holder is not null and l.acquired_at > v_now;
   update schedule s set retry_at = v_now where s.retry_at > v_now + interval '1 minute';
 end $$;
 comment on function clock_stepped_back() is

@@ -8,6 +8,28 @@ language sql immutable as $$
 $$;
 comment on function is_limited(queue) is 'Whether claims from a queue are counted.';
 
+create or replace function lock_queue(p_queue integer) returns boolean
+language plpgsql as $$
+-- Other claims are waited for: they take a moment. Who keeps it for longer has an open transaction.
+declare
+  v_timeout text := current_setting('lock_timeout');
+begin
+  perform from queue q where q.id = p_queue for no key update skip locked;
+  if found then
+    return true;
+  end if;
+  begin
+    perform set_config('lock_timeout', '500ms', true);
+    perform from queue q where q.id = p_queue for no key update;
+  exception when lock_not_available then
+    return false;
+  end;
+  perform set_config('lock_timeout', v_timeout, true);
+  return true;
+end $$;
+comment on function lock_queue(integer) is
+  'Locks a queue for a claim. False when somebody keeps it in an open transaction, as an operator who pauses it: a worker claims from its other queues meanwhile.';
+
 create or replace function claimable(p_queue queue, p_wanted integer, p_now timestamptz) returns integer
 language plpgsql as $$
 declare
@@ -21,7 +43,9 @@ begin
     return p_wanted;
   end if;
   -- From here on until the claim is committed nobody else claims from it.
-  perform from queue q where q.id = p_queue.id for no key update;
+  if not lock_queue(p_queue.id) then
+    return 0;
+  end if;
   perform count_calls(p_queue.id, p_now);
   select q.* into v_queue from queue q where q.id = p_queue.id;
   if v_queue.paused_at is not null or v_queue.open_until > p_now then

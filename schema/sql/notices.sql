@@ -63,13 +63,14 @@ comment on function child_ended(uuid) is
 create or replace function stop_child(p_child uuid) returns void
 language plpgsql as $$
 begin
-  perform from run r where r.id = p_child and r.state in ('running', 'paused');
+  -- One that has failed and is being undone ends by that, and by nobody's end: half of it would stay done.
+  perform from run r where r.id = p_child and r.state in ('running', 'paused') and r.compensating is not true;
   if found then
     perform record_event(p_child, 'stopped', null, 'the parent run ended', null);
     perform end_runs(array[p_child], 'cancelled', array[jsonb_build_object('message', 'the parent run ended')]);
   end if;
 end $$;
-comment on function stop_child(uuid) is 'Stops a child run if it is live. The caller holds its lock.';
+comment on function stop_child(uuid) is 'Stops a child run if it is live, unless it is being undone. The caller holds its lock.';
 
 create or replace function tell_child(p_child uuid) returns void
 language plpgsql as $$
@@ -82,37 +83,36 @@ begin
 end $$;
 comment on function tell_child(uuid) is 'Stops a child run whose parent waits for it no longer.';
 
+create or replace function tell_children(p_children uuid[]) returns void
+language plpgsql as $$
+-- A hundred at once; thousands would take longer than a call may. The rest is told by the chore.
+begin
+  perform tell_child(c.id) from unnest(p_children[1:100]) c(id);
+  insert into notice (kind, run_id, due_at) select 'stop', c.id, clock() from unnest(p_children[101:]) c(id);
+end $$;
+comment on function tell_children(uuid[]) is 'tell_child() for children in the order of their ids, of which there may be many.';
+
 create or replace function stop_children(p_run_ids uuid[], p_lowest uuid) returns void
 language plpgsql as $$
-declare
-  v_child uuid;
 begin
-  for v_child in
+  perform tell_children(array(
     select c.id from unnest(p_run_ids) i(id)
     cross join lateral (
       select x.id, x.state from run x
       where x.parent_id = i.id and x.id >= p_lowest and x.parent_path is not null and x.state in ('running', 'paused') offset 0) c
-    order by c.id
-  loop
-    perform tell_child(v_child);
-  end loop;
+    order by c.id));
 end $$;
 comment on function stop_children(uuid[], uuid) is 'Stops the live children of runs that have ended, whether somebody waits for them right now or not. Detached ones go on.';
 
 create or replace function stop_children_of_steps(p_steps step_key[]) returns void
 language plpgsql as $$
-declare
-  v_child uuid;
 begin
-  for v_child in
+  perform tell_children(array(
     select c.id from unnest(p_steps) k
     cross join lateral (
       select x.id from run x
       where x.parent_id = k.run_id and x.parent_seq = k.seq and x.id >= k.run_id and x.parent_path is not null and x.state in ('running', 'paused') offset 0) c
-    order by c.id
-  loop
-    perform tell_child(v_child);
-  end loop;
+    order by c.id));
 end $$;
 comment on function stop_children_of_steps(step_key[]) is
   'Stops the children that steps have left behind which have ended: those that lost a race.';

@@ -29,9 +29,10 @@ begin
     perform lock_runs(p_run_ids, v_lowest);
     return null;
   end if;
-  -- Rows of a free run can be held as well: by a claim whose worker froze before it had read the answer.
+  -- Rows of a free run can be held as well: by a claim or a checkpoint in an open transaction, or by a claim whose worker froze
+  -- before it had read the answer. The call fails soon then, and its caller sends the others apart.
   if current_setting('lock_timeout') = '0' then
-    perform set_config('lock_timeout', '2s', true);
+    perform set_config('lock_timeout', '1s', true);
   end if;
   v_mine := array(select r.id from run r where r.id = any (p_run_ids) and r.id >= v_lowest order by r.id for no key update skip locked);
   if cardinality(v_mine) = cardinality(p_run_ids) then
@@ -43,7 +44,7 @@ begin
     where i.id <> all (v_mine) and exists (select from run r where r.id = i.id)), '{}');
 end $$;
 comment on function lock_runs_or_skip(uuid[], boolean) is
-  'Locks runs in the order of their ids. When asked to skip, waits for nobody: the runs that somebody else holds are returned (null: there are none), and whatever else is held is waited for two seconds at most, until the transaction ends.';
+  'Locks runs in the order of their ids. When asked to skip, waits for nobody: the runs that somebody else holds are returned (null: there are none), and whatever else is held is waited for one second at most, until the transaction ends.';
 
 create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void
 language plpgsql as $$

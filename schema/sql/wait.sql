@@ -21,15 +21,17 @@ begin
     -- It came while nobody waited.
     return true;
   end if;
-  if v_known.run_id is not null then
+  if v_known.run_id is not null and not coalesce(v_known.value ? 'again', false) then
     v_due := (v_known.value ->> 'due')::timestamptz;
   else
     if jsonb_typeof(p_wait -> 'wait_ms') = 'number' then
       v_due := v_now + greatest((p_wait ->> 'wait_ms')::numeric, 0)::bigint * interval '1 millisecond';
     end if;
-    insert into checkpoint (run_id, at, seq, attempt, path, kind, name, value)
+    -- Of a child that is gone on with, the time counts anew.
+    insert into checkpoint as c (run_id, at, seq, attempt, path, kind, name, value)
     values (p_lease.run_id, v_now, p_lease.seq, p_lease.attempt, v_path, v_kind::text, coalesce(p_wait ->> 'name', ''),
-            jsonb_strip_nulls(jsonb_build_object('due', v_due)));
+            jsonb_strip_nulls(jsonb_build_object('due', v_due)))
+    on conflict (run_id, seq, path) do update set value = c.value || excluded.value;
   end if;
   if v_kind = 'child' then
     v_child := child_at(p_lease, p_run, p_wait, v_path, v_known.value);
@@ -195,8 +197,12 @@ comment on function drop_waits(uuid, integer) is 'Ends all that a step waits for
 
 create or replace function continue_as_new(p_lease lease, p_input jsonb) returns void
 language plpgsql as $$
+declare
+  v_key step_key := (p_lease.run_id, p_lease.seq);
 begin
   delete from checkpoint c where c.run_id = p_lease.run_id and c.seq = p_lease.seq;
+  -- Nobody can wait any more for the children that it has begun.
+  perform stop_children_of_steps(array[v_key]);
   -- From now on it has an input of its own, and stands in the lane of such steps.
   insert into lane (queue_id, handler, own_input)
   select l.queue_id, l.handler, true from step s join lane l on l.id = s.lane_id where s.run_id = p_lease.run_id and s.seq = p_lease.seq
@@ -207,7 +213,7 @@ begin
   perform record_event(p_lease.run_id, 'continued as new', p_lease.seq, null, null);
   perform place_step(p_lease.run_id, p_lease.seq, ready_position(), p_lease.attempt);
 end $$;
-comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history.';
+comment on function continue_as_new(lease, jsonb) is 'Begins a durable function anew with another input and an empty history. The children that it has not waited for end.';
 
 create or replace function answer_at_once(p_run_id uuid, p_seq integer) returns void
 language plpgsql as $$
@@ -304,7 +310,8 @@ begin
     when p_wait.kind = 'sleep' then perform answer_wait(p_wait, 'ok', 'null');
     when p_wait.kind = 'decision' then perform answer_question(p_wait, coalesce(p_wait.prompt ->> 'default', 'reject'), null, 'expiry');
     when p_wait.kind = 'signal' and p_wait.completes and (p_wait.prompt ->> 'on_timeout') = 'continue' then perform answer_wait(p_wait, 'ok', 'null');
-    else perform answer_wait(p_wait, 'timeout', null);
+    -- Which child it was stands in the history on: a retry goes on with it.
+    else perform answer_wait(p_wait, 'timeout', case when p_wait.kind = 'child' then jsonb_build_object('child', p_wait.child_id) end);
   end case;
 end $$;
 comment on function end_wait_in_time(wait) is 'Ends a sleep that is over, or a wait whose answer did not come in time.';

@@ -9,6 +9,28 @@ $$;
 comment on function new_worker_id() is
   'The seconds since 2020, then 22 random bits. A serial number would be given again after a restore or a failover, to a second living process.';
 
+create or replace function make_queues(p_tenant text, p_queues text[], p_now timestamptz) returns void
+language plpgsql as $$
+declare
+  v_timeout text := current_setting('lock_timeout');
+  v_name    text;
+begin
+  for v_name in
+    select q.name from unnest(p_queues) q(name)
+    where not exists (select from queue x where x.tenant = p_tenant and x.name = q.name) order by q.name
+  loop
+    begin
+      perform set_config('lock_timeout', '500ms', true);
+      insert into queue (tenant, name, created_at) values (p_tenant, v_name, p_now) on conflict (tenant, name) do nothing;
+    exception when lock_not_available then
+      -- Somebody makes it in an open transaction, as by a deployment: until that has ended there is no work in it.
+      continue;
+    end;
+  end loop;
+  perform set_config('lock_timeout', v_timeout, true);
+end $$;
+comment on function make_queues(text, text[], timestamptz) is 'Makes those queues that are not there. One that somebody makes in an open transaction is not waited for.';
+
 create or replace function register_worker(
   p_tenant text, p_name text, p_host text, p_pid integer, p_version text,
   p_queues text[], p_handlers text[], p_slots integer, p_lease_ms bigint
@@ -27,9 +49,7 @@ begin
     raise exception using errcode = 'LH001', message = format('a lease lasts from 100 ms to a day, not %s ms', p_lease_ms);
   end if;
   -- A queue is there as soon as somebody serves it: otherwise the worker could not ask to be notified of its first step.
-  insert into queue (tenant, name, created_at)
-  select p_tenant, q.name, v_now from unnest(p_queues) q(name) order by q.name
-  on conflict (tenant, name) do nothing;
+  perform make_queues(p_tenant, p_queues, v_now);
   loop
     insert into worker (id, tenant, name, host, pid, version, state, lease_ms, started_at, heartbeat_at, expires_at, slots, queues, handlers)
     values (new_worker_id(), p_tenant, p_name, p_host, p_pid, p_version, 'active', p_lease_ms, v_now, v_now,

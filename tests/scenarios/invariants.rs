@@ -78,7 +78,7 @@ from longhaul.chore c where c.next_at > longhaul.clock() + 2.2 * longhaul.chore_
 union all
 select 'a live run has a parent that is ' || p.state, r.id::text
 from longhaul.run r join longhaul.run p on p.id = r.parent_id
-where r.parent_path is not null and r.state in ('running', 'paused') and p.state in ('failed', 'cancelled')
+where r.parent_path is not null and r.state in ('running', 'paused') and p.state in ('failed', 'cancelled') and r.compensating is not true
   and not exists (select from longhaul.notice n where n.run_id = r.id)
 union all
 select 'a child has ended and its parent waits on', w.run_id::text

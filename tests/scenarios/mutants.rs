@@ -70,7 +70,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "children-outlive-their-parents",
         scenario: "stop-of-a-parent-that-works",
-        edits: &[("stop_children", "perform tell_child(v_child);", "perform 1;")],
+        edits: &[("tell_children", "perform tell_child(c.id) from unnest(p_children[1:100]) c(id);", "perform 1;")],
     },
     Mutant {
         name: "lost-questions-pause-on",
