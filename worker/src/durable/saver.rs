@@ -1,8 +1,10 @@
 //! Saves checkpoints.
 
+use std::collections::HashSet;
+
 use longhaul_schema::{
     Database, Error,
-    calls::{AttemptKey, NewCheckpoint},
+    calls::{AttemptKey, NewCheckpoint, Refused},
     payload::into_calls,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +38,10 @@ pub(crate) async fn run(database: Database, worker: i64, saves: mpsc::Receiver<S
     batch::run(&Saver { database, worker }, saves, MAX_BATCH).await
 }
 
+fn keys(refused: &[Refused]) -> HashSet<AttemptKey> {
+    refused.iter().map(|refused| refused.key).collect()
+}
+
 struct Saver {
     database: Database,
     worker: i64,
@@ -50,19 +56,25 @@ impl Destination for Saver {
 
     async fn store(&self, saves: Vec<Save>) -> Stored<Save> {
         let (checkpoints, waiting): (Vec<_>, Vec<_>) = saves.into_iter().map(|s| (s.checkpoint, s.saved)).unzip();
-        let answer = async { self.database.calls().await?.save_checkpoints(self.worker, &checkpoints).await }.await;
-        let lost: Vec<AttemptKey> = match answer {
-            Ok(refused) => refused.into_iter().map(|refused| refused.key).collect(),
+        let answer = async { self.database.calls().await?.try_save_checkpoints(self.worker, &checkpoints).await }.await;
+        let (busy, lost): (Vec<Refused>, Vec<Refused>) = match answer {
+            Ok(refused) => refused.into_iter().partition(Refused::is_busy),
             Err(error) => {
                 let saves = checkpoints.into_iter().zip(waiting);
                 return Err((saves.map(|(checkpoint, saved)| Save { checkpoint, saved }).collect(), error));
             }
         };
-        for (checkpoint, saved) in checkpoints.iter().zip(waiting) {
+        let (busy, lost) = (keys(&busy), keys(&lost));
+        let mut again = Vec::new();
+        for (checkpoint, saved) in checkpoints.into_iter().zip(waiting) {
+            if busy.contains(&checkpoint.key) {
+                again.push(Save { checkpoint, saved });
+                continue;
+            }
             // Whoever does not wait any more was cancelled.
             let _ = saved.send(if lost.contains(&checkpoint.key) { Err(NotSaved::LeaseLost) } else { Ok(()) });
         }
-        Ok(Vec::new())
+        Ok(again)
     }
 
     /// A checkpoint that cannot be stored fails its own function only.
