@@ -21,7 +21,9 @@ begin
     return p_wanted;
   end if;
   -- From here on until the claim is committed nobody else claims from it.
-  perform from queue q where q.id = p_queue.id for no key update;
+  if not lock_queue_soon(p_queue.id) then
+    return 0;
+  end if;
   perform count_calls(p_queue.id, p_now);
   select q.* into v_queue from queue q where q.id = p_queue.id;
   if v_queue.paused_at is not null or v_queue.open_until > p_now then
@@ -42,6 +44,29 @@ begin
   return greatest(v_left, 0);
 end $$;
 comment on function claimable(queue, integer, timestamptz) is 'How many steps may be claimed from a queue now.';
+
+create or replace function lock_queue_soon(p_queue integer) returns boolean
+language plpgsql as $$
+-- Claims hold a queue for milliseconds, and whoever claims waits for them: otherwise it would have to come again. An operator who has
+-- changed the queue in a transaction that is still open may hold it for a day, and keeps this queue only.
+declare
+  v_before text := current_setting('lock_timeout');
+begin
+  perform from queue q where q.id = p_queue for no key update skip locked;
+  if found then
+    return true;
+  end if;
+  begin
+    perform set_config('lock_timeout', '250ms', true);
+    perform from queue q where q.id = p_queue for no key update;
+    perform set_config('lock_timeout', v_before, true);
+    return true;
+  exception when lock_not_available then
+    -- The setting was taken back with the block.
+    return false;
+  end;
+end $$;
+comment on function lock_queue_soon(integer) is 'Locks a queue against other claims; false when somebody holds it for longer than a claim takes.';
 
 create or replace function rate_bucket(p_queue queue, p_now timestamptz) returns bigint
 language sql immutable as $$
