@@ -303,9 +303,29 @@ comment on function settle_external(wait, answer, jsonb) is 'Work that was hande
 
 -- Chore: waits whose time is over ------------------------------------------------------------------------------------
 
+create or replace function end_others_in_time(p_wait wait) returns void
+language plpgsql as $$
+-- Branches that sleep side by side wake together: the step goes on once, and not once for each of them. What ends later than the precision
+-- of sleeps waits its turn, so that the first of a race is still the first.
+begin
+  update checkpoint c
+  set answer = case when w.kind = 'sleep' then 'ok' else 'timeout' end::answer, value = case when w.kind = 'sleep' then 'null'::jsonb end, at = clock()
+  from (
+    select x.run_id, x.seq, x.path, x.kind from wait x
+    where x.run_id = p_wait.run_id and x.seq = p_wait.seq and x.path <> p_wait.path and x.kind in ('sleep', 'signal') and not x.completes
+      and x.due_at <= least(clock(), p_wait.due_at + interval '200 milliseconds')
+    order by x.path) w
+  where c.run_id = w.run_id and c.seq = w.seq and c.path = w.path and c.answer is null;
+end $$;
+comment on function end_others_in_time(wait) is
+  'Writes down what else of a step is over with a wait whose time has come: sleeps, and signals that did not come.';
+
 create or replace function end_wait_in_time(p_wait wait) returns void
 language plpgsql as $$
 begin
+  if p_wait.kind in ('sleep', 'signal') and not p_wait.completes then
+    perform end_others_in_time(p_wait);
+  end if;
   case
     when p_wait.kind = 'sleep' then perform answer_wait(p_wait, 'ok', 'null');
     when p_wait.kind = 'decision' then perform answer_question(p_wait, coalesce(p_wait.prompt ->> 'default', 'reject'), null, 'expiry');

@@ -126,7 +126,7 @@ pub async fn migrate(database: &Database) -> Result<Migrated> {
 pub async fn migrate_with(database: &Database, options: Options) -> Result<Migrated> {
     let schema = database.schema();
     // Of its own, because a session-level lock and search_path must not go back to the pool.
-    let mut connection = database.connection().await?.detach();
+    let mut connection = database.connection().await?.detach().await?;
     let client: &mut tokio_postgres::Client = &mut connection;
     turn::wait_for(client, schema).await?;
     let work = Work::look(client, schema, options).await?;
@@ -156,7 +156,7 @@ pub async fn who_migrates(database: &Database) -> Result<Option<String>> {
 /// Makes the tables of an older version, without functions: for tests of upgrades.
 #[doc(hidden)]
 pub async fn make_tables_of(database: &Database, version: u32) -> Result<()> {
-    let mut connection = database.connection().await?.detach();
+    let mut connection = database.connection().await?.detach().await?;
     let client: &mut tokio_postgres::Client = &mut connection;
     let schema = database.schema();
     client.batch_execute(&format!("create schema if not exists {schema}; set search_path = {schema};")).await?;

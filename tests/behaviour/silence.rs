@@ -6,7 +6,7 @@ use longhaul::{Client, Database, Error, Step, calls::Calls};
 use tokio::sync::Notify;
 
 use crate::{
-    harness::{TestDb, eventually, with_database, within},
+    harness::{TestDb, eventually, nothing, with_database, within},
     network::Network,
 };
 
@@ -222,6 +222,58 @@ async fn forcing_a_lock_open_again_takes_it_from_nobody_else() {
         assert!(second.renew(hold).await.unwrap(), "the second one has it still");
         assert!(!calls.force_release_lock("default", "a", Some("me"), Some(7_000_000)).await.unwrap());
         assert_eq!(db.value::<i64>("select count(*) from longhaul.lock_event").await, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_given_up_while_a_table_is_locked_leave_no_sessions_behind() {
+    with_database(|db| async move {
+        db.deploy_single("one", Step::new("a", "nothing")).await;
+        let mut other = db.clone();
+        // Gives up each call after 300 ms, as a worker with so short a lease does, and asks again.
+        other.config.call_timeout = Duration::from_millis(300);
+        other.database = Database::new(&other.config).unwrap();
+        let worker = other.worker().lease(Duration::from_millis(600)).heartbeat(Duration::from_millis(200));
+        let worker = other.spawn(worker.handler("nothing", nothing).unwrap());
+        let client = other.client().await;
+        within("a run", client.start("one", &1).await.unwrap().wait(Duration::from_secs(60))).await.unwrap().unwrap();
+
+        let operator = db.database.connection().await.unwrap();
+        operator
+            .batch_execute("begin; lock table longhaul.worker, longhaul.lease, longhaul.task in access exclusive mode")
+            .await
+            .unwrap();
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let mut most = 0;
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            most = most.max(db.value::<i64>(waiting).await);
+        }
+        // At most the pools of the worker, of its heartbeat and of its chores.
+        assert!((1..=11).contains(&most), "{most} sessions wait for the lock");
+        operator.batch_execute("rollback").await.unwrap();
+        within("a run", client.start("one", &1).await.unwrap().wait(Duration::from_secs(60))).await.unwrap().unwrap();
+        worker.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrating_waits_for_locks_as_long_as_it_takes() {
+    with_database(|db| async move {
+        let mut config = db.config.clone();
+        config.call_timeout = Duration::from_millis(300);
+        let database = Database::new(&config).unwrap();
+        db.execute("create or replace function longhaul.installed_functions() returns text language sql immutable as 'select $$earlier$$::text'").await;
+        let operator = db.database.connection().await.unwrap();
+        operator.batch_execute("begin; lock table longhaul.worker in access exclusive mode").await.unwrap();
+        let migrating = tokio::spawn(async move { longhaul::migrate::migrate(&database).await });
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert!(!migrating.is_finished(), "{:?}", migrating.await);
+        operator.batch_execute("rollback").await.unwrap();
+        within("the migration", migrating).await.unwrap().unwrap();
     })
     .await;
 }

@@ -134,6 +134,7 @@ pub(crate) async fn run<D: Destination>(
                 continue;
             }
             () = tokio::time::sleep_until(busy.due), if again.is_empty() && !busy.items.is_empty() => {
+                busy.items.retain(|item| destination.is_wanted(item));
                 again.push(sender.deliver(std::mem::take(&mut busy.items)));
                 continue;
             }

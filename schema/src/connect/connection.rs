@@ -8,7 +8,7 @@ use std::{
 
 use deadpool_postgres::{ClientWrapper, Object};
 
-use super::{cancelling, tls::Tls, transaction::Transaction};
+use super::{cancelling, opening, tls::Tls, transaction::Transaction};
 use crate::{
     Error, Result,
     error::{lost_statement, spoils_connection},
@@ -91,19 +91,21 @@ impl Drop for Due<'_> {
 /// the future that waited for it was dropped. Then it is closed.
 ///
 /// It can be used as a client of `tokio_postgres`, for statements of the caller's own; these are not bounded by
-/// [`Config::call_timeout`](crate::Config::call_timeout), but for those of a [`Connection::transaction`].
+/// [`Config::call_timeout`](crate::Config::call_timeout), but for those of a [`Connection::transaction`] and for waits for locks.
 #[derive(Debug)]
 pub struct Connection {
     /// `None` only while it is being dropped.
     object: Option<Object>,
     answers: Answers,
+    /// The call timeout of the pool.
+    opened_with: Duration,
     tls: Tls,
 }
 
 impl Connection {
     pub(super) fn new(object: Object, call_timeout: Duration, tls: Tls) -> Self {
         let answers = Answers { fate: AtomicU8::new(Fate::Back as u8), timeout: call_timeout };
-        Self { object: Some(object), answers, tls }
+        Self { object: Some(object), answers, opened_with: call_timeout, tls }
     }
 
     /// Longest wait for the answer of a call.
@@ -143,9 +145,11 @@ impl Connection {
         self.object.as_ref().expect("there until it is dropped")
     }
 
-    /// Takes the connection out of the pool for good.
-    pub(crate) fn detach(mut self) -> ClientWrapper {
-        Object::take(self.object.take().expect("there until it is dropped"))
+    /// Takes the connection out of the pool for good, for work that may wait for locks as long as it likes.
+    pub(crate) async fn detach(mut self) -> Result<ClientWrapper> {
+        let client = Object::take(self.object.take().expect("there until it is dropped"));
+        opening::wait_for_locks(&client, self.opened_with).await?;
+        Ok(client)
     }
 }
 

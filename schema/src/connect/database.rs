@@ -31,7 +31,11 @@ impl Database {
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let postgres = config.connection.postgres.clone();
         let tls = Tls(tls::connector(&config.connection)?);
-        let manager = Manager::from_connect(postgres, Opener { tls: tls.clone() }, manager_config);
+        let manager = Manager::from_connect(
+            postgres,
+            Opener { tls: tls.clone(), call_timeout: config.call_timeout },
+            manager_config,
+        );
         let pool = Pool::builder(manager)
             .max_size(config.pool_size)
             .timeouts(Timeouts {

@@ -27,7 +27,7 @@ impl Listener {
         };
         let (sender, notifications) = mpsc::channel(BUFFER);
         let connection = AbortOnDrop(tokio::spawn(forward(messages, sender)));
-        settle(&client).await?;
+        settle(&client, 0).await?;
         client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
         Ok(Self { notifications, _connection: connection, _client: client })
     }

@@ -336,3 +336,28 @@ async fn pairs_of_calls_over_the_same_keys_in_both_orders_never_deadlock() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_a_limited_queue_that_is_not_committed_keeps_that_queue_only() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        deploy(&db, "limited", json!([{ "name": "a", "handler": "h", "queue": "limited" }]), json!({})).await;
+        db.execute("select longhaul.limit_queue('default', 'limited', 5)").await;
+        let worker = worker(&db).await;
+        for change in ["limit_queue('default', 'limited', 3)", "pause_queue('default', 'limited')"] {
+            start(&db, "f", json!({})).await;
+            start(&db, "limited", json!({})).await;
+            let operator = open(&db, &format!("select {change}")).await;
+            let connection = db.database.connection().await.unwrap();
+            connection.batch_execute("begin; set local lock_timeout = '2s'").await.unwrap();
+            let both = format!("select flow_id from longhaul.claim({worker}, '{{limited,default}}', '{{10,10}}')");
+            assert_eq!(connection.query(&both, &[]).await.unwrap().len(), 1, "the step of the other queue");
+            let limit: String = connection.query_one("show lock_timeout", &[]).await.unwrap().get(0);
+            assert_eq!(limit, "2s", "the caller's own limit is as it was");
+            connection.batch_execute("commit").await.unwrap();
+            operator.batch_execute("rollback").await.unwrap();
+            assert_eq!(connection.query(&both, &[]).await.unwrap().len(), 1, "the step of the limited queue");
+        }
+    })
+    .await;
+}

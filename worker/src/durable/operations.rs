@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Payload,
     calls::{AnswerKind, Awaited, NewCheckpoint},
+    retry::Backoff,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -180,11 +181,20 @@ impl StepContext {
             ..Awaited::default()
         };
         let (worker, key, child) = (self.inner.worker, self.inner.key, &child);
-        self.inner
-            .database
-            .retrying(|calls| async move { calls.start_detached(worker, key, child).await })
-            .await
-            .map_err(|e| if e.is_transient() { StepError::from(e) } else { StepError::fail(e.to_string()) })
+        let mut busy = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            let started = self
+                .inner
+                .database
+                .retrying(|calls| async move { calls.try_start_detached(worker, key, child).await })
+                .await
+                .map_err(|e| if e.is_transient() { StepError::from(e) } else { StepError::fail(e.to_string()) })?;
+            match started {
+                Some(id) => return Ok(id),
+                // Somebody holds the run. A connection that waited for them would be missed by all other steps.
+                None => busy.wait().await,
+            }
+        }
     }
 
     /// Asks a question and waits for the decision. Unlike in an approval, `reject` is an answer like any other.

@@ -300,3 +300,38 @@ async fn a_function_can_go_on_for_ever_with_a_bounded_history() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn branches_that_sleep_side_by_side_wake_together() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        db.spawn_scheduler();
+        let function = |ctx: StepContext, _: Value| -> futures::future::BoxFuture<'static, _> {
+            Box::pin(async move {
+                let branches = (0..100).map(|number| {
+                    branch(move |ctx: StepContext| async move {
+                        if number % 2 == 0 {
+                            ctx.sleep("nap", Duration::from_millis(300)).await?;
+                        } else {
+                            let never: Signalled<Value> =
+                                ctx.signal_within("never", Duration::from_millis(300)).await?;
+                            assert!(matches!(never, Signalled::TimedOut));
+                        }
+                        Ok(number)
+                    })
+                });
+                Ok(json!(ctx.all(branches).await?))
+            })
+        };
+        let worker = db.spawn(worker(&db, "function", function));
+        client.deploy(&Flow::new("f", 1).step(Step::new("a", "function"))).await.unwrap();
+        let run = client.start("f", &1).await.unwrap();
+        within("the run", run.wait(Duration::from_secs(120))).await.unwrap().expect("it ends");
+        let output: Vec<i64> = run.output().await.unwrap();
+        assert_eq!(output, (0..100).collect::<Vec<_>>());
+        let suspended: i64 = db.value("select count(*) from longhaul.attempt").await;
+        assert!(suspended <= 10, "it was called again {suspended} times");
+        worker.stop().await;
+    })
+    .await;
+}
