@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::past,
+    moment::{id, past},
     operate::actor,
     output::Cell,
     runs::{shortened, value},
@@ -27,7 +27,7 @@ pub(super) struct Which {
     #[arg(long)]
     handler: Option<String>,
     /// Of this run only.
-    #[arg(long)]
+    #[arg(long, value_parser = id)]
     run: Option<Uuid>,
     /// Whose message is like this; % stands for any text.
     #[arg(long, value_name = "PATTERN")]

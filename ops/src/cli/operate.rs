@@ -8,13 +8,13 @@ use longhaul_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, start::read_input, terminal};
+use super::{Context, Failure, moment::id, start::read_input, terminal};
 
 /// The runs, who asks, and what is expected of them.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = id)]
     runs: Vec<Uuid>,
     #[command(flatten)]
     asking: AskingArguments,
@@ -78,6 +78,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
         /// Id of the run.
         run: Uuid,
         /// The name, at most 200 characters; none takes it away.
+        #[arg(value_parser = id)]
         name: Option<String>,
         #[command(flatten)]
         asking: AskingArguments,
@@ -88,6 +89,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
         /// Id of the run.
         run: Uuid,
         /// An object; null takes a key away.
+        #[arg(value_parser = id)]
         metadata: String,
         #[command(flatten)]
         asking: AskingArguments,
@@ -104,6 +106,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
         /// Id of the run.
         run: Uuid,
         /// The step to begin with.
+        #[arg(value_parser = id)]
         step: String,
         /// Another input for what is done again: JSON, or @FILE, or - for standard input.
         #[arg(long, value_name = "JSON")]

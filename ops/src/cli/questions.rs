@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::id,
     operate::{actor, payload},
     output::Cell,
     runs::value,
@@ -16,6 +17,7 @@ use super::{
 #[derive(Debug, Args)]
 pub(super) struct Questions {
     /// Of this run only.
+    #[arg(value_parser = id)]
     run: Option<Uuid>,
 }
 
@@ -58,6 +60,7 @@ Examples:
 The same decision twice counts once. Another one after that is refused (exit code 4).")]
 pub(super) struct Decide {
     /// Id of the run.
+    #[arg(value_parser = id)]
     run: Uuid,
     /// The step that asks.
     step: String,

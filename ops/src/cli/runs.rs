@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::past,
+    moment::{id, past},
     operate::payload,
     output::{Cell, length, state, time},
     start::FOREVER,
@@ -51,13 +51,13 @@ pub(super) struct List {
     #[arg(long, value_name = "TIME", value_parser = past)]
     until: Option<DateTime<Utc>>,
     /// Children of this run only.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", value_parser = id)]
     parent: Option<Uuid>,
     /// Dismissed runs as well.
     #[arg(long)]
     dismissed: bool,
     /// Runs older than this one only.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", value_parser = id)]
     before: Option<Uuid>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -115,6 +115,7 @@ impl List {
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// Id of the run.
+    #[arg(value_parser = id)]
     run: Uuid,
     /// Show what happened to it, when, and by whom, instead of its steps.
     #[arg(long)]
@@ -221,7 +222,7 @@ Prints each run's output when it has ended.
 Exit codes: 0 all completed, 1 some failed or were cancelled, 124 --timeout.")]
 pub(super) struct Wait {
     /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = id)]
     runs: Vec<Uuid>,
     /// Give up waiting after this time.
     #[arg(long, value_name = "TIME")]

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     Context, Failure,
+    moment::exact,
     operate::payload,
     output::{Cell, state, time},
     runs::value,
@@ -84,10 +85,10 @@ pub(super) struct Put {
     #[arg(long, value_name = "TIME")]
     jitter: Option<Span>,
     /// No tick before this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = exact)]
     from: Option<DateTime<Utc>>,
     /// No tick after this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = exact)]
     to: Option<DateTime<Utc>>,
 }
 

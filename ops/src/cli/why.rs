@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::id,
     output::time,
     runs::{reason, value},
 };
@@ -25,6 +26,7 @@ const MOST: usize = 10;
 pub(super) struct Why {
     /// Id of the run.
     run: Uuid,
+    #[arg(value_parser = id)]
     /// The step; all that have not ended when absent.
     step: Option<String>,
 }
