@@ -11,7 +11,7 @@ use super::{
     moment::{id, past},
     operate::actor,
     output::Cell,
-    runs::{shortened, value},
+    runs::{reason, value},
 };
 
 /// Which dead letters.
@@ -120,7 +120,7 @@ impl Dead {
                         Cell::new(format!("{} v{}", d.flow, d.version)),
                         Cell::new(&d.step),
                         Cell::time(d.died_at),
-                        Cell::new(d.error.as_ref().map(shortened).unwrap_or_default()),
+                        Cell::new(d.error.as_ref().map(reason).unwrap_or_default()),
                     ]
                 });
                 context.output.table(&["RUN", "FLOW", "STEP", "DIED", "ERROR"], rows.collect());

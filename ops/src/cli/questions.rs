@@ -79,7 +79,13 @@ impl Decide {
         let data = self.data.as_deref().map(payload).transpose()?;
         let answer = Answer { step: self.step, choice: self.choice, data };
         let client = context.connection.client().await?;
-        let decided = client.run(self.run).decide(answer, actor(self.by).as_deref()).await?;
+        let named = self.by.is_some();
+        let decided = client.run(self.run).decide(answer, actor(self.by).as_deref()).await.map_err(|error| {
+            // Who decides was guessed.
+            let guessed = !named && error.to_string().contains("may not decide this");
+            let failure = Failure::from(error);
+            if guessed { failure.explained("say who decides with --by NAME") } else { failure }
+        })?;
         if context.output.json {
             context.output.json(&json!({ "decided": decided }));
         } else {

@@ -350,13 +350,15 @@ pub(super) fn value(payload: Option<&Payload>) -> Value {
     payload.and_then(|payload| payload.read().ok()).unwrap_or(Value::Null)
 }
 
-/// The message of an error, or its beginning as it is.
+/// The message of an error with what it says besides, or its beginning as it is. What a message says is often only that a call
+/// failed; its last cause says why.
 pub(super) fn reason(error: &Payload) -> String {
     let error_value = value(Some(error));
-    match (error_value["message"].as_str(), error_value["detail"].as_str()) {
-        (Some(message), Some(detail)) => cut(&format!("{message}: {detail}")),
-        (Some(message), None) => cut(message),
-        (None, _) => shortened(error),
+    let cause = error_value["causes"].as_array().and_then(|causes| causes.last()).and_then(Value::as_str);
+    let Some(message) = error_value["message"].as_str() else { return shortened(error) };
+    match error_value["detail"].as_str().or(cause) {
+        Some(more) if !message.contains(more) => cut(&format!("{message}: {more}")),
+        _ => cut(message),
     }
 }
 

@@ -78,3 +78,88 @@ async fn wrong_times_and_ids_are_told_how_they_are_written() {
     let output = installation.longhaul(&["start", "f", "--key", "k", "--key-for", "forever"]).await;
     assert!(stderr(&output).contains("or ever"), "{}", stderr(&output));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_can_be_answered_by_what_why_says() {
+    let installation = Installation::new().await;
+    let approval = "approval: { question: Pay it?, choices: [all, half], by: [anna, bert] }";
+    installation
+        .deploy_text(&format!("name: f\nversion: 1\nsteps:\n  - name: pay\n    handler: h\n    {approval}\n"))
+        .await;
+    let run = installation.start("f", "{}").await;
+    let said = installation.why(&run, "Step pay asks: Pay it?").await;
+    assert!(said.contains(&format!("longhaul decide {run} pay CHOICE --by NAME")), "{said}");
+    assert!(said.contains("CHOICE is one of: all, half; NAME is one of: anna, bert"), "{said}");
+    assert!(!said.contains('|'), "copied into a shell, it decides nothing: {said}");
+    let mut command = installation.command(&["decide", &run, "pay", "all"]);
+    let guessed = command.env("USER", "carl").output().await.unwrap();
+    assert_eq!(guessed.status.code(), Some(4));
+    assert!(stderr(&guessed).contains("carl may not decide this"), "{}", stderr(&guessed));
+    assert!(stderr(&guessed).contains("--by NAME"), "{}", stderr(&guessed));
+    assert!(installation.longhaul(&["decide", &run, "pay", "all", "--by", "anna"]).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_says_which_child_how_many_items_and_each_error_once() {
+    let installation = Installation::new().await;
+    installation.deploy_text("name: inner\nversion: 1\nsteps:\n  - { name: w, wait_signal: { topic: t } }\n").await;
+    installation
+        .deploy_text(
+            "name: f\nversion: 1\nsteps:
+  - { name: kid, flow: inner }
+  - { name: each, handler: nobody, for_each: $.input, window: 2 }
+  - name: fails
+    handler: command
+    retry: { attempts: 3, backoff: 1h, jitter: 0 }
+    with: { program: sh, args: [\"-c\", \"echo reason >&2; exit 1\"] }
+  - name: refused
+    handler: command
+    with: { program: gzip }
+",
+        )
+        .await;
+    installation.work_with(&["sh"]);
+    let run = installation.start("f", "[1, 2, 3]").await;
+    installation.why(&run, "Step each waits for: items (0 of 3 have ended).").await;
+    let said = installation.why(&run, "Step kid waits for: child (run ").await;
+    assert!(said.contains(" of flow inner, running)."), "{said}");
+    let said = installation.why(&run, "after 1 of 3 attempts failed").await;
+    let line = said.lines().find(|line| line.starts_with("Step fails")).unwrap();
+    assert_eq!(line.matches("reason").count(), 1, "{line}");
+    let said = installation.why(&run, "(put off)").await;
+    let line = said.lines().find(|line| line.starts_with("Step refused")).unwrap();
+    assert!(line.contains("\"gzip\" is not on this worker's allow-list"), "{line}");
+    assert!(!line.contains("the last one with"), "no attempt has failed: {line}");
+
+    let pending = stdout(&installation.longhaul(&["start", "inner", "--create-only"]).await);
+    installation.why(pending.trim(), "Step w sleeps until somebody starts its run (longhaul begin).").await;
+    let later = stdout(&installation.longhaul(&["start", "inner", "--delay", "1h"]).await);
+    installation.why(later.trim(), "(delayed start).").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_says_how_many_steps_it_has_left_out() {
+    let installation = Installation::new().await;
+    let steps: String = (1..=13).map(|n| format!("  - {{ name: s{n}, handler: nobody }}\n")).collect();
+    installation.deploy_text(&format!("name: f\nversion: 1\nsteps:\n{steps}")).await;
+    let run = installation.start("f", "{}").await;
+    let output = installation.longhaul(&["why", &run]).await;
+    assert_eq!(stdout(&output).lines().count(), 10);
+    assert!(stderr(&output).contains("3 more steps have not ended"), "{}", stderr(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_fails_says_why() {
+    let installation = Installation::new().await;
+    installation
+        .deploy_text("name: f\nversion: 1\nsteps:\n  - { name: a, handler: http, retry: { attempts: 1 }, with: { url: \"https://nowhere.invalid/\" } }\n")
+        .await;
+    installation.work_with(&[]);
+    let run = installation.longhaul(&["start", "f", "--wait", "--timeout", "60s"]).await;
+    assert_eq!(run.status.code(), Some(1));
+    let dead = stdout(&installation.longhaul(&["dead", "list"]).await);
+    for said in [stderr(&run), dead] {
+        assert!(said.contains("(https://nowhere.invalid/): "), "the cause stands behind it: {said}");
+        assert!(!said.contains("{\"causes\""), "{said}");
+    }
+}
