@@ -287,7 +287,7 @@ begin
   v_ids := array(select r.id from run r where r.id = any (v_due) and r.state in ('running', 'paused') and r.compensating is not true order by r.id);
   delete from deadline d where d.run_id = any (v_due);
   if cardinality(v_ids) > 0 then
-    perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
+    perform fail_runs(v_ids, array_fill('{"message": "the run did not end in time: within the timeout of its flow, or the deadline that it was started with", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;
   return cardinality(v_due);
 end $$;

@@ -149,6 +149,16 @@ async fn why_says_how_many_steps_it_has_left_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_is_not_said_to_be_the_flows_alone() {
+    let installation = Installation::new().await;
+    installation.deploy_text("name: f\nversion: 1\nsteps:\n  - { name: w, wait_signal: { topic: t } }\n").await;
+    installation.work_with(&[]);
+    let run = installation.longhaul(&["start", "f", "--deadline", "1s", "--wait", "--timeout", "30s"]).await;
+    assert_eq!(run.status.code(), Some(1));
+    assert!(stderr(&run).contains("the deadline that it was started with"), "{}", stderr(&run));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_fails_says_why() {
     let installation = Installation::new().await;
     installation
