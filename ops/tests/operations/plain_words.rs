@@ -173,3 +173,27 @@ async fn a_call_that_fails_says_why() {
         assert!(!said.contains("{\"causes\""), "{said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_was_skipped_or_has_failed_is_null_in_templates() {
+    let installation = Installation::new().await;
+    installation
+        .deploy_text(
+            "name: f\nversion: 1\nsteps:
+  - { name: skipped, handler: command, when: $.input.never == true, with: { program: printf } }
+  - { name: failed, handler: command, on_failure: continue, retry: { attempts: 1 }, with: { program: \"false\" } }
+  - name: told
+    handler: command
+    after: [skipped, failed]
+    with:
+      program: printf
+      args: [\"%s\", \"{{ steps.skipped.stdout | default('not done') }}, {{ steps.failed }}, {% if steps.failed %}yes{% else %}no{% endif %}\"]
+",
+        )
+        .await;
+    installation.work_with(&["printf", "false"]);
+    let run = installation.longhaul(&["start", "f", "--wait", "--timeout", "30s"]).await;
+    assert!(run.status.success(), "{}", stderr(&run));
+    let output: Value = serde_json::from_str(stdout(&run).trim()).unwrap();
+    assert_eq!(output["stdout"], "not done, None, no");
+}
