@@ -80,6 +80,28 @@ async fn wrong_times_and_ids_are_told_how_they_are_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_not_there_is_named() {
+    let list = |url: Option<&str>| {
+        let mut command = Command::new(PROGRAM);
+        for variable in ["DATABASE_URL", "PGHOST", "PGHOSTADDR", "PGUSER", "PGDATABASE", "PGSERVICE"] {
+            command.env_remove(variable);
+        }
+        // No server listens there.
+        command.env("PGPORT", "1").arg("list");
+        if let Some(url) = url {
+            command.env("DATABASE_URL", url);
+        }
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+        stderr(&output)
+    };
+    let said = list(Some("postgres://anna:secret@127.0.0.1:1/orders"));
+    assert!(said.contains("tried anna@127.0.0.1:1/orders") && !said.contains("secret"), "{said}");
+    assert!(!said.contains("DATABASE_URL"), "{said}");
+    assert!(list(None).contains("neither --database-url nor DATABASE_URL says where it is"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_can_be_answered_by_what_why_says() {
     let installation = Installation::new().await;
     let approval = "approval: { question: Pay it?, choices: [all, half], by: [anna, bert] }";
