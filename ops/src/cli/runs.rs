@@ -132,6 +132,10 @@ impl Show {
         let steps = client.steps(self.run).await?;
         let attempts = client.attempts(self.run).await?;
         let reasons = why::reasons(&client, self.run).await?;
+        let result = match run.state {
+            RunState::Completed => client.database().calls().await?.run_output(self.run).await?,
+            _ => None,
+        };
         let output = context.output;
         if output.json {
             let attempts: Vec<Value> = attempts
@@ -142,6 +146,7 @@ impl Show {
                 })
                 .collect();
             let mut run = run_json(&run);
+            run["output"] = value(result.as_ref());
             run["steps"] = steps.iter().map(step_json).collect();
             run["attempts"] = attempts.into();
             run["why"] = reasons.into();
@@ -173,6 +178,9 @@ impl Show {
             output.line(&format!("Metadata {}", shortened(metadata)));
         }
         output.line(&format!("Input    {}", shortened(&run.input)));
+        if let Some(result) = &result {
+            output.line(&format!("Output   {}", shortened(result)));
+        }
         if let Some(error) = &run.error {
             output.line(&format!("Error    {}", reason(error)));
         }

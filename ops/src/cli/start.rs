@@ -83,9 +83,8 @@ impl StartCommand {
             return lines::start_lines(context, &self.flow, file, self.batch).await;
         }
         let mut start = Start::from_payload(Payload::from_text(&read_input(self.input.as_deref())?)?);
-        if let Some(id) = self.id {
-            start = start.id(id);
-        }
+        let id = self.id.unwrap_or_else(Uuid::now_v7);
+        start = start.id(id);
         if let Some(name) = self.name {
             start = start.name(name);
         }
@@ -120,7 +119,9 @@ impl StartCommand {
             if context.output.json {
                 terminal::tell_json(&json!({ "run": run.id() }));
             } else {
-                terminal::tell(&format!("run {} started", run.id()));
+                // A key that counts for another run gives that one.
+                let word = if run.id() == id { "started" } else { "has this key already" };
+                terminal::tell(&format!("run {} {word}", run.id()));
             }
             return runs::wait_for(context, &client, &[run.id()], self.timeout.map(Span::as_duration)).await;
         }

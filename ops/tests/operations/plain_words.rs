@@ -102,6 +102,28 @@ async fn a_database_that_is_not_there_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_another_run_has_is_told_and_the_output_is_shown() {
+    let installation = Installation::new().await;
+    installation.deploy_text("name: f\nversion: 1\nsteps:\n  - name: a\n    handler: command\n    with: { program: printf, args: [done] }\n").await;
+    installation.work_with(&["printf"]);
+    let start = &["start", "f", "--key", "k", "--key-for", "ever", "--wait", "--timeout", "30s"];
+    let first = installation.longhaul(start).await;
+    assert!(first.status.success() && stderr(&first).contains(" started"), "{}", stderr(&first));
+    let second = installation.longhaul(start).await;
+    assert!(second.status.success() && stderr(&second).contains(" has this key already"), "{}", stderr(&second));
+    assert_eq!(stdout(&first), stdout(&second));
+
+    let list = installation.longhaul(&["list", "--json"]).await;
+    let run: Value = serde_json::from_str(stdout(&list).trim()).unwrap();
+    let id = run["id"].as_str().unwrap();
+    let shown = stdout(&installation.longhaul(&["show", id]).await);
+    assert!(shown.contains("\nOutput   {\"stdout\": \"done\""), "{shown}");
+    let shown: Value = serde_json::from_str(&stdout(&installation.longhaul(&["show", id, "--json"]).await)).unwrap();
+    assert_eq!(shown["output"]["stdout"], "done");
+    installation.why(id, "The run waits for nothing: it is completed since ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_question_can_be_answered_by_what_why_says() {
     let installation = Installation::new().await;
     let approval = "approval: { question: Pay it?, choices: [all, half], by: [anna, bert] }";
