@@ -108,7 +108,8 @@ impl FlowCommand {
                 if output.json {
                     output.json(&json!({ "files": files.len(), "problems": 0 }));
                 } else {
-                    output.line(&format!("{} files, no mistake found.", files.len()));
+                    let noun = if files.len() == 1 { "file" } else { "files" };
+                    output.line(&format!("{} {noun}, no mistake found.", files.len()));
                 }
                 Ok(())
             }
@@ -173,7 +174,10 @@ impl FlowCommand {
                     if output.json {
                         output.json(&json!({ "version": version, "live_runs": runs }));
                     } else {
-                        output.line(&format!("version {version}: {runs} live runs"));
+                        output.line(&format!(
+                            "version {version}: {runs} live {}",
+                            if runs == 1 { "run" } else { "runs" }
+                        ));
                     }
                 }
                 Ok(())
