@@ -107,6 +107,25 @@ async fn what_means_nothing_or_is_out_of_bounds_is_found_without_a_database_as_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_child_flow_is_told_at_deployment() {
+    let installation = Installation::new().await;
+    let folder = temporary_folder().unwrap();
+    let deploy = async |name: &str, step: &str| {
+        let file = folder.path().join("f.yaml");
+        std::fs::write(&file, format!("name: {name}\nversion: 1\nsteps:\n  - name: a\n    {step}\n")).unwrap();
+        let output = installation.longhaul(&["flow", "deploy", file.to_str().unwrap()]).await;
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(deploy("inner", "sleep: 1s").await, "");
+    assert_eq!(deploy("good", "flow: inner").await, "");
+    assert_eq!(
+        deploy("wrong", "flow: iner").await,
+        "warning: flow iner has not been deployed so far; did you mean inner?\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_misspelt_handler_is_told_at_deployment() {
     let installation = Installation::new().await;
     installation.work(&Permissions { programs: vec!["true".into()], ..Permissions::default() });
