@@ -45,9 +45,11 @@ impl AskingArguments {
     }
 }
 
-/// Who asks: as given, or the user of this machine.
+/// Who asks: as given, or the user of this machine. Where neither variable is set (a container, a service), the database writes
+/// down its own user.
 pub(super) fn actor(by: Option<String>) -> Option<String> {
-    by.or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty())
+    let variable = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
+    by.filter(|name| !name.is_empty()).or_else(|| variable("USER")).or_else(|| variable("LOGNAME"))
 }
 
 /// Commands that change a run.
@@ -76,9 +78,9 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     /// Give a run a name, or take it away.
     Rename {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// The name, at most 200 characters; none takes it away.
-        #[arg(value_parser = id)]
         name: Option<String>,
         #[command(flatten)]
         asking: AskingArguments,
@@ -87,9 +89,9 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     #[command(after_help = "Example:\n  longhaul annotate 019b… '{\"ticket\": 4711, \"old-key\": null}'")]
     Annotate {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// An object; null takes a key away.
-        #[arg(value_parser = id)]
         metadata: String,
         #[command(flatten)]
         asking: AskingArguments,
@@ -104,9 +106,9 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     #[command(after_help = "Example:\n  longhaul fork 019b… pack --input '{\"id\": 7, \"express\": true}'")]
     Fork {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// The step to begin with.
-        #[arg(value_parser = id)]
         step: String,
         /// Another input for what is done again: JSON, or @FILE, or - for standard input.
         #[arg(long, value_name = "JSON")]
