@@ -295,7 +295,7 @@ begin
     select from run r where r.id = d.run_id and r.state <> 'completed'));
   update deadline d set at = 'infinity' where d.run_id = any (v_due);
   if cardinality(v_ids) > 0 then
-    perform fail_runs(v_ids, array_fill('{"message": "the run took longer than its flow allows", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
+    perform fail_runs(v_ids, array_fill('{"message": "the run did not end in time: within the timeout of its flow, or the deadline that it was started with", "code": "timeout"}'::jsonb, array[cardinality(v_ids)]));
   end if;
   return cardinality(v_due);
 end $$;

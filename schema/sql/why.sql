@@ -31,14 +31,19 @@ begin
       return format('Step %s is ready, but its run is paused (%s).', p_step,
         case v_run.paused_for when 'question' then 'a question waits for an answer: see the view questions' else 'by an operator: resume it' end);
     when 'waiting' then
-      if v_step.waits_for is not null then
-        return format('Step %s waits for: %s%s%s.', p_step, v_step.waits_for, coalesce(', until ' || v_step.fire_at, ''),
+      -- A step without a handler has its start among its waits.
+      if v_step.waits_for <> 'start' then
+        return format('Step %s waits for: %s%s%s%s.', p_step, v_step.waits_for, awaited(p_run_id, v_step.seq, v_step.waits_for), coalesce(', until ' || v_step.fire_at, ''),
                       late_by(v_step.fire_at, v_now, 'fire_waits', p_run_id));
       end if;
-      return format('Step %s sleeps %s (%s)%s.', p_step, coalesce('until ' || v_step.fire_at, 'until somebody starts its run'),
-        case v_step.timer when 'start' then 'delayed start' when 'retry' then 'backoff' else 'snooze' end,
-        case when v_step.failures > 0 then format(' after %s of %s attempts failed', v_step.failures, v_step.max_attempts) else '' end
-          || coalesce(', the last one with: ' || last_error(p_run_id, v_step.seq), '') || late_by(v_step.fire_at, v_now, 'fire_timers', p_run_id));
+      if v_step.fire_at is null then
+        return format('Step %s sleeps until somebody starts its run (longhaul begin).', p_step);
+      end if;
+      return format('Step %s sleeps until %s (%s)%s%s.', p_step, v_step.fire_at,
+        case coalesce(v_step.timer::text, v_step.waits_for) when 'start' then 'delayed start' when 'retry' then 'backoff' else 'put off' end,
+        case when v_step.failures > 0 then format(' after %s of %s attempts failed%s', v_step.failures, v_step.max_attempts,
+                                                  coalesce(', the last one with: ' || last_error(p_run_id, v_step.seq), '')) else '' end,
+        late_by(v_step.fire_at, v_now, 'fire_timers', p_run_id));
     when 'blocked' then
       select string_agg(b.name, ', ') into v_waiting
       from (select p.name from steps p join flow_step f on f.flow_id = v_run.flow_id and f.seq = p.seq
@@ -63,10 +68,20 @@ begin
         case when v_queue.rate_limit is not null then format(' (at most %s begin in %s ms)', v_queue.rate_limit, v_queue.rate_ms) else '' end);
     else
       return format('Step %s is %s since %s%s.', p_step, v_step.state, v_step.ended_at,
-                    case when v_step.state = 'failed' then coalesce(': ' || left(coalesce(v_step.error ->> 'message', v_step.error::text), 500), '') else '' end);
+                    case when v_step.state = 'failed' then coalesce(': ' || error_in_words(v_step.error), '') else '' end);
   end case;
 end $$;
 comment on function why(uuid, text) is 'Says in one sentence why a step is not running.';
+
+create or replace function awaited(p_run_id uuid, p_seq integer, p_waits_for text) returns text
+language sql stable as $$
+  select coalesce(case p_waits_for
+    when 'items' then (select format(' (%s of %s have ended)', f.ended, f.total) from fan_out f where f.run_id = p_run_id and f.seq = p_seq)
+    when 'child' then (select format(' (run %s of flow %s, %s)', r.id, r.flow, r.state) from wait w join runs r on r.id = w.child_id
+                       where w.run_id = p_run_id and w.seq = p_seq limit 1)
+  end, '')
+$$;
+comment on function awaited(uuid, integer, text) is 'How far the items are that a step waits for, or which child run it is.';
 
 create or replace function seconds_between(p_from timestamptz, p_to timestamptz) returns bigint
 language sql immutable as $$ select extract(epoch from p_to - p_from)::bigint $$;
@@ -84,7 +99,15 @@ create or replace function last_error(p_run_id uuid, p_seq integer) returns text
 language plpgsql stable as $$
 begin
   return (
-    select left(coalesce(a.error ->> 'message', a.error::text), 500) from attempt a
-    where a.run_id = p_run_id and a.seq = p_seq and a.error is not null order by a.attempt desc limit 1);
+    select error_in_words(a.error) from attempt a
+    where a.run_id = p_run_id and a.seq = p_seq and a.error is not null and a.outcome not in ('released', 'snoozed', 'deferred') order by a.attempt desc limit 1);
 end $$;
 comment on function last_error(uuid, integer) is 'What went wrong in the last attempt at a step that failed.';
+
+create or replace function error_in_words(p_error jsonb) returns text
+language sql immutable as $$
+  -- What an error says first is often only that a call failed; its last cause says why.
+  select left(coalesce((p_error ->> 'message')
+    || case when strpos(p_error ->> 'message', p_error #>> '{causes,-1}') = 0 then ': ' || (p_error #>> '{causes,-1}') else '' end, p_error::text), 500)
+$$;
+comment on function error_in_words(jsonb) is 'The message of an error, with its last cause.';

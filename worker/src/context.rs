@@ -129,19 +129,41 @@ impl StepContext {
             .map_err(|e| StepError::fail(format!("the settings of step {} do not fit: {e}", self.step())))
     }
 
-    /// The output of another step of the same run. The step must have completed: name it in `after`.
+    /// The output of another step of the same run. The step must have completed: name it in `after`. Of one that may have been
+    /// skipped, or failed with `on_failure: continue`, ask for [`StepContext::output_if_any`].
     pub async fn output<T: DeserializeOwned>(&self, step: &str) -> Result<T, StepError> {
+        self.output_if_any(step)
+            .await?
+            .ok_or_else(|| StepError::fail(format!("step {step} has no output: it was skipped, or has failed")))
+    }
+
+    /// The output of another step of the same run; `None` when it was skipped or has failed. The step must have ended: name it
+    /// in `after`.
+    pub async fn output_if_any<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
         let run_id = self.run_id();
         let output = self
             .inner
             .database
             .retrying(|calls| async move { calls.step_output(run_id, step).await })
             .await
-            .map_err(|e| if e.is_transient() { StepError::from(e) } else { StepError::fail(e.to_string()) })?;
-        let output = output.ok_or_else(|| {
-            StepError::fail(format!("step {step} has not completed; step {} must name it in `after`", self.step()))
-        })?;
-        output.read().map_err(|e| StepError::fail(format!("the output of step {step} does not fit: {e}")))
+            .map_err(of_reading)?;
+        if let Some(output) = output {
+            let read =
+                output.read().map_err(|e| StepError::fail(format!("the output of step {step} does not fit: {e}")));
+            return read.map(Some);
+        }
+        let outcome = self
+            .inner
+            .database
+            .retrying(|calls| async move { calls.step_outcome(run_id, step).await })
+            .await
+            .map_err(of_reading)?;
+        match outcome {
+            Some(_) => Ok(None),
+            None => {
+                Err(StepError::fail(format!("step {step} has not ended; step {} must name it in `after`", self.step())))
+            }
+        }
     }
 
     /// Completes the step in a transaction of the handler's own, on the same database: what the handler wrote there and the
@@ -215,4 +237,9 @@ impl StepContext {
     pub async fn cancelled(&self) {
         self.inner.cancel.cancelled().await;
     }
+}
+
+/// What cannot be read now may be read later; what is not there stays so.
+fn of_reading(error: longhaul_schema::Error) -> StepError {
+    if error.is_transient() { StepError::from(error) } else { StepError::fail(error.to_string()) }
 }

@@ -62,6 +62,14 @@ impl ConnectionArguments {
     }
 
     pub(super) async fn client(&self) -> Result<Client, Error> {
-        Client::connect(&self.config()?.pool_size(2)).await
+        let config = self.config()?.pool_size(2);
+        Client::connect(&config).await.map_err(|error| match error {
+            Error::Unavailable(why) => {
+                let nothing_said = self.url().is_none() && std::env::var_os("PGHOST").is_none();
+                let hint = if nothing_said { "; neither --database-url nor DATABASE_URL says where it is" } else { "" };
+                Error::Unavailable(format!("{why} (tried {}{hint})", config.connection.describe()))
+            }
+            other => other,
+        })
     }
 }

@@ -8,10 +8,10 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::past,
+    moment::{id, past},
     operate::actor,
     output::Cell,
-    runs::{shortened, value},
+    runs::{reason, value},
 };
 
 /// Which dead letters.
@@ -27,7 +27,7 @@ pub(super) struct Which {
     #[arg(long)]
     handler: Option<String>,
     /// Of this run only.
-    #[arg(long)]
+    #[arg(long, value_parser = id)]
     run: Option<Uuid>,
     /// Whose message is like this; % stands for any text.
     #[arg(long, value_name = "PATTERN")]
@@ -120,7 +120,7 @@ impl Dead {
                         Cell::new(format!("{} v{}", d.flow, d.version)),
                         Cell::new(&d.step),
                         Cell::time(d.died_at),
-                        Cell::new(d.error.as_ref().map(shortened).unwrap_or_default()),
+                        Cell::new(d.error.as_ref().map(reason).unwrap_or_default()),
                     ]
                 });
                 context.output.table(&["RUN", "FLOW", "STEP", "DIED", "ERROR"], rows.collect());

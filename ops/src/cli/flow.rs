@@ -94,7 +94,8 @@ impl FlowCommand {
                         output.line(&format!("{} version {} {word}.", flow.name, deployed.version));
                     }
                 }
-                warn_of_unknown_handlers(&client, &flows).await
+                warn_of_unknown_handlers(&client, &flows).await?;
+                warn_of_unknown_flows(&client, &flows).await
             }
             Self::Check { files } => {
                 let mut problems = Vec::new();
@@ -108,7 +109,8 @@ impl FlowCommand {
                 if output.json {
                     output.json(&json!({ "files": files.len(), "problems": 0 }));
                 } else {
-                    output.line(&format!("{} files, no mistake found.", files.len()));
+                    let noun = if files.len() == 1 { "file" } else { "files" };
+                    output.line(&format!("{} {noun}, no mistake found.", files.len()));
                 }
                 Ok(())
             }
@@ -173,7 +175,10 @@ impl FlowCommand {
                     if output.json {
                         output.json(&json!({ "version": version, "live_runs": runs }));
                     } else {
-                        output.line(&format!("version {version}: {runs} live runs"));
+                        output.line(&format!(
+                            "version {version}: {runs} live {}",
+                            if runs == 1 { "run" } else { "runs" }
+                        ));
                     }
                 }
                 Ok(())
@@ -213,6 +218,21 @@ async fn warn_of_unknown_handlers(client: &Client, flows: &[Flow]) -> Result<(),
             _ => did_you_mean(handler, known.iter().map(String::as_str).chain(["command", "http"])),
         };
         terminal::tell(&format!("warning: no worker has registered handler {handler} so far{hint}"));
+    }
+    Ok(())
+}
+
+/// Nor is a flow that is to come later; but a step that starts it fails until then.
+async fn warn_of_unknown_flows(client: &Client, flows: &[Flow]) -> Result<(), Failure> {
+    let steps = flows.iter().flat_map(|flow| flow.steps.iter().chain(flow.phases.iter().flat_map(|p| &p.steps)));
+    let named: BTreeSet<&str> = steps.filter_map(|step| step.flow.as_deref()).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let known = client.flows().await?;
+    for flow in named.into_iter().filter(|flow| !known.iter().any(|known| *known.name == **flow)) {
+        let hint = did_you_mean(flow, known.iter().map(|known| &*known.name));
+        terminal::tell(&format!("warning: flow {flow} has not been deployed so far{hint}"));
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ pub fn main() -> ExitCode {
     let talkative =
         matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
     let filter = cli.log.or_else(|| std::env::var("LONGHAUL_LOG").ok().filter(|filter| !filter.is_empty()));
-    start_logging(filter.as_deref().unwrap_or(if talkative { "info" } else { "warn" }));
+    start_logging(filter.as_deref().unwrap_or(if talkative { "info,tokio_postgres=warn" } else { "warn" }));
     let context = Context { connection: cli.connection, output: Output::new(cli.json) };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -1,7 +1,19 @@
-//! Times as people write them on a command line.
+//! Times and ids as people write them on a command line.
 
 use chrono::{DateTime, Local, NaiveTime, Utc};
 use longhaul_schema::Span;
+use uuid::Uuid;
+
+/// Exactly this time: RFC 3339, with its offset.
+pub(super) fn exact(text: &str) -> Result<DateTime<Utc>, String> {
+    let how = "write a date, a time and its zone, as in 2026-12-24T18:00:00+01:00 or 2026-12-24T17:00:00Z";
+    text.parse().map_err(|_| how.to_owned())
+}
+
+/// The id of a run, or of a batch of them.
+pub(super) fn id(text: &str) -> Result<Uuid, String> {
+    text.parse().map_err(|_| "an id is a UUID, as `longhaul start` and `longhaul list` print it".to_owned())
+}
 
 /// A time: RFC 3339, a length of time before now as in `2h`, or a time of today as in `12:00`.
 pub(super) fn past(text: &str) -> Result<DateTime<Utc>, String> {
@@ -23,6 +35,19 @@ pub(super) fn past(text: &str) -> Result<DateTime<Utc>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_exact_time_and_no_id_is_told_how_to_write_it() {
+        assert_eq!(exact("2026-12-24T18:00:00+01:00").unwrap().to_rfc3339(), "2026-12-24T17:00:00+00:00");
+        for wrong in ["", "tomorrow", "2026-12-24", "2026-12-24T18:00", "18:00", "2h"] {
+            assert!(exact(wrong).unwrap_err().contains("2026-12-24T18:00:00+01:00"), "{wrong}");
+        }
+        let id_text = Uuid::now_v7().to_string();
+        assert_eq!(id(&id_text).unwrap().to_string(), id_text);
+        for wrong in ["", "123", "order", "RUN", &id_text[1..]] {
+            assert!(id(wrong).unwrap_err().contains("longhaul list"), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_read_in_three_forms() {

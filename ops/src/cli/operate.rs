@@ -8,13 +8,13 @@ use longhaul_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, start::read_input, terminal};
+use super::{Context, Failure, moment::id, start::read_input, terminal};
 
 /// The runs, who asks, and what is expected of them.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = id)]
     runs: Vec<Uuid>,
     #[command(flatten)]
     asking: AskingArguments,
@@ -45,9 +45,11 @@ impl AskingArguments {
     }
 }
 
-/// Who asks: as given, or the user of this machine.
+/// Who asks: as given, or the user of this machine. Where neither variable is set (a container, a service), the database writes
+/// down its own user.
 pub(super) fn actor(by: Option<String>) -> Option<String> {
-    by.or_else(|| std::env::var("USER").ok()).filter(|name| !name.is_empty())
+    let variable = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
+    by.filter(|name| !name.is_empty()).or_else(|| variable("USER")).or_else(|| variable("LOGNAME"))
 }
 
 /// Commands that change a run.
@@ -76,6 +78,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     /// Give a run a name, or take it away.
     Rename {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// The name, at most 200 characters; none takes it away.
         name: Option<String>,
@@ -86,6 +89,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     #[command(after_help = "Example:\n  longhaul annotate 019b… '{\"ticket\": 4711, \"old-key\": null}'")]
     Annotate {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// An object; null takes a key away.
         metadata: String,
@@ -102,6 +106,7 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     #[command(after_help = "Example:\n  longhaul fork 019b… pack --input '{\"id\": 7, \"express\": true}'")]
     Fork {
         /// Id of the run.
+        #[arg(value_parser = id)]
         run: Uuid,
         /// The step to begin with.
         step: String,

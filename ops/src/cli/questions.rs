@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::id,
     operate::{actor, payload},
     output::Cell,
     runs::value,
@@ -16,6 +17,7 @@ use super::{
 #[derive(Debug, Args)]
 pub(super) struct Questions {
     /// Of this run only.
+    #[arg(value_parser = id)]
     run: Option<Uuid>,
 }
 
@@ -58,6 +60,7 @@ Examples:
 The same decision twice counts once. Another one after that is refused (exit code 4).")]
 pub(super) struct Decide {
     /// Id of the run.
+    #[arg(value_parser = id)]
     run: Uuid,
     /// The step that asks.
     step: String,
@@ -76,7 +79,13 @@ impl Decide {
         let data = self.data.as_deref().map(payload).transpose()?;
         let answer = Answer { step: self.step, choice: self.choice, data };
         let client = context.connection.client().await?;
-        let decided = client.run(self.run).decide(answer, actor(self.by).as_deref()).await?;
+        let named = self.by.is_some();
+        let decided = client.run(self.run).decide(answer, actor(self.by).as_deref()).await.map_err(|error| {
+            // Who decides was guessed.
+            let guessed = !named && error.to_string().contains("may not decide this");
+            let failure = Failure::from(error);
+            if guessed { failure.explained("say who decides with --by NAME") } else { failure }
+        })?;
         if context.output.json {
             context.output.json(&json!({ "decided": decided }));
         } else {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::past,
+    moment::{id, past},
     operate::payload,
     output::{Cell, length, state, time},
     start::FOREVER,
@@ -51,13 +51,13 @@ pub(super) struct List {
     #[arg(long, value_name = "TIME", value_parser = past)]
     until: Option<DateTime<Utc>>,
     /// Children of this run only.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", value_parser = id)]
     parent: Option<Uuid>,
     /// Dismissed runs as well.
     #[arg(long)]
     dismissed: bool,
     /// Runs older than this one only.
-    #[arg(long, value_name = "RUN")]
+    #[arg(long, value_name = "RUN", value_parser = id)]
     before: Option<Uuid>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -115,6 +115,7 @@ impl List {
 #[derive(Debug, Args)]
 pub(super) struct Show {
     /// Id of the run.
+    #[arg(value_parser = id)]
     run: Uuid,
     /// Show what happened to it, when, and by whom, instead of its steps.
     #[arg(long)]
@@ -131,6 +132,10 @@ impl Show {
         let steps = client.steps(self.run).await?;
         let attempts = client.attempts(self.run).await?;
         let reasons = why::reasons(&client, self.run).await?;
+        let result = match run.state {
+            RunState::Completed => client.database().calls().await?.run_output(self.run).await?,
+            _ => None,
+        };
         let output = context.output;
         if output.json {
             let attempts: Vec<Value> = attempts
@@ -141,6 +146,7 @@ impl Show {
                 })
                 .collect();
             let mut run = run_json(&run);
+            run["output"] = value(result.as_ref());
             run["steps"] = steps.iter().map(step_json).collect();
             run["attempts"] = attempts.into();
             run["why"] = reasons.into();
@@ -172,6 +178,9 @@ impl Show {
             output.line(&format!("Metadata {}", shortened(metadata)));
         }
         output.line(&format!("Input    {}", shortened(&run.input)));
+        if let Some(result) = &result {
+            output.line(&format!("Output   {}", shortened(result)));
+        }
         if let Some(error) = &run.error {
             output.line(&format!("Error    {}", reason(error)));
         }
@@ -221,7 +230,7 @@ Prints each run's output when it has ended.
 Exit codes: 0 all completed, 1 some failed or were cancelled, 124 --timeout.")]
 pub(super) struct Wait {
     /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required = true, value_name = "RUN", value_parser = id)]
     runs: Vec<Uuid>,
     /// Give up waiting after this time.
     #[arg(long, value_name = "TIME")]
@@ -349,13 +358,15 @@ pub(super) fn value(payload: Option<&Payload>) -> Value {
     payload.and_then(|payload| payload.read().ok()).unwrap_or(Value::Null)
 }
 
-/// The message of an error, or its beginning as it is.
+/// The message of an error with what it says besides, or its beginning as it is. What a message says is often only that a call
+/// failed; its last cause says why.
 pub(super) fn reason(error: &Payload) -> String {
     let error_value = value(Some(error));
-    match (error_value["message"].as_str(), error_value["detail"].as_str()) {
-        (Some(message), Some(detail)) => cut(&format!("{message}: {detail}")),
-        (Some(message), None) => cut(message),
-        (None, _) => shortened(error),
+    let cause = error_value["causes"].as_array().and_then(|causes| causes.last()).and_then(Value::as_str);
+    let Some(message) = error_value["message"].as_str() else { return shortened(error) };
+    match error_value["detail"].as_str().or(cause) {
+        Some(more) if !message.contains(more) => cut(&format!("{message}: {more}")),
+        _ => cut(message),
     }
 }
 

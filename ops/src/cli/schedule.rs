@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{
     Context, Failure,
+    moment::exact,
     operate::payload,
     output::{Cell, state, time},
     runs::value,
@@ -44,7 +45,7 @@ Examples:
         /// Name of the schedule.
         name: String,
     },
-    /// Run a schedule now, as if a tick had come.
+    /// Run a schedule now, as if a tick had come, and print the run's id; exit code 4 when it starts none.
     Run {
         /// Name of the schedule.
         name: String,
@@ -84,10 +85,10 @@ pub(super) struct Put {
     #[arg(long, value_name = "TIME")]
     jitter: Option<Span>,
     /// No tick before this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = exact)]
     from: Option<DateTime<Utc>>,
     /// No tick after this time (RFC 3339).
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = exact)]
     to: Option<DateTime<Utc>>,
 }
 
@@ -133,12 +134,14 @@ impl ScheduleCommand {
                 return Ok(());
             }
             Self::Run { name } => {
-                let run = client.run_schedule(&name).await?;
-                match run {
-                    Some(run) if output.json => output.json(&json!({ "id": run.id() })),
-                    Some(run) => output.line(&run.id().to_string()),
-                    None if output.json => output.json(&json!({ "id": null })),
-                    None => output.line("no run was started: the run before still lives, or its start was refused (longhaul schedule list)."),
+                // Who asks for a run and is given none is not told that all is well.
+                let run = client.run_schedule(&name).await?.ok_or_else(|| {
+                    Failure::new(4, "no run was started: the run before still lives, or its start was refused (longhaul schedule list)")
+                })?;
+                if output.json {
+                    output.json(&json!({ "id": run.id() }));
+                } else {
+                    output.line(&run.id().to_string());
                 }
                 return Ok(());
             }

@@ -9,7 +9,11 @@ use longhaul_schema::{Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, lines, operate, runs, terminal};
+use super::{
+    Context, Failure, lines,
+    moment::{self, exact},
+    operate, runs, terminal,
+};
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -30,7 +34,7 @@ pub(super) struct StartCommand {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["id", "name", "priority", "delay", "at", "version", "wait", "create_only", "metadata", "deadline", "key"])]
     lines: Option<PathBuf>,
     /// With --lines: the batch of an earlier try, which it printed. Lines that were started then are not started again.
-    #[arg(long, value_name = "ID", requires = "lines")]
+    #[arg(long, value_name = "ID", requires = "lines", value_parser = moment::id)]
     batch: Option<Uuid>,
     /// A name for people.
     #[arg(long)]
@@ -45,7 +49,7 @@ pub(super) struct StartCommand {
     #[arg(long, value_name = "TIME")]
     delay: Option<Span>,
     /// Start at this time (RFC 3339, as in 2026-12-24T18:00:00+01:00); a time in the past is now.
-    #[arg(long, value_name = "TIME", conflicts_with = "delay")]
+    #[arg(long, value_name = "TIME", conflicts_with = "delay", value_parser = exact)]
     at: Option<DateTime<Utc>>,
     /// Fail the run unless it has ended so long after its start.
     #[arg(long, value_name = "TIME")]
@@ -63,7 +67,7 @@ pub(super) struct StartCommand {
     #[arg(long, value_name = "TIME", requires = "key", value_parser = window)]
     key_for: Option<Unique>,
     /// Id of the run, a UUIDv7. Starting twice under one id starts once; with another input, that is refused.
-    #[arg(long)]
+    #[arg(long, value_parser = moment::id)]
     id: Option<Uuid>,
     /// Wait until it has ended, and print its output.
     #[arg(long)]
@@ -79,9 +83,8 @@ impl StartCommand {
             return lines::start_lines(context, &self.flow, file, self.batch).await;
         }
         let mut start = Start::from_payload(Payload::from_text(&read_input(self.input.as_deref())?)?);
-        if let Some(id) = self.id {
-            start = start.id(id);
-        }
+        let id = self.id.unwrap_or_else(Uuid::now_v7);
+        start = start.id(id);
         if let Some(name) = self.name {
             start = start.name(name);
         }
@@ -116,7 +119,9 @@ impl StartCommand {
             if context.output.json {
                 terminal::tell_json(&json!({ "run": run.id() }));
             } else {
-                terminal::tell(&format!("run {} started", run.id()));
+                // A key that counts for another run gives that one.
+                let word = if run.id() == id { "started" } else { "has this key already" };
+                terminal::tell(&format!("run {} {word}", run.id()));
             }
             return runs::wait_for(context, &client, &[run.id()], self.timeout.map(Span::as_duration)).await;
         }
@@ -134,7 +139,7 @@ fn window(text: &str) -> Result<Unique, String> {
     if text == "ever" {
         return Ok(Unique::Forever);
     }
-    text.parse::<Span>().map(|span| Unique::For(span.as_duration())).map_err(|error| error.to_string())
+    text.parse::<Span>().map(|span| Unique::For(span.as_duration())).map_err(|error| format!("{error}, or ever"))
 }
 
 /// JSON text: given as it is, in a file, or on standard input.

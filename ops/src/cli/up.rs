@@ -68,7 +68,7 @@ impl Up {
         let output = context.output;
         output.line(&format!("Longhaul is up: PostgreSQL {}, schema version {}.", cluster.version(), migrated.version));
         output.line(&format!("  psql      {}", cluster.psql_line()));
-        output.line(&format!("  longhaul  DATABASE_URL=\"{}\" longhaul list", cluster.connection_string("longhaul")));
+        output.line(&format!("  longhaul  export DATABASE_URL=\"{}\"", cluster.connection_string("longhaul")));
         if let (Some(port), Some(file)) = (self.port, cluster.password_file()) {
             let file = quoted(&file.to_string_lossy()).into_owned();
             output.line(&format!(

@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
+    moment::id,
     output::time,
     runs::{reason, value},
+    terminal,
 };
 
 /// Most steps that are explained at a time.
@@ -24,6 +26,7 @@ const MOST: usize = 10;
 #[command(after_help = "Example:\n  longhaul why 019b… pack")]
 pub(super) struct Why {
     /// Id of the run.
+    #[arg(value_parser = id)]
     run: Uuid,
     /// The step; all that have not ended when absent.
     step: Option<String>,
@@ -40,6 +43,16 @@ impl Why {
         }
         let attempts = client.attempts(self.run).await?;
         let asked = |step: &&StepInfo| self.step.as_ref().map_or(step.ended_at.is_none(), |name| step.name == *name);
+        let run = client.run(self.run).get().await?;
+        if let Some(ended) = run.ended_at.filter(|_| self.step.is_none()) {
+            let error = run.error.as_ref().map(|e| format!(": {}", reason(e))).unwrap_or_default();
+            let why = format!("The run waits for nothing: it is {} since {}{error}.", run.state, time(ended));
+            if context.output.json {
+                context.output.json(&json!({ "why": why }));
+            } else {
+                context.output.line(&why);
+            }
+        }
         for step in steps.iter().filter(asked).take(MOST) {
             let why = of_step(&client, self.run, step, &attempts).await?;
             if context.output.json {
@@ -47,6 +60,9 @@ impl Why {
             } else {
                 context.output.line(&why);
             }
+        }
+        if let Some(more) = others(steps.iter().filter(asked).count()) {
+            terminal::tell(&more);
         }
         for question in questions(&client, self.run).await? {
             if context.output.json {
@@ -67,8 +83,17 @@ pub(super) async fn reasons(client: &Client, run: Uuid) -> Result<Vec<String>, E
     for step in steps.iter().filter(|step| step.ended_at.is_none()).take(MOST) {
         reasons.push(of_step(client, run, step, &attempts).await?);
     }
+    reasons.extend(others(steps.iter().filter(|step| step.ended_at.is_none()).count()));
     reasons.extend(questions(client, run).await?);
     Ok(reasons)
+}
+
+/// What is said of the steps beyond those that are explained.
+fn others(steps: usize) -> Option<String> {
+    steps.checked_sub(MOST).filter(|more| *more > 0).map(|more| {
+        let (noun, have) = if more == 1 { ("step", "has") } else { ("steps", "have") };
+        format!("{more} more {noun} {have} not ended; `longhaul why RUN STEP` explains one.")
+    })
 }
 
 async fn of_step(client: &Client, run: Uuid, step: &StepInfo, attempts: &[AttemptInfo]) -> Result<String, Error> {
@@ -82,7 +107,10 @@ async fn of_step(client: &Client, run: Uuid, step: &StepInfo, attempts: &[Attemp
         && attempt.outcome != "released"
     {
         let detail = value(Some(error))["detail"].as_str().map(str::to_owned).unwrap_or_else(|| reason(error));
-        why = format!("{} Attempt {} {}: {detail}", why.trim_end(), attempt.attempt, words(&attempt.outcome));
+        // The database may have said it already.
+        if !why.contains(&detail) {
+            why = format!("{} Attempt {} {}: {detail}", why.trim_end(), attempt.attempt, words(&attempt.outcome));
+        }
     }
     Ok(why)
 }
@@ -104,9 +132,15 @@ async fn questions(client: &Client, run: Uuid) -> Result<Vec<String>, Error> {
             let how = if q.interrupt {
                 format!("answer it with: longhaul resume {run} --data JSON")
             } else {
-                format!("answer it with: longhaul decide {run} {} {}", q.step, q.choices.join("|"))
+                // Copied into a shell as it stands, it decides nothing.
+                let by = if q.may_answer.is_some() { " --by NAME" } else { "" };
+                format!("answer it with: longhaul decide {run} {} CHOICE{by}", q.step)
             };
-            format!("Step {} asks: {question} ({how})", q.step)
+            let choices =
+                if q.interrupt { String::new() } else { format!("; CHOICE is one of: {}", q.choices.join(", ")) };
+            let who =
+                q.may_answer.as_ref().map(|who| format!("; NAME is one of: {}", who.join(", "))).unwrap_or_default();
+            format!("Step {} asks: {question} ({how}{choices}{who})", q.step)
         })
         .collect())
 }

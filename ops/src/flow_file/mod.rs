@@ -40,11 +40,14 @@ pub fn read(file: &Path) -> Result<Flow, FlowFileError> {
 
 /// What the parser says, with what to write instead where that is known, and the line that it is about.
 fn in_words(file: &str, error: &serde_saphyr::Error) -> String {
-    let text = error.to_string();
+    // What its own caller could set is nothing for the author of a flow.
+    let text = error.to_string().replace(", set DuplicateKeyPolicy in Options if acceptable", "");
     let hint = if text.contains("expected sequence start") {
         "; a list is needed here, as in [a, b]"
     } else if text.contains("expected mapping start") {
         "; keys are needed here, as in { attempts: 3 }"
+    } else if text.contains("expected string scalar") {
+        "; a text is needed here, and a path is one too, as in $.input.items"
     } else if text.contains("invalid i32") || text.contains("invalid u") {
         "; a whole number is needed here"
     } else {

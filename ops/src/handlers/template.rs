@@ -64,8 +64,9 @@ impl Templates {
         let names: BTreeSet<&str> = texts.flat_map(mentioned_steps).collect();
         let mut steps = BTreeMap::new();
         for name in names {
-            let output: Value = context.output(name).await?;
-            steps.insert(name, output);
+            // Null when it was skipped or has failed, as in expressions.
+            let output: Option<Value> = context.output_if_any(name).await?;
+            steps.insert(name, output.unwrap_or(Value::Null));
         }
         let values = json!({
             "input": input,

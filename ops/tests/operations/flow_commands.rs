@@ -58,7 +58,71 @@ async fn a_flow_is_checked_without_a_database() {
     assert!(said.contains("a list is needed here") && said.contains("line 6"), "{said}");
     assert!(!said.contains("<input>") && said.lines().count() == 1, "{said}");
     let (code, said) = check("name: f\nversion: 1\nsteps:\n  - name: a\n    handler: h\n").await;
-    assert_eq!((code, said.as_str()), (0, "1 files, no mistake found.\n"));
+    assert_eq!((code, said.as_str()), (0, "1 file, no mistake found.\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_means_nothing_or_is_out_of_bounds_is_found_without_a_database_as_well() {
+    let installation = Installation::new().await;
+    let folder = temporary_folder().unwrap();
+    let file = folder.path().join("f.yaml");
+    let step = |more: &str| format!("name: f\nversion: 1\nsteps:\n  - name: a\n{more}");
+    let handler = |more: &str| step(&format!("    handler: h\n    {more}\n"));
+    for (text, reason) in [
+        ("name: f f\nversion: 1\nsteps:\n  - name: a\n    handler: h\n".into(), "is not a flow name"),
+        ("name: f\nversion: 0\nsteps:\n  - name: a\n    handler: h\n".into(), "version must be a whole number from 1"),
+        ("name: f\nversion: 1\ntimeout: 0s\nsteps:\n  - name: a\n    handler: h\n".into(), "timeout must be longer"),
+        ("name: f\nversion: 1\nphases:\n  - name: one\n    steps: []\n".into(), "at least one step"),
+        (step("    handler: h h\n"), "is not a handler name"),
+        (step("    sleep: 3d\n    with: { a: 1 }\n"), "with has no meaning for a step that is a sleep"),
+        (step("    sleep: 3d\n    retry: { attempts: 3 }\n"), "retry has no meaning for a step that is a sleep"),
+        (step("    flow: g\n    flow_version: 0\n"), "flow_version must be a whole number from 1"),
+        (step("    wait_signal: { topic: \"\" }\n"), "topic must be a text"),
+        (handler("detached: true"), "detached has no meaning for a step that is a handler"),
+        (handler("compensate: \"\""), "is not a handler name"),
+        (handler("queue: q q"), "is not a queue name"),
+        (handler("priority: 5000"), "priority must be a whole number from -1000 to 1000, not 5000"),
+        (handler("window: 5"), "window has no meaning without for_each"),
+        (handler("window: 0\n    for_each: $.input"), "window must be a whole number from 1 to 10000, not 0"),
+        (handler("timeout: 0s"), "timeout must be longer than 0"),
+        (handler("retry: { attempts: 0 }"), "attempts must be a whole number from 1 to 30000, not 0"),
+        (handler("retry: { factor: 0.5 }"), "factor must be from 1 to 100, not 0.5"),
+        (handler("retry: { jitter: 2 }"), "jitter must be from 0 to 1, not 2"),
+        (handler("concurrency: { limit: 0 }"), "concurrency.limit must be a whole number from 1 to 1000000, not 0"),
+        (handler("fair: { key: $.input.x, weight: 0 }"), "fair.weight must be"),
+        (handler("budget: { name: b, limit: 0, per: 1h }"), "budget.limit must be a number above 0"),
+        (handler("budget: { name: b, limit: 1, per: 1ms }"), "budget.per must be a duration of at least 1s"),
+        (handler("approval: { choices: [] }"), "approval.choices is empty"),
+        (handler("approval: { by: [] }"), "approval.by is empty"),
+        (handler("approval: { choices: [a], default: b }"), "is not among the choices"),
+    ] {
+        std::fs::write(&file, &text).unwrap();
+        for verb in ["check", "deploy"] {
+            let output = installation.longhaul(&["flow", verb, file.to_str().unwrap()]).await;
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{verb}: {text}: {said}");
+            assert!(said.contains(reason), "{verb}: {text}: {said}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_child_flow_is_told_at_deployment() {
+    let installation = Installation::new().await;
+    let folder = temporary_folder().unwrap();
+    let deploy = async |name: &str, step: &str| {
+        let file = folder.path().join("f.yaml");
+        std::fs::write(&file, format!("name: {name}\nversion: 1\nsteps:\n  - name: a\n    {step}\n")).unwrap();
+        let output = installation.longhaul(&["flow", "deploy", file.to_str().unwrap()]).await;
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert_eq!(deploy("inner", "sleep: 1s").await, "");
+    assert_eq!(deploy("good", "flow: inner").await, "");
+    assert_eq!(
+        deploy("wrong", "flow: iner").await,
+        "warning: flow iner has not been deployed so far; did you mean inner?\n"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

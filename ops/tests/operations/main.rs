@@ -9,6 +9,7 @@ mod http_handler;
 mod lines;
 mod output;
 mod overseeing;
+mod plain_words;
 mod server;
 mod steering;
 mod supervise;

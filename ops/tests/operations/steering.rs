@@ -176,11 +176,7 @@ async fn queues_schedules_locks_and_retention_are_kept_from_the_command_line() {
         (&json!("Europe/Berlin"), &json!("skip"), &json!({ "n": 1 }))
     );
     let run = program.ok(&["schedule", "run", "nightly"]).await[0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(
-        program.ok(&["schedule", "run", "nightly"]).await,
-        [json!({ "id": null })],
-        "the run before still lives"
-    );
+    assert_eq!(program.run(&["schedule", "run", "nightly"]).await.0, 4, "the run before still lives");
     program.ok(&["schedule", "pause", "nightly"]).await;
     program.ok(&["schedule", "resume", "nightly"]).await;
     program.ok(&["schedule", "delete", "nightly"]).await;

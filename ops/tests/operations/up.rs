@@ -164,3 +164,29 @@ async fn by_tcp_only_who_knows_the_password_comes_in() {
     }
     cluster.stop().await;
 }
+
+#[test]
+fn the_server_programs_are_found_however_slow_the_list_of_folders_is() {
+    let folder = temporary_folder().unwrap();
+    let program = |path: &Path, text: &str| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let server = folder.path().join("server");
+    program(&server.join("postgres"), "echo 'postgres (PostgreSQL) 15.1'");
+    program(&server.join("initdb"), "true");
+    // It answers when the first folder has been taken already.
+    let tools = folder.path().join("tools");
+    program(&tools.join("pg_config"), "sleep 1; echo /nowhere/bin");
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap_or_default());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("install-postgres");
+    let output = std::process::Command::new("bash")
+        .arg(script)
+        .env("PATH", path)
+        .env("LONGHAUL_PG_BIN", &server)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), server.to_str().unwrap());
+}

@@ -26,7 +26,7 @@ async fn whoever_waits_is_told_the_run_and_what_it_waits_for() {
     while !(text.contains("Pay it?") && text.contains("no worker takes handler no.such-handler")) {
         text += &said.next_line().await.unwrap().expect("it goes on saying");
     }
-    assert!(text.contains(&format!("longhaul decide {run} pay approve|reject")), "{text}");
+    assert!(text.contains(&format!("longhaul decide {run} pay CHOICE; CHOICE is one of: approve, reject")), "{text}");
     waiting.kill().await.unwrap();
 
     let why = installation.longhaul(&["why", &run]).await;

@@ -65,7 +65,15 @@ impl Fields {
             }
             // Each is tried alone, so that the error can name it.
             let alone: Vec<&str> = (0..fields.len()).map(|n| if n == number { *field } else { "*" }).collect();
-            parse(&alone.join(" "), false).map_err(|error| wrong(&format!("{}: {error}", place())))?;
+            parse(&alone.join(" "), false).map_err(|error| {
+                // The parser does not say which numbers there are.
+                let range = if error.contains("out of bounds") {
+                    format!("; it goes from {} to {}", bound.least, bound.most)
+                } else {
+                    String::new()
+                };
+                wrong(&format!("{}: {error}{range}", place()))
+            })?;
         }
         let days = [fields[fields.len() - 3], fields[fields.len() - 1]];
         let both = days.iter().any(|field| field.starts_with(['*', '?']));

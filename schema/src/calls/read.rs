@@ -194,6 +194,23 @@ impl<E: Executor> Calls<E> {
         }
     }
 
+    /// How a step of a run has ended, by name: completed, skipped, failed or cancelled; `None` while it has not.
+    pub async fn step_outcome(&self, run_id: Uuid, step: &str) -> Result<Option<String>> {
+        let rows = self
+            .rows(
+                "select s.outcome::text as outcome from longhaul.run r
+                 join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
+                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
+                 where r.id = $1",
+                &[&run_id, &step],
+            )
+            .await?;
+        match rows.first() {
+            Some(row) => row.try_get("outcome"),
+            None => Err(Error::NotFound(format!("run {run_id} has no step {step}"))),
+        }
+    }
+
     /// The attempts of a run that did not complete their steps, in the order in which they ended.
     pub async fn list_attempts(&self, run_id: Uuid) -> Result<Vec<AttemptInfo>> {
         let rows = self

@@ -123,15 +123,15 @@ impl<E: Executor> Calls<E> {
 
     /// Saves checkpoints. Returns only what was refused, because the lease is lost. May be repeated.
     pub async fn save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
-        self.checkpoints(worker, items, false).await
+        self.saving(worker, items, false).await
     }
 
-    /// As [`Calls::save_checkpoints`], but does not wait for attempts that somebody is ending: their items are refused as `busy`.
+    /// As [`Calls::save_checkpoints`], but does not wait for leases that somebody else is at: their items are refused as `busy`.
     pub async fn try_save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
-        self.checkpoints(worker, items, true).await
+        self.saving(worker, items, true).await
     }
 
-    async fn checkpoints(&self, worker: i64, items: &[NewCheckpoint], skip_busy: bool) -> Result<Vec<Refused>> {
+    async fn saving(&self, worker: i64, items: &[NewCheckpoint], skip_busy: bool) -> Result<Vec<Refused>> {
         let keys = Columns::of(items.iter().map(|item| item.key));
         let paths: Vec<&str> = items.iter().map(|item| item.path.as_str()).collect();
         let kinds: Vec<&str> = items.iter().map(|item| item.kind).collect();
@@ -172,12 +172,13 @@ impl<E: Executor> Calls<E> {
         })
     }
 
-    /// Starts a child run that nobody waits for, once for each place in a step. May be repeated.
-    pub async fn start_detached(&self, worker: i64, key: AttemptKey, child: &Awaited) -> Result<Uuid> {
+    /// Starts a child run that nobody waits for, once for each place in a step. May be repeated. `None`: somebody else holds the
+    /// step's run, and is not waited for; ask again.
+    pub async fn try_start_detached(&self, worker: i64, key: AttemptKey, child: &Awaited) -> Result<Option<Uuid>> {
         let input = child.input.as_ref().map(|i| Json(i.raw()));
         let row = self
             .row(
-                "select longhaul.save_detached_child($1, $2, $3, $4, $5, $6, $7, $8)",
+                "select longhaul.save_detached_child($1, $2, $3, $4, $5, $6, $7, $8, true)",
                 &[
                     &worker,
                     &key.step.run_id,

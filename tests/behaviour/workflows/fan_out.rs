@@ -53,7 +53,7 @@ async fn no_more_items_live_than_the_window_has() {
         );
         let run = start(&client, &flow, &json!((0..100).collect::<Vec<_>>())).await;
         assert_eq!(db.value::<i64>("select count(*) from longhaul.task").await, 7);
-        assert_eq!(client.why(run.id(), "each").await.unwrap(), "Step each waits for: items.");
+        assert_eq!(client.why(run.id(), "each").await.unwrap(), "Step each waits for: items (0 of 100 have ended).");
         assert_eq!(state_of(&client, &run, "each[6]").await, StepState::Ready);
         let worker = db.spawn(simple_worker(&db, &Effects::default()));
         let watched = tokio::spawn({

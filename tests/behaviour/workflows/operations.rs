@@ -317,7 +317,7 @@ async fn a_created_run_waits_until_it_is_started() {
         let run = client.start_with("f", waiting).await.unwrap();
         assert_eq!(
             client.why(run.id(), "a").await.unwrap(),
-            "Step a sleeps until somebody starts its run (delayed start)."
+            "Step a sleeps until somebody starts its run (longhaul begin)."
         );
         let info = run.get().await.unwrap();
         assert_eq!((info.state, info.start_at), (RunState::Pending, None));
