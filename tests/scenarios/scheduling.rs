@@ -36,13 +36,15 @@ impl Driver<'_> {
         if !self.is_quiet() {
             return Ok(());
         }
-        let Err(breach) = self.ask("quiet").await else { return Ok(()) };
-        if breach.rule.starts_with("a chore sleeps") {
-            return Err(breach);
+        // What came up meanwhile may have to wait for a chore that is due in a moment, and what check_floors() finds for a second one.
+        for _ in 0..2 {
+            match self.ask("quiet").await {
+                Err(breach) if !breach.rule.starts_with("a chore sleeps") => {}
+                asked => return asked,
+            }
+            self.server.admin("update longhaul.chore set next_at = longhaul.clock() where interval_ms <= 10000").await;
+            self.due_chores().await?;
         }
-        // What came up meanwhile may have to wait for a chore that is due in a moment.
-        self.server.admin("update longhaul.chore set next_at = longhaul.clock() where interval_ms <= 10000").await;
-        self.due_chores().await?;
         self.ask("quiet").await
     }
 
