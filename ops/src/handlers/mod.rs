@@ -33,6 +33,8 @@ pub struct Permissions {
 /// A registry of the built-in handlers: `http`, and `command` when any program is allowed.
 pub fn built_in(permissions: &Permissions) -> Result<Registry, Error> {
     let mut registry = Registry::new();
+    // A mistake in what programs may be given is one also as long as no program is allowed.
+    variables::Variables::new(&permissions.passed_variables, &permissions.variables)?;
     if !permissions.programs.is_empty() {
         command::register(&mut registry, permissions)?;
     }
@@ -59,6 +61,14 @@ async fn limited<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dangerous_variables_are_refused_also_when_no_program_is_allowed() {
+        for (name, refused) in [("LD_PRELOAD", true), ("PATH", true), ("COLOUR", false)] {
+            let permissions = Permissions { variables: vec![name.to_owned()], ..Permissions::default() };
+            assert_eq!(built_in(&permissions).is_err(), refused, "{name}");
+        }
+    }
 
     #[tokio::test]
     async fn only_a_step_with_a_timeout_of_its_own_may_take_longer_than_the_limit() {
