@@ -216,7 +216,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "timeouts-count-from-the-creation",
         scenario: "timeout-of-a-run-created-first",
-        edits: &[("start_pending_run", "where d.run_id = p_id and f.id", "where false and f.id")],
+        edits: &[("start_pending_run", "perform set_deadline(p_id, v_run.flow_id, v_now);", "")],
     },
     Mutant {
         name: "keys-have-two-runs",
