@@ -312,8 +312,9 @@ begin
   v_head := coalesce(v_head, ready_position());
   select f.last into v_last from fair_share f where f.lane_id = p_lane and f.key = p_key;
   v_turn := greatest(v_last, v_head) + (1000 / p_weight)::bigint;
-  -- A turn is a matter of fairness, not of safety: while somebody's transaction holds the key's, nobody waits for it.
-  if pg_try_advisory_xact_lock(lock_class('fair_share'), hashtext(format('%s %s', p_lane, p_key))) then
+  -- A turn is a matter of fairness, not of safety: while somebody's transaction holds the key's, nobody waits for it. Keys share
+  -- a thousand locks: all sessions share one table of them, which a lock for each key of a bulk start would fill.
+  if pg_try_advisory_xact_lock(lock_class('fair_share'), hashtext(format('%s %s', p_lane, p_key)) & 1023) then
     insert into fair_share as f (lane_id, key, last) values (p_lane, p_key, v_turn)
     on conflict (lane_id, key) do update set last = greatest(f.last, v_head) + (1000 / p_weight)::bigint
     returning f.last into v_turn;

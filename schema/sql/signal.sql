@@ -102,7 +102,9 @@ begin
   if p_key is null then
     raise exception using errcode = 'LH001', message = 'a signal to a topic needs a key';
   end if;
-  perform lock_senders(p_tenant, p_topic, p_key);
+  if p_scope = 'all' or p_idempotency_key is not null then
+    perform lock_senders(p_tenant, p_topic, p_key);
+  end if;
   select s.* into v_known from signal s
   where s.tenant = p_tenant and s.topic = p_topic and s.key = p_key
     and ((p_scope = 'all' and s.scope = 'all') or s.idempotency_key = p_idempotency_key) and not forget_expired(s.id, v_now)

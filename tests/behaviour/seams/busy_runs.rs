@@ -361,3 +361,205 @@ async fn a_change_of_a_limited_queue_that_is_not_committed_keeps_that_queue_only
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_that_a_caller_has_locked_without_the_run_delay_that_run_alone() {
+    with_database(|db| async move {
+        let more = json!({ "timeout": "1h" });
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), more.clone()).await;
+        deploy(
+            &db,
+            "g",
+            json!([{ "name": "a", "handler": "h", "priority": 5 }, { "name": "b", "sleep": "1s" }, { "name": "c", "handler": "h", "after": ["b"], "when": "$.nothing" }]),
+            more,
+        )
+        .await;
+        // A claim that somebody keeps open: a row of task, of a run whose deadline passes, and of one that a sleep fails.
+        let worker = worker(&db).await;
+        let (claimed, failing) = (start(&db, "f", json!({})).await, start(&db, "g", json!({})).await);
+        let claiming = open(&db, &format!("select * from claim({worker}, '{{default}}', '{{2}}')")).await;
+        let (other, other_failing) = (start(&db, "f", json!({})).await, start(&db, "g", json!({})).await);
+        pass(&db, "2 seconds").await;
+        assert_eq!(state(&db, other_failing).await, "failed");
+        assert_eq!(state(&db, failing).await, "running");
+        pass(&db, "2 hours").await;
+        assert_eq!(state(&db, other).await, "failed");
+        assert_eq!(state(&db, claimed).await, "running");
+        claiming.batch_execute("commit").await.unwrap();
+        pass(&db, "20 seconds").await;
+        assert_eq!(state(&db, claimed).await, "failed");
+        assert_eq!(state(&db, failing).await, "failed");
+
+        // A checkpoint that somebody keeps open: a row of lease, of a worker that is lost.
+        let dead = super::worker(&db).await;
+        start(&db, "f", json!({})).await;
+        let key = claim_one(&db, dead).await;
+        start(&db, "f", json!({})).await;
+        claim_one(&db, dead).await;
+        let saving = open(
+            &db,
+            &format!(
+                "select * from save_checkpoints({dead}, '{{{}}}', '{{0}}', '{{1}}', '{{0}}', '{{step}}', '{{n}}', '{{1}}')",
+                key.step.run_id
+            ),
+        )
+        .await;
+        db.execute(&format!("update longhaul.worker set expires_at = longhaul.clock() where id = {dead}")).await;
+        pass(&db, "2 seconds").await;
+        let living = super::worker(&db).await;
+        assert_eq!(claim(&db, living).await.len(), 1, "the other step");
+        saving.batch_execute("commit").await.unwrap();
+        pass(&db, "20 seconds").await;
+        assert_eq!(claim(&db, living).await.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_sends_to_a_topic_does_not_wait_for_those_that_wait_for_it() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "wait_signal": { "topic": "t", "key": "$.input" } }]), json!({})).await;
+        for (key, send) in [("1", "send_signal"), ("2", "complete_external")] {
+            // The start first, or the signal first: they meet when both are committed.
+            let caller = open(&db, &format!("select start_run('f', '\"{key}\"')")).await;
+            without_waiting(&db, &format!("select {send}('default', 't', '{key}', '1')")).await;
+            chores(&db).await;
+            caller.batch_execute("commit").await.unwrap();
+            pass(&db, "10 seconds").await;
+            let caller = open(&db, &format!("select {send}('default', 't', '{key}{key}', '1')")).await;
+            without_waiting(&db, &format!("select start_run('f', '\"{key}{key}\"')")).await;
+            chores(&db).await;
+            caller.batch_execute("commit").await.unwrap();
+            pass(&db, "10 seconds").await;
+        }
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await, 4);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_of_a_run_that_somebody_is_stopping_keeps_no_other_checkpoint_waiting() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        let worker = worker(&db).await;
+        let stopped = start(&db, "f", json!({})).await;
+        let other = start(&db, "f", json!({})).await;
+        let keys: Vec<_> = claim(&db, worker).await.iter().map(|c| c.key).collect();
+        let items: Vec<_> = keys
+            .iter()
+            .map(|key| longhaul::calls::NewCheckpoint {
+                key: *key,
+                path: "0".into(),
+                kind: "step",
+                name: "n".into(),
+                value: Payload::new(&1).unwrap(),
+            })
+            .collect();
+        let caller = open(&db, &format!("select stop_run('default', '{stopped}')")).await;
+        let refused = db.calls().await.try_save_checkpoints(worker, &items).await.unwrap();
+        assert_eq!(refused.len(), 1);
+        assert!(refused[0].is_busy() && refused[0].key.step.run_id == stopped, "{refused:?}");
+        assert_eq!(db.value::<uuid::Uuid>("select run_id from longhaul.checkpoint").await, other);
+        caller.batch_execute("rollback").await.unwrap();
+        assert!(db.calls().await.try_save_checkpoints(worker, &items).await.unwrap().is_empty());
+        db.execute(&format!("select longhaul.stop_run('default', '{stopped}')")).await;
+        let refused = db.calls().await.try_save_checkpoints(worker, &items).await.unwrap();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].reason, "lease_lost");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_an_operator_keeps_locked_stops_no_claim_from_others() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        deploy(&db, "g", json!([{ "name": "a", "handler": "h", "queue": "other" }]), json!({})).await;
+        db.execute("select longhaul.limit_queue('default', 'default', 5)").await;
+        let worker = worker(&db).await;
+        let (paused, other) = (start(&db, "f", json!({})).await, start(&db, "g", json!({})).await);
+        let operator = open(&db, "select pause_queue('default', 'default')").await;
+        let claimed = db.calls().await.claim(worker, &["default", "other"], &[10, 10]).await.unwrap();
+        assert_eq!(claimed.iter().map(|c| c.key.step.run_id).collect::<Vec<_>>(), [other]);
+        complete(&db, worker, &[claimed[0].key]).await;
+        operator.batch_execute("rollback").await.unwrap();
+        let key = claim_one(&db, worker).await;
+        assert_eq!(key.step.run_id, paused);
+        complete(&db, worker, &[key]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_a_run_with_a_locked_room_fails_soon_when_its_caller_waits_for_nobody() {
+    with_database(|db| async move {
+        deploy(
+            &db,
+            "f",
+            json!([{ "name": "a", "handler": "h" }, { "name": "b", "handler": "other" }, { "name": "c", "handler": "h", "after": ["a"], "when": "$.nothing" }]),
+            json!({}),
+        )
+        .await;
+        let worker = worker(&db).await;
+        let claiming = crate::starting::play_worker(&db, &["other"]).await;
+        let run = start(&db, "f", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        let caller = open(&db, &format!("select * from claim({claiming}, '{{default}}', '{{1}}')")).await;
+        let outcome = [(key, Payload::null())];
+        let calls = db.calls().await;
+        let error = crate::harness::within("the call", calls.try_complete(worker, &outcome)).await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        caller.batch_execute("commit").await.unwrap();
+        assert!(calls.try_complete(worker, &outcome).await.unwrap().is_empty());
+        assert_eq!(state(&db, run).await, "failed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_registers_beside_an_open_deployment_of_its_queue() {
+    with_database(|db| async move {
+        let deployment = open(
+            &db,
+            r#"select * from deploy('default', '{"name": "f", "version": 1, "steps": [{"name": "a", "handler": "h", "queue": "new"}]}')"#,
+        )
+        .await;
+        without_waiting(&db, "set local lock_timeout = '10s'; set local statement_timeout = '10s'; select register_worker('default', 'w', 'h', 1, '1', '{new,other}', '{h}', 1, 30000)").await;
+        let worker: i64 = db.value("select id from longhaul.worker").await;
+        deployment.batch_execute("commit").await.unwrap();
+        let run = start(&db, "f", json!({})).await;
+        let claimed = db.calls().await.claim(worker, &["new", "other"], &[1, 1]).await.unwrap();
+        complete(&db, worker, &[claimed[0].key]).await;
+        assert_eq!(state(&db, run).await, "completed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_of_keys_leaves_room_in_the_table_of_locks_that_all_share() {
+    with_database(|db| async move {
+        deploy(&db, "waits", json!([{ "name": "a", "wait_signal": { "topic": "t", "key": "$.input" } }]), json!({})).await;
+        deploy(&db, "fair", json!([{ "name": "a", "handler": "h", "fair": { "key": "$.input" } }]), json!({})).await;
+        let bulk = |flow: &str| {
+            format!(
+                "select start_runs('default', '{flow}', null, array(select new_run_id() from generate_series(1, 3000)), array(select to_jsonb(i) from generate_series(1, 3000) i))"
+            )
+        };
+        let sends = "select send_signal('default', 't', i::text, '1') from generate_series(1, 3000) i";
+        for sql in [bulk("waits"), bulk("fair"), sends.into()] {
+            let caller = open(&db, &sql).await;
+            let locks: i64 = caller
+                .query_one("select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'", &[])
+                .await
+                .unwrap()
+                .get(0);
+            assert!(locks < 1100, "{locks} locks");
+            caller.batch_execute("commit").await.unwrap();
+        }
+        for _ in 0..5 {
+            pass(&db, "10 seconds").await;
+        }
+        assert_eq!(db.value::<i64>("select count(*) from longhaul.run where state = 'completed'").await, 3000);
+    })
+    .await;
+}

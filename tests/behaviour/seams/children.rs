@@ -339,6 +339,7 @@ async fn a_child_that_somebody_holds_while_its_parent_is_retried_is_gone_on_with
                 suspend(&db, worker, key, vec![child("1", "kid")]).await;
             }
             assert_eq!(state(&db, run).await, "running");
+            db.assert_rooms_are_sound().await;
             caller.batch_execute("commit").await.unwrap();
             pass(&db, "10 seconds").await;
             assert_eq!(child_of(&db, run).await, id, "no second child");
@@ -351,6 +352,185 @@ async fn a_child_that_somebody_holds_while_its_parent_is_retried_is_gone_on_with
             }
             assert_eq!(state(&db, run).await, "completed", "{flow}");
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_is_told_late_is_not_the_answer_of_a_retried_function() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        let (run, key) = working_with_child(&db, worker).await;
+        let id = child_of(&db, run).await;
+        suspend(&db, worker, key, vec![child("1", "kid")]).await;
+        let kid = claim_one(&db, kids).await;
+        // Its parent is held, so that a notice is left.
+        let caller = super::open(&db, &format!("select annotate_run('default', '{run}', '{{}}')")).await;
+        fail(&db, kids, &[kid]).await;
+        caller.batch_execute("commit").await.unwrap();
+        assert_eq!(db.value::<String>("select kind from longhaul.notice").await, "child_ended");
+        db.execute(&format!(
+            "select longhaul.stop_run('default', '{run}'); select longhaul.retry_run('default', '{run}')"
+        ))
+        .await;
+        pass(&db, "10 seconds").await;
+        let key = claim_one(&db, worker).await;
+        suspend(&db, worker, key, vec![child("1", "kid")]).await;
+        let kid = claim_one(&db, kids).await;
+        assert_eq!(kid.step.run_id, id, "the child is gone on with");
+        complete(&db, kids, &[kid]).await;
+        chores(&db).await;
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+        assert_eq!(state(&db, run).await, "completed");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_ends_with_the_step_that_outside_work_completes() {
+    with_database(|db| async move {
+        let (worker, _) = deploy_both(&db).await;
+        let run = start(&db, "f", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        let outside =
+            longhaul::calls::Awaited { topic: Some("t".into()), key: Some("k".into()), ..super::wait("external", "2") };
+        suspend(&db, worker, key, vec![child("1", "kid"), outside]).await;
+        db.execute("select longhaul.complete_external('default', 't', 'k')").await;
+        assert_eq!(state(&db, run).await, "completed");
+        chores(&db).await;
+        assert_eq!(state(&db, child_of(&db, run).await).await, "cancelled");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn children_of_a_run_whose_id_comes_from_a_clock_ahead_are_found() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }]), json!({})).await;
+        for (flow, ahead) in [("par", "2 seconds"), ("par", "23 hours"), ("f", "1 hour")] {
+            let run: Uuid = db
+                .value(&format!(
+                    "select longhaul.start_run('{flow}', p_id => (left(longhaul.uuid_at(clock_timestamp() + interval '{ahead}')::text, 14) || '7'
+                       || substr(longhaul.new_run_id()::text, 16))::uuid)"
+                ))
+                .await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            let id = child_of(&db, run).await;
+            assert!(id > run);
+            let kid = claim_one(&db, kids).await;
+            db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await;
+            chores(&db).await;
+            assert_eq!(state(&db, id).await, "cancelled");
+            let refused = db.calls().await.complete(kids, &[(kid, longhaul::Payload::null())]).await.unwrap();
+            assert_eq!(refused[0].reason, "lease_lost");
+            db.execute(&format!("select longhaul.retry_run('default', '{run}')")).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                suspend(&db, worker, key, vec![child("1", "kid")]).await;
+            }
+            assert_eq!(child_of(&db, run).await, id, "the child is gone on with");
+            let kid = claim_one(&db, kids).await;
+            complete(&db, kids, &[kid]).await;
+            chores(&db).await;
+            if flow == "f" {
+                let key = claim_one(&db, worker).await;
+                complete(&db, worker, &[key]).await;
+            }
+            assert_eq!(state(&db, run).await, "completed");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_goes_on_with_a_child_that_did_not_end_in_its_time() {
+    with_database(|db| async move {
+        let (worker, kids) = deploy_both(&db).await;
+        let waits =
+            || vec![longhaul::calls::Awaited { wait: Some(std::time::Duration::from_secs(60)), ..child("1", "kid") }];
+        let run = start(&db, "f", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        suspend(&db, worker, key, waits()).await;
+        let id = child_of(&db, run).await;
+        claim_one(&db, kids).await;
+        for _ in 0..2 {
+            pass(&db, "61 seconds").await;
+            let key = claim_one(&db, worker).await;
+            fail(&db, worker, &[key]).await;
+            chores(&db).await;
+            assert_eq!(state(&db, id).await, "cancelled");
+            db.execute(&format!("select longhaul.retry_run('default', '{run}')")).await;
+            let key = claim_one(&db, worker).await;
+            suspend(&db, worker, key, waits()).await;
+            assert_eq!(child_of(&db, run).await, id, "no second child");
+        }
+        let kid = claim_one(&db, kids).await;
+        complete(&db, kids, &[kid]).await;
+        chores(&db).await;
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_being_undone_is_undone_to_its_end_whatever_becomes_of_its_parent() {
+    with_database(|db| async move {
+        deploy(
+            &db,
+            "kid",
+            json!([{ "name": "a", "handler": "k", "compensate": "k" }, { "name": "b", "handler": "k", "after": ["a"] }]),
+            json!({}),
+        )
+        .await;
+        deploy(&db, "par", json!([{ "name": "p", "flow": "kid" }, { "name": "q", "handler": "h" }]), json!({})).await;
+        let (worker, kids) = (worker(&db).await, crate::starting::play_worker(&db, &["k"]).await);
+        for end in ["failure", "stop"] {
+            let run = start(&db, "par", json!({})).await;
+            let id = child_of(&db, run).await;
+            let key = claim_one(&db, kids).await;
+            complete(&db, kids, &[key]).await;
+            let key = claim_one(&db, kids).await;
+            fail(&db, kids, &[key]).await;
+            let key = claim_one(&db, worker).await;
+            match end {
+                "failure" => fail(&db, worker, &[key]).await,
+                _ => db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await,
+            }
+            chores(&db).await;
+            let key = claim_one(&db, kids).await;
+            assert!(key.step.run_id == id && key.step.seq >= 32768, "what a has done is undone");
+            complete(&db, kids, &[key]).await;
+            chores(&db).await;
+            assert_eq!(state(&db, id).await, "failed");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_continues_as_new_leaves_no_child_behind() {
+    with_database(|db| async move {
+        let (worker, _) = deploy_both(&db).await;
+        let run = start(&db, "f", json!({})).await;
+        for round in 1..4 {
+            let key = claim_one(&db, worker).await;
+            suspend(&db, worker, key, vec![child("1", "kid"), signal("2", "t")]).await;
+            let live = "select count(*) from longhaul.run where parent_id is not null and state = 'running'";
+            assert_eq!(db.value::<i64>(live).await, 1, "round {round}");
+            db.execute(&format!("select longhaul.signal_run('default', '{run}', 't')")).await;
+            let key = claim_one(&db, worker).await;
+            suspend(&db, worker, key, vec![super::wait("new", "")]).await;
+            chores(&db).await;
+        }
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+        assert_eq!(state(&db, run).await, "completed");
     })
     .await;
 }

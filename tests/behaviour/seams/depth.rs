@@ -80,3 +80,21 @@ async fn one_completion_for_two_thousand_waiters_is_several_bounded_calls() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_of_a_thousand_children_is_a_bounded_call() {
+    with_database(|db| async move {
+        deploy(&db, "kid", json!([{ "name": "k", "handler": "k" }]), json!({})).await;
+        deploy(&db, "f", json!([{ "name": "each", "flow": "kid", "for_each": "$.input", "window": 1000 }]), json!({}))
+            .await;
+        let items: Vec<u32> = (0..1000).collect();
+        let run = start(&db, "f", json!(items)).await;
+        db.execute(&format!("select longhaul.stop_run('default', '{run}')")).await;
+        assert_eq!(state(&db, run).await, "cancelled");
+        let live = "select count(*) from longhaul.run where state = 'running'";
+        assert_eq!(db.value::<i64>(live).await, 900);
+        chores(&db).await;
+        assert_eq!(db.value::<i64>(live).await, 0);
+    })
+    .await;
+}

@@ -7,10 +7,13 @@ mod busy_runs;
 mod children;
 mod deadlocks;
 mod depth;
+mod ended_runs;
+mod fan_outs;
 mod hidden;
 mod isolation_levels;
 mod questions;
 mod reports;
+mod times;
 
 use longhaul::{
     Payload,

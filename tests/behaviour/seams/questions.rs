@@ -83,3 +83,41 @@ async fn a_pause_of_an_operator_outlives_a_question() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_nobody_can_answer_is_refused() {
+    with_database(|db| async move {
+        deploy(&db, "f", json!([{ "name": "a", "handler": "h" }]), json!({})).await;
+        let worker = worker(&db).await;
+        for (wait, reason) in [
+            (r#"{"kind": "decision", "prompt": {"choices": [1, 2]}}"#, "a question needs a list of choices"),
+            (r#"{"kind": "decision", "prompt": {"choices": []}}"#, "a question needs a list of choices"),
+            (r#"{"kind": "decision", "prompt": {"by": [7]}}"#, "who may answer"),
+            (r#"{"kind": "interrupt", "prompt": {"pauses": "step"}}"#, "an interrupt pauses its run"),
+        ] {
+            let run = start(&db, "f", json!({})).await;
+            claim_one(&db, worker).await;
+            let refusal: String = db
+                .value(&format!("select refusal from longhaul.suspend({worker}, '{{{run}}}', '{{0}}', '{{1}}', array['[{wait}]'::jsonb])"))
+                .await;
+            assert!(refusal.contains(reason), "{refusal}");
+            assert_eq!(state(&db, run).await, "failed");
+        }
+        // A null says nothing.
+        let run = start(&db, "f", json!({})).await;
+        claim_one(&db, worker).await;
+        db.execute(&format!(
+            "select longhaul.suspend({worker}, '{{{run}}}', '{{0}}', '{{1}}', array['[{{\"kind\": \"decision\", \"prompt\": {{\"choices\": null, \"by\": null, \"pauses\": null}}}}]'::jsonb])"
+        ))
+        .await;
+        assert_eq!(state(&db, run).await, "paused");
+        assert_eq!(
+            db.value::<String>("select choices ->> 0 || coalesce(may_answer::text, '') from longhaul.questions").await,
+            "approve"
+        );
+        db.execute(&format!("select longhaul.decide('default', '{run}', 'a', 'approve')")).await;
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+    })
+    .await;
+}
