@@ -152,20 +152,24 @@ comment on function match_signal(signal, integer) is 'Gives a signal to the long
 
 create or replace function match_run(p_run_id uuid) returns integer
 language plpgsql as $$
--- The caller holds the run's lock.
+-- The caller holds the run's lock. The oldest signal is looked up topic by topic: a run may have consumed a hundred thousand, and may
+-- have been sent as many of which it has not asked for one.
 declare
   v_now    timestamptz := clock();
+  v_oldest bigint;
   v_signal signal;
   v_wait   wait;
   v_met    integer := 0;
 begin
   loop
-    select s.* into v_signal
-    from signal s
-    where s.run_id = p_run_id and s.consumed_at is null and s.expires_at > v_now
-      and exists (select from wait w where w.run_id = p_run_id and w.kind = 'signal' and w.key is null and w.topic = s.topic)
-    order by s.id limit 1 for update skip locked;
-    exit when not found;
+    select min(o.id) into v_oldest
+    from (select distinct w.topic from wait w where w.run_id = p_run_id and w.kind = 'signal' and w.key is null) t
+    cross join lateral (
+      select s.id from signal s
+      where s.run_id = p_run_id and s.topic = t.topic and s.consumed_at is null and s.expires_at > v_now
+      order by s.id limit 1 for update skip locked) o;
+    exit when v_oldest is null;
+    select s.* into v_signal from signal s where s.id = v_oldest;
     select w.* into v_wait from wait w
     where w.run_id = p_run_id and w.kind = 'signal' and w.key is null and w.topic = v_signal.topic order by w.since, w.seq, w.path limit 1;
     perform consume(v_signal, v_wait);

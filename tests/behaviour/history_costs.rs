@@ -1,5 +1,6 @@
 //! What is asked often costs the same whatever the history holds: pages touched are counted with little history and with much.
 
+use longhaul::{Flow, Step};
 use serde_json::Value;
 
 use crate::harness::{TestDb, with_database};
@@ -217,6 +218,38 @@ async fn large_flows_are_deployed_in_time_that_grows_with_their_size_only() {
                         from generate_series(1, 1500) p)))";
         asking.execute(phases).await;
         assert_eq!(db.value::<i64>("select sum(predecessors)::bigint from longhaul.flow_step s join longhaul.flow f on f.id = s.flow_id where f.name = 'phases'").await, 1499 * 16);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_costs_the_same_however_many_its_run_has_been_sent() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        client.deploy(&Flow::new("f", 1).step(Step::wait_signal("a", longhaul::WaitSignal::new("go")))).await.unwrap();
+        let run = client.start("f", &1).await.unwrap();
+        // Thousands that it has consumed, and thousands that it has not asked for.
+        for (topic, consumed) in [("go", "longhaul.clock()"), ("other", "null")] {
+            db.execute(&format!(
+                "insert into longhaul.signal (tenant, run_id, topic, scope, payload, sent_at, sent_by, expires_at, consumed_at)
+                 select 'default', '{}', '{topic}', 'one', '1', longhaul.clock(), 'x', longhaul.clock() + interval '1 day', {consumed}
+                 from generate_series(1, 5000)",
+                run.id()
+            ))
+            .await;
+        }
+        for statistics in ["", "analyze longhaul.signal"] {
+            let mut session = longhaul::Database::new(&db.config).unwrap().connection().await.unwrap();
+            session.batch_execute(statistics).await.unwrap();
+            let transaction = session.transaction().await.unwrap();
+            let id = run.id();
+            transaction.query("select longhaul.signal_run('default', $1, 'go', '7')", &[&id]).await.unwrap();
+            let read = "select (seq_tup_read + idx_tup_fetch)::bigint from pg_stat_xact_user_tables where relid = 'longhaul.signal'::regclass";
+            let read: i64 = transaction.query_one(read, &[]).await.unwrap().get(0);
+            assert!(read < 100, "{read} signals were read, {statistics}");
+            let state = "select state::text from longhaul.runs where id = $1";
+            assert_eq!(transaction.query_one(state, &[&id]).await.unwrap().get::<_, String>(0), "completed");
+        }
     })
     .await;
 }
