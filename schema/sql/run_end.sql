@@ -31,9 +31,7 @@ begin
   end if;
   -- Rows of a free run can be held as well: by a claim or a checkpoint in an open transaction, or by a claim whose worker froze
   -- before it had read the answer. The call fails soon then, and its caller sends the others apart.
-  if current_setting('lock_timeout') = '0' then
-    perform set_config('lock_timeout', '1s', true);
-  end if;
+  perform set_config('lock_timeout', '1s', true);
   v_mine := array(select r.id from run r where r.id = any (p_run_ids) and r.id >= v_lowest order by r.id for no key update skip locked);
   if cardinality(v_mine) = cardinality(p_run_ids) then
     return null;
