@@ -110,6 +110,17 @@ begin
 end $$;
 comment on function retry_steps(uuid, text, uuid) is 'What retry_run() does once it may.';
 
+create or replace function steps_from(p_flow_id integer, p_seq integer) returns integer[]
+language plpgsql stable as $$
+begin
+  return (
+    with recursive after(seq) as (
+      select p_seq union select n.seq from after a join flow_step f on f.flow_id = p_flow_id and f.seq = a.seq cross join lateral unnest(f.successors) n(seq)
+    )
+    select array_agg(a.seq) from after a);
+end $$;
+comment on function steps_from(integer, integer) is 'A step of a flow and all that come after it.';
+
 create or replace function fork_run(
   p_tenant text, p_id uuid, p_step text, p_input jsonb default null, p_new_id uuid default null, p_by text default null,
   p_expected_state text default null, p_expected_revision integer default null
@@ -125,6 +136,7 @@ declare
   v_from  integer;
   v_after integer[];
   v_open  integer;
+  v_undone text;
 begin
   select r.* into v_known from run r where r.id = v_new;
   if found then
@@ -146,10 +158,16 @@ begin
   if not found then
     raise exception using errcode = 'LH002', message = format('run %s has no step %s', p_id, coalesce(p_step, 'null'));
   end if;
-  with recursive after(seq) as (
-    select v_from union select n.seq from after a join flow_step f on f.flow_id = v_run.flow_id and f.seq = a.seq cross join lateral unnest(f.successors) n(seq)
-  )
-  select array_agg(a.seq) into v_after from after a;
+  v_after := steps_from(v_run.flow_id, v_from);
+  if v_run.state in ('running', 'paused') then
+    select f.name into v_undone
+    from step s join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
+    where s.run_id = p_id and f.seq <> all (v_after) and s.outcome = 'completed' and f.undo is not null order by f.seq limit 1;
+    if found then
+      raise exception using errcode = 'LH003', message = format(
+        'run %s is %s and may still undo step %s, which the fork would take over: wait for its end, or stop it first', p_id, shown_state(v_run), v_undone);
+    end if;
+  end if;
 
   insert into run (id, created_at, flow_id, open_steps, state, tenant, name, input, metadata, forked_from)
   values (v_new, v_now, v_run.flow_id, 0, 'running', p_tenant, v_run.name, coalesce(p_input, v_run.input), v_run.metadata, p_id);

@@ -1,5 +1,5 @@
 -- Compensation (a saga, Garcia-Molina and Salem 1987): when a run fails, its completed steps are undone in the reverse order
--- of their completion, one at a time. The caller holds the runs' locks.
+-- of their completion, one at a time. A fork undoes what it has done itself, and not what it took over. The caller holds the runs' locks.
 
 create or replace function begin_compensation(p_run_id uuid, p_error jsonb) returns boolean
 language plpgsql as $$
@@ -7,15 +7,20 @@ declare
   v_run    run;
   v_first  integer := next_dynamic_seq(p_run_id);
   v_undone step_key[];
+  v_own    integer[];
 begin
   select r.* into v_run from run r join flow f on f.id = r.flow_id where r.id = p_run_id and f.compensates;
   if not found or v_run.compensating then
     return false;
   end if;
+  -- What a fork took over is its source's, which stays as it is.
+  v_own := (
+    select steps_from(v_run.flow_id, e.seq) from event e where e.run_id = p_run_id and e.kind = 'forked' and e.detail ? 'from' limit 1);
   v_undone := array(
     select (s.run_id, s.seq)::step_key
     from step s join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
     where s.run_id = p_run_id and s.outcome = 'completed' and f.undo is not null and (f.each is null or s.def is not null)
+      and (v_own is null or f.seq = any (v_own))
     order by s.ended_at desc, s.seq desc);
   if cardinality(v_undone) = 0 then
     return false;

@@ -267,6 +267,48 @@ async fn a_run_that_was_undone_is_not_forked_and_a_taken_id_is_no_fork() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fork_undoes_what_it_has_done_and_nothing_of_its_source() {
+    with_database(|db| async move {
+        let step =
+            |name: &str, after: &[&str]| json!({ "name": name, "handler": "h", "compensate": "h", "after": after });
+        deploy(&db, "f", json!([step("a", &[]), step("b", &["a"]), step("c", &["b"]), step("d", &["c"])]), json!({}))
+            .await;
+        let worker = worker(&db).await;
+        let run = start(&db, "f", json!({})).await;
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+        let connection = db.database.connection().await.unwrap();
+        let fork = |step: &str| format!("select longhaul.fork_run('default', '{run}', '{step}')");
+        let refused = connection.batch_execute(&fork("b")).await.unwrap_err();
+        let refused = refused.as_db_error().unwrap().message();
+        assert!(refused.contains("is running and may still undo step a"), "{refused}");
+        let whole: Uuid = connection.query_one(&fork("a"), &[]).await.unwrap().get(0);
+        db.execute(&format!("select longhaul.stop_run('default', '{whole}')")).await;
+        for _ in 0..3 {
+            let key = claim_one(&db, worker).await;
+            complete(&db, worker, &[key]).await;
+        }
+        assert_eq!(state(&db, run).await, "completed");
+
+        let forked: Uuid = connection.query_one(&fork("c"), &[]).await.unwrap().get(0);
+        let key = claim_one(&db, worker).await;
+        complete(&db, worker, &[key]).await;
+        let key = claim_one(&db, worker).await;
+        fail(&db, worker, &[key]).await;
+        let undo = claim_one(&db, worker).await;
+        complete(&db, worker, &[undo]).await;
+        assert_eq!((state(&db, forked).await.as_str(), state(&db, run).await.as_str()), ("failed", "completed"));
+        let undone: String = db
+            .value(&format!(
+                "select string_agg(name, ' ') from longhaul.steps where run_id = '{forked}' and name like '%.undo'"
+            ))
+            .await;
+        assert_eq!(undone, "c.undo", "a and b are the source's");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_was_still_to_be_told_does_not_reach_a_child_that_is_waited_for_again() {
     with_database(|db| async move {
         deploy(&db, "kid", json!([{ "name": "k", "handler": "k" }]), json!({})).await;
