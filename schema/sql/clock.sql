@@ -65,8 +65,17 @@ comment on function uuid_at(timestamptz) is 'The lowest UUIDv7 of a time: bounds
 
 create or replace function lowest_id(p_ids uuid[]) returns uuid
 language plpgsql immutable as $$
+-- A loop takes half the time of a query.
+declare
+  v_id     uuid;
+  v_lowest uuid;
 begin
-  return (select x from unnest(p_ids) x where x is not null order by x limit 1);
+  foreach v_id in array coalesce(p_ids, '{}') loop
+    if v_id < v_lowest or v_lowest is null then
+      v_lowest := v_id;
+    end if;
+  end loop;
+  return v_lowest;
 end $$;
 comment on function lowest_id(uuid[]) is
   'The lowest of some run ids. As a bound in a statement it lets the executor leave out the partitions of older runs before it starts.';

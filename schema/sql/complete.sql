@@ -26,7 +26,8 @@ begin
     select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt), array_agg(i.output) into p_run_ids, p_seqs, p_attempts, p_outputs
     from unnest(p_run_ids, p_seqs, p_attempts, p_outputs) i(run_id, seq, attempt, output) where (pg_column_size(i.output) > v_max) is not true;
   end if;
-  v_busy := lock_runs_or_skip(p_run_ids, p_skip_busy);
+  v_lowest := lowest_id(p_run_ids);
+  v_busy := lock_runs_or_skip(p_run_ids, p_skip_busy, v_lowest);
   if v_busy is not null then
     return query select i.run_id, i.seq, i.attempt, 'busy' from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt) where i.run_id = any (v_busy);
     select array_agg(i.run_id), array_agg(i.seq), array_agg(i.attempt), array_agg(i.output) into p_run_ids, p_seqs, p_attempts, p_outputs
@@ -35,7 +36,6 @@ begin
   if p_run_ids is null then
     return;
   end if;
-  v_lowest := lowest_id(p_run_ids);
 
   v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
   with written as (

@@ -19,10 +19,10 @@ begin
 end $$;
 comment on function lock_runs(uuid[]) is 'Locks run rows in the order of their ids.';
 
-create or replace function lock_runs_or_skip(p_run_ids uuid[], p_skip boolean) returns uuid[]
+create or replace function lock_runs_or_skip(p_run_ids uuid[], p_skip boolean, p_lowest uuid default null) returns uuid[]
 language plpgsql as $$
 declare
-  v_lowest uuid := lowest_id(p_run_ids);
+  v_lowest uuid := coalesce(p_lowest, lowest_id(p_run_ids));
   v_mine   uuid[];
 begin
   if not p_skip then
@@ -41,7 +41,7 @@ begin
     select distinct i.id from unnest(p_run_ids) i(id)
     where i.id <> all (v_mine) and exists (select from run r where r.id = i.id)), '{}');
 end $$;
-comment on function lock_runs_or_skip(uuid[], boolean) is
+comment on function lock_runs_or_skip(uuid[], boolean, uuid) is
   'Locks runs in the order of their ids. When asked to skip, waits for nobody: the runs that somebody else holds are returned (null: there are none), and whatever else is held is waited for one second at most, until the transaction ends.';
 
 create or replace function cancel_steps(p_run_ids uuid[], p_reason text) returns void

@@ -223,7 +223,8 @@ impl Engine {
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
         let policies = self.settings.policies.clone();
         let attempt = execute(context, handler, claimed.input, policies, self.outcomes.clone());
-        let task = self.tasks.spawn(attempt).id();
+        // Boxed: the runtime moves what it is given several times.
+        let task = self.tasks.spawn(Box::pin(attempt)).id();
         self.task_of.insert(task, (key, queue));
         if let Some(owned) = self.owned.get_mut(&key.step) {
             owned.stage = Stage::Running(task);
