@@ -186,6 +186,52 @@ begin
 end $$;
 comment on function lock_gates(integer) is 'Locks the rows of keys that must be looked at, but for those that somebody else holds.';
 
+create or replace function let_in(p_gates bigint[], p_ended jsonb, p_come bigint, p_limit integer) returns queued[]
+language plpgsql as $$
+-- Its lists are joined by hash (see installation.sql): a thousand keys are not compared with each of their steps.
+declare
+  v_next queued[];
+begin
+  with room as materialized (
+    select g.id, greatest(0, g.used - coalesce((p_ended ->> g.id::text)::integer, 0)) as used, coalesce(l.most, g.most) as most
+    from unnest(p_gates) m(id)
+    cross join lateral (select y.id, y.tenant, y.name, y.used, y.most from gate y where y.id = m.id offset 0) g
+    left join lateral (select y.most from gate_limit y where y.tenant = g.tenant and y.name = g.name offset 0) l on true
+  ), come as materialized (
+    select x.ctid as tid, x.gate_id, x as queued from queued x
+    where not x.waits and x.position >= p_come and x.gate_id = any (p_gates)
+    order by x.position limit p_limit for update skip locked
+  ), candidate as materialized (
+    -- Those that have come, and as many of those that wait as there is room for.
+    select c.tid, c.gate_id, c.queued from come c
+    union all
+    select q.tid, r.id, q.queued
+    from room r
+    cross join lateral (
+      select x.ctid as tid, x as queued from queued x
+      where x.gate_id = r.id and x.waits order by x.priority, x.position limit greatest(r.most - r.used, 0) for update skip locked) q
+  ), judged as materialized (
+    select k.tid, k.queued, r.id,
+      row_number() over (partition by r.id order by (k.queued).priority, (k.queued).position, (k.queued).run_id, (k.queued).seq) <= r.most - r.used as enters
+    from candidate k join room r on r.id = k.gate_id
+  ), admitted as (
+    delete from queued q where q.ctid = any (array(select j.tid from judged j where j.enters)) returning q
+  ), aside as (
+    update queued q set waits = true where q.ctid = any (array(select j.tid from judged j where not j.enters and not (j.queued).waits))
+  ), counted as (
+    -- In a full key as many leave as enter, and its row stays as it is.
+    update gate g set used = n.used, most = n.most
+    from (
+      select r.id, r.most, r.used + count(j.id) filter (where j.enters)::int as used
+      from room r left join judged j on j.id = r.id group by r.id, r.most, r.used limit cardinality(p_gates)) n
+    where g.id = n.id and (g.used <> n.used or g.most <> n.most)
+  )
+  select array_agg(a.q) into v_next from admitted a;
+  return v_next;
+end $$;
+comment on function let_in(bigint[], jsonb, bigint, integer) is
+  'Takes those steps out of the room queued that enter, and counts them. The caller has locked the keys, and says how many steps of each have ended and from where on new ones have come.';
+
 create or replace function admit(p_limit integer) returns bigint
 language plpgsql as $$
 declare
@@ -210,41 +256,7 @@ begin
     select jsonb_object_agg(e.gate_id, e.ended) into v_ended
     from (select t.gate_id, sum(t.ended) as ended from taken t group by t.gate_id) e;
 
-    with room as materialized (
-      select g.id, greatest(0, g.used - coalesce((v_ended ->> g.id::text)::integer, 0)) as used, coalesce(l.most, g.most) as most
-      from unnest(v_mine) m(id)
-      cross join lateral (select y.id, y.tenant, y.name, y.used, y.most from gate y where y.id = m.id offset 0) g
-      left join lateral (select y.most from gate_limit y where y.tenant = g.tenant and y.name = g.name offset 0) l on true
-    ), come as materialized (
-      select x.ctid as tid, x as queued from queued x
-      where not x.waits and x.position >= v_come and x.gate_id = any (v_mine)
-      order by x.position limit p_limit for update skip locked
-    ), candidate as materialized (
-      -- Those that have come, and as many of those that wait as there is room for.
-      select c.tid, c.queued from come c
-      union all
-      select q.tid, q.queued
-      from room r
-      cross join lateral (
-        select x.ctid as tid, x as queued from queued x
-        where x.gate_id = r.id and x.waits order by x.priority, x.position limit greatest(r.most - r.used, 0) for update skip locked) q
-    ), judged as materialized (
-      select k.tid, k.queued, r.id,
-        row_number() over (partition by r.id order by (k.queued).priority, (k.queued).position, (k.queued).run_id, (k.queued).seq) <= r.most - r.used as enters
-      from candidate k join room r on r.id = (k.queued).gate_id
-    ), admitted as (
-      delete from queued q where q.ctid = any (array(select j.tid from judged j where j.enters)) returning q
-    ), aside as (
-      update queued q set waits = true where q.ctid = any (array(select j.tid from judged j where not j.enters and not (j.queued).waits))
-    ), counted as (
-      -- In a full key as many leave as enter, and its row stays as it is.
-      update gate g set used = n.used, most = n.most
-      from (
-        select r.id, r.most, r.used + count(j.id) filter (where j.enters)::int as used
-        from room r left join judged j on j.id = r.id group by r.id, r.most, r.used limit cardinality(v_mine)) n
-      where g.id = n.id and (g.used <> n.used or g.most <> n.most)
-    )
-    select array_agg(a.q) into v_next from admitted a;
+    v_next := let_in(v_mine, v_ended, v_come, p_limit);
 
     if v_next is not null then
       -- Those that have waited stand in line from now on: an older place would keep the floor of the lane down.

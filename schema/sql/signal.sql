@@ -116,7 +116,12 @@ begin
   insert into signal (tenant, topic, key, scope, failed, payload, idempotency_key, sent_at, sent_by, expires_at)
   values (p_tenant, p_topic, p_key, p_scope, p_failed, coalesce(p_payload, 'null'), p_idempotency_key, v_now, actor(p_by),
           kept_until(v_now, p_keep))
+  -- Others that send wait for each other; one that an older snapshot does not show is a serialization failure.
+  on conflict do nothing
   returning id into v_id;
+  if v_id is null then
+    raise exception using errcode = '40001', message = format('somebody else has sent to topic %s and key %s at the same moment; try again', p_topic, p_key);
+  end if;
   perform match_topic_or_later(p_tenant, p_topic, p_key);
   return v_id;
 end $$;

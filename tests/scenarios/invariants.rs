@@ -82,6 +82,8 @@ from longhaul.deadline d join longhaul.run r on r.id = d.run_id
 where d.at <= longhaul.clock() - interval '3 seconds' and r.state in ('running', 'paused') and r.compensating is not true
   and not exists (select from longhaul.set_aside a where a.run_id = r.id and a.until > longhaul.clock())
 union all
+select 'nobody delivers a notice: ' || n.kind, n.id::text from longhaul.notice n where n.due_at < longhaul.clock() - interval '10 seconds'
+union all
 select 'a chore sleeps for longer than it ever would', c.name
 from longhaul.chore c where c.next_at > longhaul.clock() + 2.2 * longhaul.chore_pause(c.interval_ms, c.duration_ms) + interval '2 seconds'
 union all
@@ -144,15 +146,16 @@ select r.id::text, f.name, r.state::text, coalesce(r.start_at = 'infinity', fals
     select from family c join longhaul.run p on p.id = c.id where p.start_at = 'infinity'))::text
 from longhaul.run r join longhaul.flow f on f.id = r.flow_id order by r.id";
 
-/// In the end: undo steps against what is to be undone, in failed runs; and what was not told.
+/// In the end: undo steps against what is to be undone, in failed runs.
 const UNDONE: &str = "
 select 'what a failed run had completed was not undone once', r.id::text
 from longhaul.run r join longhaul.flow f on f.id = r.flow_id and f.compensates
 join longhaul.step s on s.run_id = r.id and s.outcome = 'completed'
 join longhaul.flow_step d on d.flow_id = f.id and d.seq = coalesce(s.def, s.seq) and d.undo is not null and (d.each is null or s.def is not null)
 where r.state = 'failed'
+  and not exists (
+    select from longhaul.event e
+    where e.run_id = r.id and e.kind = 'forked' and e.detail ? 'from' and coalesce(s.def, s.seq) <> all (longhaul.steps_from(f.id, e.seq)))
 group by r.id, d.seq, d.undo
 having count(*) <> (select count(*) from longhaul.step u where u.run_id = r.id and u.def = d.undo and u.outcome is not null and u.outcome <> 'cancelled')
-union all
-select 'nobody delivers a notice: ' || n.kind, n.id::text from longhaul.notice n where n.due_at < longhaul.clock() - interval '10 seconds'
 limit 1";
