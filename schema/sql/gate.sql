@@ -115,9 +115,10 @@ comment on function look_at_gates(text, text) is 'Has all keys of a limit looked
 create or replace function make_gates(p_ids bigint[]) returns void
 language plpgsql as $$
 declare
-  v_new   record;
-  v_limit jsonb;
-  v_key   text;
+  v_new     record;
+  v_limit   jsonb;
+  v_key     text;
+  v_context jsonb;
 begin
   for v_new in
     select x.id, s.step, r.run, f.def
@@ -137,8 +138,9 @@ begin
     -- The data may have changed since the step came to its key: then the number alone tells the key.
     v_key := format('(%s)', v_new.id);
     begin
-      if gate_of(v_new.run, v_new.step, v_new.def, step_context(v_new.run, v_new.def)) = v_new.id then
-        v_key := gate_key(v_limit, (v_new.step).input, step_context(v_new.run, v_new.def));
+      v_context := step_context(v_new.run, v_new.def);
+      if gate_of(v_new.run, v_new.step, v_new.def, v_context) = v_new.id then
+        v_key := gate_key(v_limit, (v_new.step).input, v_context);
       end if;
     exception when others then
       if not bad_data(sqlstate) then
