@@ -137,6 +137,7 @@ declare
   v_after integer[];
   v_open  integer;
   v_undone text;
+  v_taken  integer[];
 begin
   select r.* into v_known from run r where r.id = v_new;
   if found then
@@ -179,6 +180,7 @@ begin
   join flow_step f on f.flow_id = v_run.flow_id and f.seq = own.seq and f.undoes is null
   where s.run_id = p_id and own.seq <> all (v_after)
     and (own.outcome in ('completed', 'skipped') or (own.outcome = 'failed' and f.continues));
+  v_taken := array(select distinct coalesce(s.def, s.seq) from step s where s.run_id = v_new);
   insert into fan_out (run_id, seq, first_seq, total, opened, ended, list)
   select v_new, f.seq, f.first_seq, f.total, f.opened, f.ended, f.list
   from fan_out f join step s on s.run_id = v_new and s.seq = f.seq where f.run_id = p_id;
@@ -192,7 +194,7 @@ begin
   update run r set open_steps = v_open where r.id = v_new;
   insert into deadline (run_id, at) select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond' where v_flow.timeout_ms is not null;
 
-  perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step), null);
+  perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step, 'taken', v_taken), null);
   perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);
   perform begin_steps(array(select (s.run_id, s.seq)::step_key from step s where s.run_id = v_new and s.outcome is null and s.blockers = 0 order by s.seq));
   return v_new;

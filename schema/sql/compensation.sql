@@ -7,20 +7,21 @@ declare
   v_run    run;
   v_first  integer := next_dynamic_seq(p_run_id);
   v_undone step_key[];
-  v_own    integer[];
+  v_taken  integer[];
 begin
   select r.* into v_run from run r join flow f on f.id = r.flow_id where r.id = p_run_id and f.compensates;
   if not found or v_run.compensating then
     return false;
   end if;
   -- What a fork took over is its source's, which stays as it is.
-  v_own := (
-    select steps_from(v_run.flow_id, e.seq) from event e where e.run_id = p_run_id and e.kind = 'forked' and e.detail ? 'from' limit 1);
+  v_taken := array(
+    select x.seq::integer from event e cross join lateral jsonb_array_elements_text(e.detail -> 'taken') x(seq)
+    where e.run_id = p_run_id and e.kind = 'forked' and e.detail ? 'taken');
   v_undone := array(
     select (s.run_id, s.seq)::step_key
     from step s join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
     where s.run_id = p_run_id and s.outcome = 'completed' and f.undo is not null and (f.each is null or s.def is not null)
-      and (v_own is null or f.seq = any (v_own))
+      and f.seq <> all (v_taken)
     order by s.ended_at desc, s.seq desc);
   if cardinality(v_undone) = 0 then
     return false;

@@ -39,19 +39,19 @@ and not exists (select from longhaul.wait w where w.run_id = r.id and w.kind in 
 union all
 select 'a fork has taken over what was undone', r.id::text
 from longhaul.run r
-join longhaul.event e on e.run_id = r.id and e.kind = 'forked' and e.detail ? 'from'
+join longhaul.event e on e.run_id = r.id and e.kind = 'forked' and e.detail ? 'taken'
 join longhaul.step d on d.run_id = r.id and d.outcome = 'completed'
 join longhaul.run o on o.id = r.forked_from and o.compensating
 join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(d.def, d.seq) and f.undo is not null
 join longhaul.step u on u.run_id = o.id and u.def = f.undo and u.outcome = 'completed'
-where f.seq <> all (longhaul.steps_from(r.flow_id, e.seq))
+where e.detail -> 'taken' @> to_jsonb(f.seq)
 union all
 select 'a fork undoes what it took over', r.id::text
 from longhaul.run r
-join longhaul.event e on e.run_id = r.id and e.kind = 'forked' and e.detail ? 'from'
+join longhaul.event e on e.run_id = r.id and e.kind = 'forked' and e.detail ? 'taken'
 join longhaul.step u on u.run_id = r.id
 join longhaul.flow_step f on f.flow_id = r.flow_id and f.undo = u.def
-where f.seq <> all (longhaul.steps_from(r.flow_id, e.seq))
+where e.detail -> 'taken' @> to_jsonb(f.seq)
 union all
 select 'a run has an id that carries no time of today', r.id::text
 from longhaul.run r where r.id not between longhaul.uuid_at(clock_timestamp() - interval '2 days') and longhaul.uuid_at(clock_timestamp() + interval '2 days')
@@ -155,7 +155,7 @@ join longhaul.flow_step d on d.flow_id = f.id and d.seq = coalesce(s.def, s.seq)
 where r.state = 'failed'
   and not exists (
     select from longhaul.event e
-    where e.run_id = r.id and e.kind = 'forked' and e.detail ? 'from' and coalesce(s.def, s.seq) <> all (longhaul.steps_from(f.id, e.seq)))
+    where e.run_id = r.id and e.kind = 'forked' and e.detail -> 'taken' @> to_jsonb(coalesce(s.def, s.seq)))
 group by r.id, d.seq, d.undo
 having count(*) <> (select count(*) from longhaul.step u where u.run_id = r.id and u.def = d.undo and u.outcome is not null and u.outcome <> 'cancelled')
 limit 1";
