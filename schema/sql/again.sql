@@ -110,17 +110,6 @@ begin
 end $$;
 comment on function retry_steps(uuid, text, uuid) is 'What retry_run() does once it may.';
 
-create or replace function steps_from(p_flow_id integer, p_seq integer) returns integer[]
-language plpgsql stable as $$
-begin
-  return (
-    with recursive after(seq) as (
-      select p_seq union select n.seq from after a join flow_step f on f.flow_id = p_flow_id and f.seq = a.seq cross join lateral unnest(f.successors) n(seq)
-    )
-    select array_agg(a.seq) from after a);
-end $$;
-comment on function steps_from(integer, integer) is 'A step of a flow and all that come after it.';
-
 create or replace function fork_run(
   p_tenant text, p_id uuid, p_step text, p_input jsonb default null, p_new_id uuid default null, p_by text default null,
   p_expected_state text default null, p_expected_revision integer default null
@@ -132,7 +121,6 @@ declare
   v_known run;
   v_new   uuid := coalesce(p_new_id, new_run_id());
   v_now   timestamptz := clock();
-  v_flow  flow;
   v_from  integer;
   v_after integer[];
   v_open  integer;
@@ -154,12 +142,14 @@ begin
     raise exception using errcode = 'LH001', message = format('the input has %s bytes, more than the limit of %s (setting max_payload_bytes)',
       pg_column_size(p_input), setting_value('max_payload_bytes'));
   end if;
-  select f.* into v_flow from flow f where f.id = v_run.flow_id;
   select f.seq into v_from from flow_step f where f.flow_id = v_run.flow_id and f.name = p_step and f.undoes is null;
   if not found then
     raise exception using errcode = 'LH002', message = format('run %s has no step %s', p_id, coalesce(p_step, 'null'));
   end if;
-  v_after := steps_from(v_run.flow_id, v_from);
+  with recursive after(seq) as (
+    select v_from union select n.seq from after a join flow_step f on f.flow_id = v_run.flow_id and f.seq = a.seq cross join lateral unnest(f.successors) n(seq)
+  )
+  select array_agg(a.seq) into v_after from after a;
   if v_run.state in ('running', 'paused') then
     select f.name into v_undone
     from step s join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
@@ -192,7 +182,7 @@ begin
   where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq);
   get diagnostics v_open = row_count;
   update run r set open_steps = v_open where r.id = v_new;
-  insert into deadline (run_id, at) select v_new, v_now + v_flow.timeout_ms * interval '1 millisecond' where v_flow.timeout_ms is not null;
+  perform set_deadline(v_new, v_run.flow_id, v_now);
 
   perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step, 'taken', v_taken), null);
   perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);

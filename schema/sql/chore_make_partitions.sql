@@ -7,7 +7,7 @@ comment on function history_tables() is 'The tables that are partitioned by the 
 
 create or replace function time_of_id(p_id uuid) returns timestamptz
 language sql immutable as $$
-  select to_timestamp(('x0000' || substr(replace(p_id::text, '-', ''), 1, 12))::bit(64)::bigint / 1000.0)
+  select to_timestamp(milliseconds_of(p_id) / 1000.0)
 $$;
 comment on function time_of_id(uuid) is 'The time that a run id carries; uuid_at() is its inverse.';
 

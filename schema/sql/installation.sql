@@ -13,10 +13,12 @@ comment on function serves_from() is
 do $$
 declare
   v_function regprocedure;
+  v_name     text;
   v_schema   text := current_schema();
-  v_lists    boolean;
   v_cold     constant text[] := array[
     'broadcast_signal', 'deploy', 'drop_partition', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'wanted_run', 'why'];
+  -- These join long lists, of which no statistics know: by loops, each entry would be compared with each.
+  v_lists    constant text[] := array['let_in'];
 begin
   for v_function in
     select p.oid::regprocedure from pg_proc p
@@ -26,18 +28,16 @@ begin
   loop
     execute format('alter function %s set standard_conforming_strings = on', v_function);
   end loop;
-  for v_function in
-    select p.oid::regprocedure from pg_proc p
+  for v_function, v_name in
+    select p.oid::regprocedure, p.proname from pg_proc p
     where p.pronamespace = v_schema::regnamespace
       and 'function ' || p.proname || '(' || oidvectortypes(p.proargtypes) || ')' = any (installed_objects()) and p.provolatile <> 'i'
   loop
     execute format('alter function %s set search_path = %I, pg_catalog, pg_temp', v_function, v_schema);
-    -- Functions that join long lists, of which no statistics know: by loops, each entry would be compared with each.
-    v_lists := v_function::regproc::text ~ '(^|\.)let_in$';
-    if (select p.proname::text <> all (v_cold) and p.prolang <> (select oid from pg_language where lanname = 'sql')
+    if v_name <> all (v_cold) and (select p.prolang <> (select oid from pg_language where lanname = 'sql')
         from pg_proc p where p.oid = v_function) then
       execute format('alter function %s set plan_cache_mode = force_generic_plan', v_function);
-      execute format('alter function %s set %I = off', v_function, case when v_lists then 'enable_nestloop' else 'enable_hashjoin' end);
+      execute format('alter function %s set %I = off', v_function, case when v_name = any (v_lists) then 'enable_nestloop' else 'enable_hashjoin' end);
       execute format('alter function %s set enable_mergejoin = off', v_function);
       execute format('alter function %s set enable_seqscan = off', v_function);
       execute format('alter function %s set enable_material = off', v_function);

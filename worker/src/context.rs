@@ -146,7 +146,7 @@ impl StepContext {
             .database
             .retrying(|calls| async move { calls.step_output(run_id, step).await })
             .await
-            .map_err(of_reading)?;
+            .map_err(StepError::of_call)?;
         if let Some(output) = output {
             let read =
                 output.read().map_err(|e| StepError::fail(format!("the output of step {step} does not fit: {e}")));
@@ -157,7 +157,7 @@ impl StepContext {
             .database
             .retrying(|calls| async move { calls.step_outcome(run_id, step).await })
             .await
-            .map_err(of_reading)?;
+            .map_err(StepError::of_call)?;
         match outcome {
             Some(_) => Ok(None),
             None => {
@@ -237,9 +237,4 @@ impl StepContext {
     pub async fn cancelled(&self) {
         self.inner.cancel.cancelled().await;
     }
-}
-
-/// What cannot be read now may be read later; what is not there stays so.
-fn of_reading(error: longhaul_schema::Error) -> StepError {
-    if error.is_transient() { StepError::from(error) } else { StepError::fail(error.to_string()) }
 }

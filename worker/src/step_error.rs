@@ -158,6 +158,13 @@ fn storable(text: &str) -> String {
     text.chars().take(MAX_MESSAGE).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect()
 }
 
+impl StepError {
+    /// What a call of the database has come to: trouble that passes is tried again, all else would be met again.
+    pub(crate) fn of_call(error: longhaul_schema::Error) -> Self {
+        if error.is_transient() { Self::from(error) } else { Self::fail(error.to_string()) }
+    }
+}
+
 impl fmt::Display for StepError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.parts.message)

@@ -188,7 +188,7 @@ impl StepContext {
                 .database
                 .retrying(|calls| async move { calls.try_start_detached(worker, key, child).await })
                 .await
-                .map_err(|e| if e.is_transient() { StepError::from(e) } else { StepError::fail(e.to_string()) })?;
+                .map_err(StepError::of_call)?;
             match started {
                 Some(id) => return Ok(id),
                 // Somebody holds the run. A connection that waited for them would be missed by all other steps.
