@@ -1,5 +1,5 @@
 -- Chore: leases of workers whose heartbeat stopped go to others. Room: lease -> task, or none after the last attempt.
--- Locks: worker, run (ascending, those that others hold are skipped), lease, step, task.
+-- Locks: worker, run (ascending, those that others hold are skipped), lease, own_step, task.
 
 create or replace function expire_leases(p_limit integer) returns bigint
 language plpgsql as $$

@@ -55,7 +55,7 @@ begin
   -- everybody else would wait behind it: so it gives up soon, and the chore tries again. There is time.
   perform set_config('lock_timeout', '500ms', true);
   execute format('create table %I (like %I including defaults including constraints including comments)%s', v_name, p_table,
-                 case when p_table in ('run', 'step') then ' with (fillfactor = 50)' else '' end);
+                 case when p_table = 'run' then ' with (fillfactor = 50)' else '' end);
   if astray(p_table, v_from, v_to, 0) is not null then
     -- Rows that came before their partition move into it. All stand still meanwhile: nobody may look where they were, or are not yet.
     execute format('lock table %I in access exclusive mode', p_table);

@@ -4,9 +4,13 @@ create or replace function timeline(p_run_id uuid)
 returns table (at timestamptz, kind text, step text, attempt integer, actor text, detail jsonb)
 language sql stable as $$
   with own as (
-    select s.*, step_label(s.run_id, f.name, s.seq, s.def) as label
-    from step s join run r on r.id = s.run_id join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
-    where s.run_id = p_run_id
+    select n.seq, n.name as label, s.started_at, coalesce(s.ended_at, case when o.outcome is not null then r.ended_at end) as ended_at, s.worker_id, s.attempt,
+      o.outcome, s.error
+    from step_names n
+    join run r on r.id = n.run_id
+    cross join lateral (select outcome_of(n.run_id, n.seq) as outcome offset 0) o
+    left join step s on s.run_id = n.run_id and s.seq = n.seq
+    where n.run_id = p_run_id
   ), entry as (
     select r.created_at as at, 0 as rank, 'created' as kind, null::text as step, null::integer as attempt, null::text as actor,
            jsonb_strip_nulls(jsonb_build_object('parent', r.parent_id, 'forked_from', r.forked_from, 'start_at', nullif(r.start_at, 'infinity'))) as detail

@@ -10,30 +10,48 @@ select r.id, r.tenant, f.name as flow, f.version, r.name,
 from run r join flow f on f.id = r.flow_id;
 comment on view runs is 'Runs with the names of their flows. A run whose start has not come yet is pending; start_at is null when it started at once, or waits to be started.';
 
+create or replace view step_names as
+select n.run_id, n.seq, n.def, step_label(n.run_id, f.name, n.seq, n.def) as name, n.flow_id, f.lane_id
+from (
+  select r.id as run_id, x.seq, null::integer as def, r.flow_id from run r join flow_step x on x.flow_id = r.flow_id and x.undoes is null
+  union all
+  select s.run_id, s.seq, s.def, r.flow_id from step s join run r on r.id = s.run_id where s.def is not null
+  union all
+  select o.run_id, o.seq, o.def, r.flow_id from own_step o join run r on r.id = o.run_id where o.def is not null) n
+join flow_step f on f.flow_id = n.flow_id and f.seq = coalesce(n.def, n.seq);
+comment on view step_names is 'All steps of runs, whether they have begun or not: those that the flow names, the items of fan-outs that have been opened, and compensations.';
+
 create or replace view steps as
-select s.run_id, s.seq, step_label(s.run_id, fs.name, s.seq, s.def) as name, l.handler, q.name as queue, s.priority,
+select k.run_id, k.seq, k.name, l.handler, q.name as queue, coalesce(o.priority, r.priority, fs.priority) as priority,
   coalesce(s.outcome, case when le.run_id is not null then 'running' when t.run_id is not null then 'ready' when h.run_id is not null then 'paused' when qd.run_id is not null then 'waiting'
-                           when ti.run_id is not null or w.kinds is not null then 'waiting' else 'blocked' end::step_state) as state,
-  s.blockers,
+                           when ti.run_id is not null or w.kinds is not null then 'waiting' when x.not_begun then 'cancelled' else 'blocked' end::step_state) as state,
+  case when s.run_id is not null or x.not_begun or num_nonnulls(le.run_id, t.run_id, h.run_id, qd.run_id, ti.run_id, w.kinds) > 0 then 0
+       when k.def is not null then 1 else coalesce(b.blockers, fs.predecessors) end as blockers,
   coalesce(s.attempt, le.attempt, t.attempt, ti.attempt, h.attempt, w.attempt, qd.attempt) as attempt,
   coalesce(le.failures, t.failures, ti.failures, h.failures, w.failures, qd.failures) as failures, fs.max_attempts,
   coalesce(s.worker_id, le.worker_id) as worker_id,
-  coalesce(s.started_at, le.claimed_at) as started_at, s.ended_at, nullif(coalesce(ti.fire_at, w.due_at), 'infinity') as fire_at, ti.kind as timer,
-  s.output, s.error, case when qd.run_id is not null then coalesce('its turn: ' || g.name || coalesce(' ' || nullif(g.key, ''), '') || ' has ' || g.most || ' at a time', 'its turn') else w.kinds end as waits_for, fs.kind, fs.phase, coalesce(s.def, s.seq) as def
-from step s
-join run r on r.id = s.run_id
-join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, s.seq)
-left join lane l on l.id = s.lane_id
+  coalesce(s.started_at, le.claimed_at, w.begun_at) as started_at, coalesce(s.ended_at, case when x.not_begun then r.ended_at end) as ended_at,
+  nullif(coalesce(ti.fire_at, w.due_at), 'infinity') as fire_at, ti.kind as timer,
+  s.output, s.error, case when qd.run_id is not null then coalesce('its turn: ' || g.name || coalesce(' ' || nullif(g.key, ''), '') || ' has ' || g.most || ' at a time', 'its turn') else w.kinds end as waits_for, fs.kind, fs.phase, coalesce(k.def, k.seq) as def
+from step_names k
+join run r on r.id = k.run_id
+join flow_step fs on fs.flow_id = k.flow_id and fs.seq = coalesce(k.def, k.seq)
+left join lane l on l.id = k.lane_id
 left join queue q on q.id = l.queue_id
-left join task t on t.run_id = s.run_id and t.seq = s.seq
-left join lease le on le.run_id = s.run_id and le.seq = s.seq
-left join timer ti on ti.run_id = s.run_id and ti.seq = s.seq
-left join held h on h.run_id = s.run_id and h.seq = s.seq
-left join queued qd on qd.run_id = s.run_id and qd.seq = s.seq
+left join step s on s.run_id = k.run_id and s.seq = k.seq
+left join own_step o on o.run_id = k.run_id and o.seq = k.seq
+left join blocked b on b.run_id = k.run_id and b.seq = k.seq
+left join task t on t.run_id = k.run_id and t.seq = k.seq
+left join lease le on le.run_id = k.run_id and le.seq = k.seq
+left join timer ti on ti.run_id = k.run_id and ti.seq = k.seq
+left join held h on h.run_id = k.run_id and h.seq = k.seq
+left join queued qd on qd.run_id = k.run_id and qd.seq = k.seq
 left join gate g on g.id = qd.gate_id
 left join lateral (
-  select string_agg(case when x.kind = 'retry' then x.path else x.kind::text end || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures
-  from wait x where x.run_id = s.run_id and x.seq = s.seq) w on true;
+  select string_agg(case when x.kind = 'retry' then x.path else x.kind::text end || coalesce(' ' || x.topic, '') || coalesce(' ' || x.key, ''), ', ' order by x.path) as kinds, min(x.due_at) as due_at, max(x.attempt) as attempt, max(x.failures) as failures, min(x.since) filter (where x.kind = 'items') as begun_at
+  from wait x where x.run_id = k.run_id and x.seq = k.seq) w on true
+-- Nothing was written for what had not begun when its run ended, or began to be undone.
+cross join lateral (select s.run_id is null and k.def is null and (r.state in ('completed', 'failed', 'cancelled') or coalesce(r.compensating, false)) as not_begun) x;
 comment on view steps is 'Steps with their names and present states, as their rooms tell them. Items of a fan-out are steps, once their turn has come.';
 
 create or replace view waits as
@@ -42,7 +60,7 @@ select w.run_id, step_label(w.run_id, fs.name, w.seq, s.def) as step, r.tenant, 
 from wait w
 cross join lateral (select x.tenant, x.flow_id from run x where x.id = w.run_id offset 0) r
 join flow f on f.id = r.flow_id
-cross join lateral (select x.def from step x where x.run_id = w.run_id and x.seq = w.seq offset 0) s
+cross join lateral (select def_of(w.run_id, w.seq) as def offset 0) s
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, w.seq);
 comment on view waits is 'What waiting steps wait for.';
 
@@ -51,7 +69,7 @@ select i.run_id, step_label(i.run_id, fs.name, i.seq, s.def) as step, r.tenant, 
 from timer i
 cross join lateral (select x.tenant, x.flow_id from run x where x.id = i.run_id offset 0) r
 join flow f on f.id = r.flow_id
-cross join lateral (select x.def from step x where x.run_id = i.run_id and x.seq = i.seq offset 0) s
+cross join lateral (select def_of(i.run_id, i.seq) as def offset 0) s
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, i.seq);
 comment on view timers is 'Steps that sleep until a time: delayed starts, backoff after failed attempts, snoozes. Durable sleeps stand in waits.';
 comment on column timers.kind is 'start: delayed start of the run; retry: backoff; snooze: its handler asked for it.';
@@ -103,7 +121,7 @@ create or replace view leases as
 select l.run_id, step_label(l.run_id, fs.name, l.seq, s.def) as step, l.attempt, l.worker_id, w.name as worker, w.host, l.claimed_at, w.expires_at
 from lease l
 cross join lateral (select x.flow_id from run x where x.id = l.run_id offset 0) r
-cross join lateral (select x.def from step x where x.run_id = l.run_id and x.seq = l.seq offset 0) s
+cross join lateral (select def_of(l.run_id, l.seq) as def offset 0) s
 join flow_step fs on fs.flow_id = r.flow_id and fs.seq = coalesce(s.def, l.seq)
 left join worker w on w.id = l.worker_id;
 comment on view leases is 'Steps in flight: who owns each, since when, and until when at least.';

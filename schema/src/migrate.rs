@@ -35,6 +35,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("wake.sql", include_str!("../sql/wake.sql")),
     ("run_end.sql", include_str!("../sql/run_end.sql")),
     ("expression.sql", include_str!("../sql/expression.sql")),
+    ("live_step.sql", include_str!("../sql/live_step.sql")),
     ("ready.sql", include_str!("../sql/ready.sql")),
     ("advance.sql", include_str!("../sql/advance.sql")),
     ("fan_out.sql", include_str!("../sql/fan_out.sql")),

@@ -18,8 +18,8 @@ const HISTORY: &str = "
         insert into longhaul.signal (tenant, run_id, topic, scope, payload, sent_at, sent_by, expires_at, consumed_at)
         select 'default', p.id, 't', 'one', '1', p.at, 'x', p.at + interval '900 days', p.at from past p
       )
-      insert into longhaul.step (run_id, seq, lane_id, blockers, outcome, priority, ended_at, started_at, attempt, worker_id, output)
-      select p.id, s, 1, 0, 'completed', 0, p.at, p.at, 1, 1, '1' from past p, generate_series(0, 1) s;
+      insert into longhaul.step (run_id, seq, outcome, ended_at, started_at, attempt, worker_id, output)
+      select p.id, s, 'completed', p.at, p.at, 1, 1, '1' from past p, generate_series(0, 1) s;
     $$;";
 
 /// Partitions for it.

@@ -181,9 +181,8 @@ impl<E: Executor> Calls<E> {
     pub async fn step_output(&self, run_id: Uuid, step: &str) -> Result<Option<Payload>> {
         let rows = self
             .rows(
-                "select longhaul.step_output(s.run_id, s.seq) as output from longhaul.run r
+                "select longhaul.step_output(r.id, f.seq) as output from longhaul.run r
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
-                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
                  where r.id = $1",
                 &[&run_id, &step],
             )
@@ -198,9 +197,8 @@ impl<E: Executor> Calls<E> {
     pub async fn step_outcome(&self, run_id: Uuid, step: &str) -> Result<Option<String>> {
         let rows = self
             .rows(
-                "select s.outcome::text as outcome from longhaul.run r
+                "select longhaul.outcome_of(r.id, f.seq)::text as outcome from longhaul.run r
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
-                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
                  where r.id = $1",
                 &[&run_id, &step],
             )
