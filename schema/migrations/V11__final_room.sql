@@ -115,3 +115,6 @@ comment on column lane.own_input is 'Whether the steps of this lane may have row
 
 -- Whether a successor is plain is asked of the successor.
 alter table flow_step drop column plain_successors;
+
+-- The leases of a lost worker are found by reading all: there are no more than what runs.
+drop index lease_worker;

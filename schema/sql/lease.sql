@@ -5,7 +5,6 @@ language plpgsql as $$
 -- Looked up by their keys, one by one, and deleted by what was found. A join with lease, found empty by the last vacuum, began
 -- with all of it, dead entries included: 600 ms a call until the next one.
 --
--- IS NOT DISTINCT FROM cannot use an index: with = the planner takes the index on the owner.
 declare
   v_leases lease[];
 begin
@@ -14,7 +13,7 @@ begin
     from unnest(p_run_ids, p_seqs, p_attempts) with ordinality i(run_id, seq, attempt, number)
     left join lateral (
       select x.ctid as tid, x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l on true
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id = p_worker offset 0) l on true
   ), closed as (
     delete from lease l where l.ctid = any (array(select h.tid from held h))
   )

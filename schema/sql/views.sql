@@ -113,8 +113,8 @@ comment on view gates is 'Keys of bounded concurrency: how many steps of each ru
 
 create or replace view workers as
 select w.id, w.tenant, w.name, w.host, w.pid, w.version, w.state, w.started_at, w.heartbeat_at, w.expires_at, w.stopped_at,
-  w.slots, w.queues, w.handlers, (select count(*) from lease l where l.worker_id = w.id) as running
-from worker w;
+  w.slots, w.queues, w.handlers, coalesce(l.steps, 0) as running
+from worker w left join (select x.worker_id, count(*) as steps from lease x group by x.worker_id) l on l.worker_id = w.id;
 comment on view workers is 'Registered workers and how many steps each is running.';
 
 create or replace view leases as

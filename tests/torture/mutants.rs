@@ -19,7 +19,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no-fencing",
         function: "close_leases",
-        from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker",
+        from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id = p_worker",
         to: "x.seq = i.seq",
         also: None,
         seen_by: "the stored output is the completing attempt's",

@@ -237,8 +237,8 @@ impl<E: Executor> Calls<E> {
             .rows(
                 "select s.relname::text as name, s.n_dead_tup, s.n_live_tup, greatest(s.last_vacuum, s.last_autovacuum) as vacuumed_at
                  from pg_stat_user_tables s
-                 where s.relid in (select c.inhrelid from pg_inherits c where c.inhparent in ('longhaul.run'::regclass, 'longhaul.step'::regclass)
-                                   union all select r.t from unnest(array['longhaul.task', 'longhaul.lease', 'longhaul.timer', 'longhaul.wait',
+                 where s.relid in (select c.inhrelid from pg_inherits c where c.inhparent = 'longhaul.run'::regclass
+                                   union all select r.t from unnest(array['longhaul.task', 'longhaul.lease', 'longhaul.own_step', 'longhaul.blocked', 'longhaul.timer', 'longhaul.wait',
                                      'longhaul.held', 'longhaul.queued', 'longhaul.worker', 'longhaul.chore', 'longhaul.queue', 'longhaul.notice']::regclass[]) r(t))
                    and s.n_dead_tup > 100000 and s.n_dead_tup > s.n_live_tup
                  order by s.n_dead_tup desc limit 20",
