@@ -20,14 +20,15 @@ begin
     cross join lateral (
       select x.flow_id, x.state, x.priority from run x
       where x.id = d.run_id and x.id >= v_lowest and x.state in ('running', 'paused') and x.compensating is not true offset 0) r
-    join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
+    cross join lateral (select x.successors from flow_step x where x.flow_id = r.flow_id and x.seq = d.seq offset 0) f
     cross join lateral unnest(f.successors) n(seq)
     group by d.run_id, n.seq, r.flow_id, r.priority, r.state
   ), waiting as materialized (
     select c.run_id, c.seq, c.paused, f.plain, f.lane_id, coalesce(c.priority, f.priority) as priority, b.tid,
       coalesce(b.blockers, f.predecessors) - c.ended as blockers
     from (select * from counted limit v_most) c
-    join flow_step f on f.flow_id = c.flow_id and f.seq = c.seq
+    cross join lateral (
+      select x.plain, x.lane_id, x.priority, x.predecessors from flow_step x where x.flow_id = c.flow_id and x.seq = c.seq offset 0) f
     left join lateral (
       select x.ctid as tid, x.blockers from blocked x where f.predecessors > 1 and x.run_id = c.run_id and x.seq = c.seq offset 0) b on true
   ), gone as (
@@ -35,7 +36,7 @@ begin
   ), stay as (
     update blocked x set blockers = w.blockers
     from (select * from waiting y where y.blockers > 0 and y.tid is not null limit v_most) w
-    where x.run_id = w.run_id and x.seq = w.seq
+    where x.ctid = w.tid
   ), come as (
     insert into blocked (run_id, seq, blockers) select w.run_id, w.seq, w.blockers from waiting w where w.blockers > 0 and w.tid is null
   )
