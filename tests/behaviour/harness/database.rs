@@ -55,10 +55,6 @@ impl TestDb {
                 admin.batch_execute(&format!("create database {TEMPLATE}")).await.expect("create template");
                 let database = Database::new(&config_for(TEMPLATE)).expect("pool");
                 migrate::migrate(&database).await.expect("migrate the template");
-                if let Ok(patch) = std::env::var("CORE_PATCH") {
-                    let sql = std::fs::read_to_string(patch).unwrap();
-                    database.connection().await.unwrap().batch_execute(&sql).await.unwrap();
-                }
                 database.close();
                 // The server may not have noticed yet that the connections are closed.
                 let gone = "select count(*) = 0 from pg_stat_activity where datname = $1";
