@@ -143,8 +143,13 @@ language sql stable set jit = off as $$
           union all
           (select r.id, 0 from run r order by r.id desc limit p_recent / 100)) s
     group by s.run_id
+  ), shape as materialized (
+    select f.flow_id, bool_or(f.predecessors > 1) as joins, count(*) filter (where f.predecessors = 0) as first
+    from flow_step f where f.undoes is null group by f.flow_id
   ), judged as materialized (
     select a.run_id, a.placed, r.id, r.state, r.open_steps, r.paused_for, r.state in ('completed', 'failed', 'cancelled') as ended,
+      -- Only then are its steps looked at one by one.
+      c.to_begin + o.others <> a.placed or h.joins or coalesce(r.compensating, false) as doubtful,
       case when r.state in ('failed', 'cancelled') then 0
            when r.compensating then o.others
            else f.step_count - d.own + o.others end as live
@@ -153,6 +158,16 @@ language sql stable set jit = off as $$
     left join flow f on f.id = r.flow_id
     cross join lateral (select count(*) filter (where x.def is null) as own from step x where x.run_id = a.run_id offset 0) d
     cross join lateral (select count(*) filter (where x.def is not null) as others from own_step x where x.run_id = a.run_id offset 0) o
+    left join shape h on h.flow_id = r.flow_id
+    cross join lateral (
+      select case when h.joins or r.state not in ('running', 'paused') then 0 when d.own = 0 then h.first
+                  else (
+                    select count(*) from flow_step x
+                    where x.flow_id = r.flow_id and x.undoes is null
+                      and not exists (select from step s where s.run_id = a.run_id and s.seq = x.seq)
+                      and not exists (
+                        select from unnest(x.predecessor_seqs) p(seq) where not exists (select from step s where s.run_id = a.run_id and s.seq = p.seq)))
+             end as to_begin) c
   )
   select y.run_id, y.seq,
     case when s.outcome is not null then s.outcome || ', but in ' || y.names
@@ -169,7 +184,7 @@ language sql stable set jit = off as $$
     from flow_step x where x.flow_id = r.flow_id and x.seq = y.seq and x.undoes is null offset 0) f on true
   where s.outcome is not null or y.rooms > 1 or (o.there is null and (f.predecessors is null or r.over or f.ended < f.predecessors))
   union all
-  select j.run_id, l.seq, l.violation from judged j cross join lateral lost_steps(j.run_id) l where not j.ended and j.live > j.placed
+  select j.run_id, l.seq, l.violation from judged j cross join lateral lost_steps(j.run_id) l where not j.ended and j.live > j.placed and j.doubtful
   union all
   select j.run_id, null, coalesce(format('%s with %s open steps, but %s are live', j.state, j.open_steps, j.live), 'in a room, but there is no such run')
   from judged j

@@ -210,7 +210,7 @@ async fn the_hot_statements_keep_their_plans() {
         }
 
         // A million rows and stale statistics, then fresh ones.
-        for _ in 0..14 {
+        for _ in 0..12 {
             db.execute(&start(50_000)).await;
         }
         db.execute(&end(500_000)).await;
