@@ -19,7 +19,8 @@ declare
     'broadcast_signal', 'deploy', 'drop_partition', 'drop_partitions', 'droppable', 'flow_difference', 'make_partition', 'make_partitions', 'store_steps', 'wanted_run', 'why'];
   -- These join long lists, of which no statistics know: by loops, each entry would be compared with each.
   v_lists    constant text[] := array['let_in'];
-  -- The planner takes these into the statements that ask, which it does not with functions that have settings. They name all in full.
+  -- The planner takes these into the statements that ask, which it does not with functions that have settings. What they name was
+  -- settled when they were made.
   v_inlined  constant text[] := array['new_run_id'];
 begin
   for v_function in
