@@ -6,7 +6,7 @@ language sql immutable as $$ select 1 $$;
 comment on function protocol_version() is 'Version of the worker protocol (docs/protocol.md). It grows when a call is taken away or changes its meaning, and not when one is added.';
 
 create or replace function described_steps(p_flow_ids integer[], p_defs integer[])
-returns table (number bigint, flow text, flow_version integer, step text, handler text, parameters jsonb, timeout_ms bigint, max_attempts smallint, checkpoints boolean)
+returns table (number bigint, flow text, flow_version integer, step text, handler text, parameters jsonb, timeout_ms bigint, max_attempts smallint, checkpoints boolean, asks boolean)
 language plpgsql stable as $$
 begin
   return query
@@ -16,10 +16,10 @@ begin
     from (select distinct x.id from unnest(p_flow_ids) x(id)) i
     cross join lateral (select x.id, x.name, x.version, x.definition from flow x where x.id = i.id offset 0) f
   )
-  select i.number, f.name, f.version, s.name, l.handler, s.parameters, s.timeout_ms, s.max_attempts, f.checkpoints
+  select i.number, f.name, f.version, s.name, l.handler, s.parameters, s.timeout_ms, s.max_attempts, f.checkpoints, s.settings ?| array['approval', 'budget']
   from unnest(p_flow_ids, p_defs) with ordinality i(flow_id, def, number)
   join flows f on f.id = i.flow_id
-  cross join lateral (select x.name, x.lane_id, x.parameters, x.timeout_ms, x.max_attempts from flow_step x where x.flow_id = i.flow_id and x.seq = i.def offset 0) s
+  cross join lateral (select x.name, x.lane_id, x.parameters, x.timeout_ms, x.max_attempts, x.settings from flow_step x where x.flow_id = i.flow_id and x.seq = i.def offset 0) s
   cross join lateral (select x.handler from lane x where x.id = s.lane_id offset 0) l;
 end $$;
 comment on function described_steps(integer[], integer[]) is 'Definitions of steps, by flow version and number, in the order in which they were asked for.';
@@ -74,7 +74,8 @@ begin
   -- A statement of its own: a flow that was deployed while the claim looked is not in the snapshot of that one.
   return query
   select i.run_id, i.seq, i.attempt, i.failures, i.queue, i.input, d.flow, d.flow_version, d.step, d.handler, d.parameters, d.timeout_ms, d.max_attempts, d.checkpoints,
-    i.run_id || '/' || i.seq, case when i.attempt > 1 then short_history(i.run_id, i.seq) else '[]' end
+    -- Before its first attempt a step has a history only if something was asked.
+    i.run_id || '/' || i.seq, case when i.attempt > 1 or d.asks then short_history(i.run_id, i.seq) else '[]' end
   from described_steps(v_flow_ids, v_defs) d
   join unnest(v_run_ids, v_seqs, v_attempts, v_failures, v_queues, v_inputs) with ordinality i(run_id, seq, attempt, failures, queue, input, number) using (number);
 end $$;
