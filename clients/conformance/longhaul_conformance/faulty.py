@@ -23,7 +23,7 @@ def a_killed_worker_is_replaced(world: World) -> None:
     other = world.worker(Options(queue=worker.options.queue))
     check(world.completed(long) == "hung", "the output differs")
     check(world.outcomes(long) == ["expired"], f"attempts ended {world.outcomes(long)}")
-    check(other.events(long, "begin")[0]["token"] == 2, "the second attempt has no higher token")
+    check(other.events(long, "begin")[0]["token"] > 1, "the second attempt has no higher token")
 
 
 @alone
@@ -39,7 +39,7 @@ def a_frozen_worker_completes_nothing(world: World) -> None:
     worker.thaw()
     eventually("it registers anew", lambda: len(world.registrations(worker)) > 1, 15)
     other.kill()
-    check(world.token(run) == 2, f"attempt {world.token(run)} completed it")
+    check(world.token(run) > 1, f"attempt {world.token(run)} completed it")
     check(world.completed(world.do(worker, "kit.echo", 1)) == 1, "it does nothing any more")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from uuid import UUID
+from uuid import UUID, uuid4, uuid5
+
+import psycopg
 
 from .grade import plain
 from .world import Process, World, check, eventually
@@ -273,10 +275,10 @@ def a_wait_for_a_signal_may_end_in_time(world: World, worker: Process) -> None:
 @plain
 def a_signal_to_a_topic_and_key_is_found(world: World, worker: Process) -> None:
     """A signal to a topic and key reaches the step that waits for both."""
-    run = world.do(worker, "kit.topic_signal", {"topic": "paid", "key": "order-7"})
-    other = world.do(worker, "kit.topic_signal", {"topic": "paid", "key": "order-8", "within_ms": 1500})
+    run = world.do(worker, "kit.topic_signal", {"topic": "paid", "key": f"7-{worker.name}"})
+    other = world.do(worker, "kit.topic_signal", {"topic": "paid", "key": f"8-{worker.name}", "within_ms": 1500})
     world.waits_for(run, "signal")
-    world.rows("select longhaul.send_signal('default', 'paid', 'order-7', '1')")
+    world.rows("select longhaul.send_signal('default', 'paid', %s, '1')", f"7-{worker.name}")
     check(world.completed(run) == {"payload": 1}, "the payload differs")
     check(world.completed(other) == {"timed_out": True}, "the other one got it as well")
 
@@ -343,10 +345,11 @@ def a_decision_before_the_step_is_read(world: World, worker: Process) -> None:
 @plain
 def outside_work_completes_a_step(world: World, worker: Process) -> None:
     """A step that handed its work out holds no slot; the report of the provider is its output."""
-    run = world.do(worker, "kit.dispatch", {"topic": "label", "key": "k1"})
+    key = uuid4().hex
+    run = world.do(worker, "kit.dispatch", {"topic": "label", "key": key})
     world.waits_for(run, "external")
     check(world.leases(run) == [], "it holds a lease while it waits")
-    world.rows("select longhaul.complete_external('default', 'label', 'k1', '{\"file\": 9}')")
+    world.rows("select longhaul.complete_external('default', 'label', %s, '{\"file\": 9}')", key)
     check(world.completed(run) == {"file": 9}, "the output differs")
 
 
@@ -389,8 +392,6 @@ def the_winner_of_a_race_stays(world: World, worker: Process) -> None:
 @plain
 def what_is_random_stays(world: World, worker: Process) -> None:
     """Time, UUID and random number of a function are the same in every attempt, and derived as the protocol says."""
-    from uuid import uuid5
-
     run = world.do(worker, "kit.stable", retry=RETRY)
     world.completed(run)
     first, second = (line["found"] for line in worker.events(run, "stable"))
@@ -464,8 +465,6 @@ def a_busy_run_holds_nobody_up(world: World, worker: Process) -> None:
     """While somebody holds a run in an open transaction, outcomes of other runs are stored; that one's follows."""
     held = world.do(worker, "kit.hang", {"ms": 600}, retry={"attempts": 1})
     world.running(held)
-    import psycopg
-
     with psycopg.connect(world.url) as holder:
         holder.execute("select from longhaul.run where id = %s for update", (held,))
         eventually("the handler ends", lambda: worker.events(held, "end"))

@@ -243,7 +243,8 @@ class World:
         return self.rows("select *, outcome::text as outcome from longhaul.attempt where run_id = %s order by seq, attempt", run)
 
     def outcomes(self, run: UUID) -> list[str]:
-        return [row["outcome"] for row in self.attempts(run)]
+        """How they ended. What was handed back with no attempt consumed does not count: a machine under load may do that."""
+        return [row["outcome"] for row in self.attempts(run) if row["outcome"] != "released"]
 
     def token(self, run: UUID) -> int:
         """The number of the attempt that completed the step."""

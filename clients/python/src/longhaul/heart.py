@@ -52,6 +52,9 @@ class Heart(OwnThread):
         self._at_once = asyncio.Event()
         # An answer that does not come within a third of a lease leaves time for another try.
         link = self._make_link(max(self.lease / 3, 0.1))
+        # Over a slow network a connection takes longer than a beat. When there is none yet, the first beat says so.
+        with contextlib.suppress(LonghaulError):
+            await link.run(protocol.now())
         wait, overdue = self.interval, False
         while True:
             with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
