@@ -19,6 +19,7 @@ export interface Given {
 
 /** What it says. */
 export type Said =
+  | { kind: "ready" }
   | { kind: "which" }
   | { kind: "lost"; lost: Refusal[] }
   | { kind: "draining" }

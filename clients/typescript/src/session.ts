@@ -70,6 +70,8 @@ export class Session implements Services {
   #unfinished: Unfinished | undefined;
   #idlePolls = 0;
   #closing: End | undefined;
+  /** The thread that renews the leases has begun: before that nothing is claimed, because a handler could keep it from beginning. */
+  #ready = false;
   #stoppedAt = 0;
   #broken: LonghaulError | undefined;
   #beside: Beside | undefined;
@@ -182,7 +184,10 @@ export class Session implements Services {
   // What the thread beside this one and the listener say ---------------------------------------------------------------
 
   #said(said: Said): void {
-    if (said.kind === "which") this.#beside?.ask({ kind: "owned", keys: this.#keys() });
+    if (said.kind === "ready") {
+      this.#ready = true;
+      this.#changed.set();
+    } else if (said.kind === "which") this.#beside?.ask({ kind: "owned", keys: this.#keys() });
     else if (said.kind === "draining") this.#close("drained");
     else if (said.kind === "overdue") this.#handBack("the worker could not reach the database for longer than its lease");
     else if (said.kind === "given up") this.#giveUp(said.reason);
@@ -237,6 +242,7 @@ export class Session implements Services {
 
   async #claimForever(): Promise<void> {
     const backoff = new Backoff();
+    while (!this.#ready && this.#closing === undefined && !this.#broken) await this.#changed.next();
     while (this.#closing === undefined && !this.#broken) {
       const wanted = [...this.#queues.values()].filter((queue) => queue.look && queue.free > 0);
       if (wanted.length === 0 && !this.#recover) {

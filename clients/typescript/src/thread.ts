@@ -18,6 +18,7 @@ const TURN = 60_000;
 
 const given = workerData as Given;
 let beatNow: () => void = () => undefined;
+let wanted = false;
 let answered: (keys: Key[]) => void = () => undefined;
 
 function say(message: Said): void {
@@ -25,8 +26,9 @@ function say(message: Said): void {
 }
 
 parentPort?.on("message", (message: Asked) => {
-  if (message.kind === "beat") beatNow();
-  else answered(message.keys);
+  if (message.kind === "owned") return answered(message.keys);
+  wanted = true;
+  beatNow();
 });
 
 async function owned(): Promise<Key[]> {
@@ -42,7 +44,9 @@ async function waitFor(milliseconds: number): Promise<void> {
   await new Promise<void>((resolve) => {
     beatNow = resolve;
     timer = setTimeout(resolve, milliseconds);
+    if (wanted) resolve();
   });
+  wanted = false;
   clearTimeout(timer);
 }
 
@@ -52,6 +56,7 @@ async function beat(): Promise<void> {
   const clock = new LeaseClock(given.lease, given.clock);
   // Over a slow network a connection takes longer than a beat. When there is none yet, the first beat says so.
   await link.run(protocol.now()).catch(() => undefined);
+  say({ kind: "ready" });
   let wait = given.heartbeat;
   let overdue = false;
   for (;;) {
