@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -101,7 +102,7 @@ async def defer(context: Context, input: Any) -> Any:
 @handlers.handler("kit.crash")
 async def crash(context: Context, input: Any) -> Any:
     if context.attempt <= input["times"]:
-        return {}["nothing"]
+        raise KeyError("nothing")
     return {"attempt": context.attempt}
 
 
@@ -143,7 +144,7 @@ def checkpoints(context: BlockingContext, input: Any) -> Any:
     for number in range(input["count"]):
         if number == input.get("fail_at") and context.attempt == 1:
             raise Retry("in the middle")
-        values.append(context.checkpoint(f"n{number}", lambda number=number: did(number)))
+        values.append(context.checkpoint(f"n{number}", partial(did, number)))
     return len(values) if "bytes" in input else values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -147,10 +148,9 @@ def on_a_thread(work: Callable[[], T]) -> asyncio.Future[T]:
             value = work()
         except BaseException as caught:
             error = caught
-        try:
+        # When the loop has ended, nobody waits any more.
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, value, error)
-        except RuntimeError:
-            pass  # The loop has ended, and nobody waits any more.
 
     threading.Thread(target=body, name="longhaul-handler", daemon=True).start()
     return future
