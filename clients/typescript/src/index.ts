@@ -35,6 +35,7 @@ export {
   type Steering,
   type Step,
 } from "./requests.js";
+export { type DrizzleSql, fromDrizzle, fromKnex } from "./recipes.js";
 export type { Settings } from "./settings.js";
 export { ContinueAsNew, Defer, Dispatched, type ErrorOptions, Fail, Retry, Snooze, StepError } from "./step-error.js";
 export { VERSION } from "./version.js";
