@@ -19,10 +19,8 @@ function arrays({ rows }: Rows): { rows: any[][] } {
 export function fromKnex(trx: { raw(sql: string, bindings: any): PromiseLike<Rows> }): Queryable {
   return {
     async query({ text, values }) {
-      // By name: a binding that is a list stays one.
-      const bindings = Object.fromEntries(values.map((value, number) => [`p${number + 1}`, value ?? null]));
-      // A cast would be taken for a name.
-      return arrays(await trx.raw(text.replaceAll("::", "\\:\\:").replace(/\$(\d+)/g, ":p$1"), bindings));
+      const { between, numbers } = parts(text);
+      return arrays(await trx.raw(between.join("?"), numbers.map((number) => values[number] ?? null)));
     },
   };
 }

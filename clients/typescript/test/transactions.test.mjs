@@ -54,8 +54,11 @@ test("a start in a transaction of pg", { skip }, () =>
 test("a start in a transaction of Knex", { skip }, () =>
   shop(idle, async ({ client, flow }) => {
     const db = knex({ client: "pg", connection: database });
-    await starts(client, flow, (work) => db.transaction((trx) => work(fromKnex(trx))));
-    await db.destroy();
+    try {
+      await starts(client, flow, (work) => db.transaction((trx) => work(fromKnex(trx))));
+    } finally {
+      await db.destroy();
+    }
   }),
 );
 
