@@ -14,7 +14,7 @@ import psycopg
 
 from . import faulty, lasting, plainly  # noqa: F401  the cases
 from .grade import CASES, Grade, as_json, grade
-from .world import Chores, folder, prepare
+from .world import Chores, Place, folder, prepare
 
 EPILOGUE = """\
 examples:
@@ -34,6 +34,8 @@ def arguments() -> argparse.Namespace:
         prog="ops/protocol", description=__doc__, epilog=EPILOGUE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--database", default=os.environ.get("DATABASE_URL"), help="an installed Longhaul; DATABASE_URL when absent")
+    parser.add_argument("--worker-database", metavar="URL", help="the worker's way to it, as a pooler; the same when absent")
+    parser.add_argument("--listen", metavar="URL", help="where the worker listens, when that is another way")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="only these cases; may be repeated")
     parser.add_argument("--json", metavar="FILE", help="write the grades as JSON, to standard output for -")
     parser.add_argument("--at-a-time", type=int, default=6, metavar="N", help="cases at a time (default 6)")
@@ -63,7 +65,7 @@ def main() -> int:
     except psycopg.Error as error:
         print(f"error: the database cannot be used: {error}", file=sys.stderr)
         return 5
-    place = folder()
+    place = Place(given.database, command, folder(), given.worker_database or given.database, given.listen)
     chores = Chores(given.database)
     chores.start()
     out = sys.stderr if given.json == "-" else sys.stdout
@@ -72,7 +74,7 @@ def main() -> int:
         mark = "ok  " if made.passed else "FAIL"
         print(f"{mark} {made.seconds:6.2f} s  {made.name}" + ("" if made.passed else f"\n       {made.what}\n       {made.reason}"), file=out, flush=True)
 
-    grades = grade(given.database, command, place, chosen, given.at_a_time, tell)
+    grades = grade(place, chosen, given.at_a_time, tell)
     chores.stop()
     made = as_json(grades, command)
     print(f"{made['passed']} passed, {made['failed']} failed", file=out)
@@ -83,9 +85,9 @@ def main() -> int:
         else:
             Path(given.json).write_text(text)
     if given.keep:
-        print(f"what the workers wrote: {place}", file=out)
+        print(f"what the workers wrote: {place.folder}", file=out)
     else:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place.folder, ignore_errors=True)
     return 1 if made["failed"] else 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
-from .world import Failed, Options, Process, World, tail, words
+from .world import Failed, Options, Place, Process, World, tail, words
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ plain = case(shared=True)
 alone = case()
 
 
-def grade(url: str, command: Sequence[str], folder: str, chosen: Sequence[Case], at_a_time: int, tell: Callable[[Grade], None]) -> list[Grade]:
+def grade(place: Place, chosen: Sequence[Case], at_a_time: int, tell: Callable[[Grade], None]) -> list[Grade]:
     """Carries out cases."""
-    home = World(url, command, folder)
+    home = World(place)
     shared: Process | None = None
     trouble = ""
     try:
@@ -68,7 +68,7 @@ def grade(url: str, command: Sequence[str], folder: str, chosen: Sequence[Case],
 
         def one(case: Case) -> Grade:
             began = time.monotonic()
-            world = World(url, command, folder)
+            world = World(place)
             reason = ""
             try:
                 if case.shared and shared is None:

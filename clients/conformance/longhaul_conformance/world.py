@@ -71,7 +71,8 @@ class Process:
         self.name = name
         self.log = Path(world.folder, f"{name}.jsonl")
         self.output = Path(world.folder, f"{name}.txt")
-        url = world.url_through(proxy) if proxy else world.url
+        url = world.url_through(proxy) if proxy else world.place.worker_url
+        listen = url if world.place.listen_url is None else world.place.listen_url
         env = os.environ | {
             "DATABASE_URL": url,
             "LONGHAUL_QUEUE": options.queue,
@@ -82,11 +83,11 @@ class Process:
             "LONGHAUL_LEASE_MS": str(options.lease_ms),
             "LONGHAUL_POLL_MS": str(options.poll_ms),
             "LONGHAUL_GRACE_MS": str(options.grace_ms),
-            "LONGHAUL_LISTEN_URL": url if options.listen else "",
+            "LONGHAUL_LISTEN_URL": listen if options.listen else "",
             "LONGHAUL_KIT_LOG": str(self.log),
         }
         self._file = self.output.open("wb")
-        self.process = subprocess.Popen(world.command, env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(list(world.place.command), env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True)
         world.processes.append(self)
 
     def send(self, number: int) -> None:
@@ -132,16 +133,32 @@ class Process:
         return [line for line in self.lines() if line["run"] == str(run) and line["event"] == event]
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a worker is graded."""
+
+    #: The database, for the kit.
+    url: str
+    #: What starts the worker.
+    command: Sequence[str]
+    #: For what it writes.
+    folder: str
+    #: The database, for the worker: a pooler, perhaps.
+    worker_url: str
+    #: Where it listens, when that is somewhere else.
+    listen_url: str | None = None
+
+
 class World:
     """One case's: a connection of its own, and workers that end with it."""
 
-    def __init__(self, url: str, command: Sequence[str], folder: str) -> None:
-        self.url = url
-        self.command = list(command)
-        self.folder = folder
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.url = place.url
+        self.folder = place.folder
         self.processes: list[Process] = []
         self._proxies: list[Proxy] = []
-        self._connection = psycopg.connect(url, autocommit=True)
+        self._connection = psycopg.connect(self.url, autocommit=True)
 
     def close(self) -> None:
         for process in self.processes:
@@ -154,13 +171,13 @@ class World:
 
     def proxy(self) -> Proxy:
         """A way to the database that can break."""
-        parts = conninfo_to_dict(self.url)
+        parts = conninfo_to_dict(self.place.worker_url)
         proxy = Proxy(str(parts.get("host") or "localhost"), int(str(parts.get("port") or 5432)))
         self._proxies.append(proxy)
         return proxy
 
     def url_through(self, proxy: Proxy) -> str:
-        parts = conninfo_to_dict(self.url)
+        parts = conninfo_to_dict(self.place.worker_url)
         user, password = str(parts.get("user", "")), str(parts.get("password", ""))
         name = f"{user}:{password}@" if password else f"{user}@"
         return f"postgresql://{name}127.0.0.1:{proxy.port}/{parts.get('dbname', user)}?sslmode=disable"
