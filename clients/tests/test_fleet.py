@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -25,7 +26,10 @@ class Rust:
         self.name = "rust-" + uuid4().hex[:8]
         arguments = ["--queue", f"{queue}=4", "--allow-command", "sleep", "--heartbeat", "700ms", "--name", self.name, "--no-chores"]
         self.process = subprocess.Popen(
-            [program, "worker", *arguments], env=os.environ | {"DATABASE_URL": world.url}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [program, "worker", *arguments],
+            env=os.environ | {"DATABASE_URL": world.url},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         eventually("the Rust worker registers", lambda: world.rows("select true from longhaul.worker where name = %s", self.name), 30)
 
@@ -74,7 +78,7 @@ def test_one_flow_survives_the_kill_of_each_of_its_workers(worlds: Worlds) -> No
     check(set(outcomes) == {"expired"}, f"attempts ended {outcomes}")
     done = python.rows("select run_id, seq, started_at, ended_at from longhaul.step where run_id = any(%s) order by run_id, seq", runs)
     check(len(done) == len(runs) * len(steps), "a step is missing")
-    for before, after in zip(done, done[1:], strict=False):
+    for before, after in itertools.pairwise(done):
         if before["run_id"] == after["run_id"]:
             check(before["ended_at"] <= after["started_at"], "a step began before its predecessor had ended")
     check(python.rows("select * from longhaul.room_violations") == [], "a step is in a wrong room")

@@ -82,7 +82,17 @@ def pooler(database: str) -> Iterator[str]:
 @pytest.mark.parametrize("command", [pytest.param(PYTHON, id="python"), pytest.param(NODE, id="node", marks=needs_node)])
 def test_a_worker_behind_a_pooler_passes(database: str, pooler: str, tmp_path: Path, command: list[str]) -> None:
     only = [word for name in CASES for word in ("--only", name)]
-    kit = [sys.executable, "-m", "longhaul_conformance", "--worker-database", pooler, "--listen", database, "--json", str(tmp_path / "grades")]
+    kit = [
+        sys.executable,
+        "-m",
+        "longhaul_conformance",
+        "--worker-database",
+        pooler,
+        "--listen",
+        database,
+        "--json",
+        str(tmp_path / "grades"),
+    ]
     done = subprocess.run(
         [*kit, *only, "--", *command],
         env=os.environ | {"PYTHONPATH": str(ROOT / "conformance"), "DATABASE_URL": database},

@@ -18,7 +18,14 @@ def main() -> None:
     names = ["kit.echo", "kit.fail", "kit.refuse", "kit.hang", "kit.nul", "kit.transaction"]
     row = connection.execute(
         "select worker_id from longhaul.register_worker(%s, %s, 'here', 1, '0', %s, %s, %s, %s)",
-        (env["LONGHAUL_TENANT"], env["LONGHAUL_NAME"], [env["LONGHAUL_QUEUE"]], names, int(env["LONGHAUL_SLOTS"]), int(env["LONGHAUL_LEASE_MS"])),
+        (
+            env["LONGHAUL_TENANT"],
+            env["LONGHAUL_NAME"],
+            [env["LONGHAUL_QUEUE"]],
+            names,
+            int(env["LONGHAUL_SLOTS"]),
+            int(env["LONGHAUL_LEASE_MS"]),
+        ),
     ).fetchone()
     assert row is not None
     worker = row[0]

@@ -72,7 +72,11 @@ def main() -> int:
 
     def tell(made: Grade) -> None:
         mark = "ok  " if made.passed else "FAIL"
-        print(f"{mark} {made.seconds:6.2f} s  {made.name}" + ("" if made.passed else f"\n       {made.what}\n       {made.reason}"), file=out, flush=True)
+        print(
+            f"{mark} {made.seconds:6.2f} s  {made.name}" + ("" if made.passed else f"\n       {made.what}\n       {made.reason}"),
+            file=out,
+            flush=True,
+        )
 
     grades = grade(place, chosen, given.at_a_time, tell)
     chores.stop()

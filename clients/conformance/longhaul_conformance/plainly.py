@@ -140,7 +140,8 @@ def a_hint_says_when_to_try_again(world: World, worker: Process) -> None:
     run = world.do(worker, "kit.retry_after", {"ms": 700}, retry={"attempts": 3, "backoff": "1h"})
     world.completed(run)
     waited = world.one(
-        "select extract(epoch from s.started_at - a.ended_at) from longhaul.step s join longhaul.attempt a using (run_id, seq) where s.run_id = %s", run
+        "select extract(epoch from s.started_at - a.ended_at) from longhaul.step s join longhaul.attempt a using (run_id, seq) where s.run_id = %s",
+        run,
     )
     check(waited >= 0.69, f"the next attempt began after {waited:.2f} s, not 0.7")
 
@@ -260,7 +261,7 @@ def a_signal_wakes_a_step(world: World, worker: Process) -> None:
 def a_signal_may_come_first(world: World, worker: Process) -> None:
     """A signal that was sent before the step waits is found."""
     flow = world.flow(worker.options.queue, {"handler": "kit.signal"})
-    run: UUID = world.one("select longhaul.create_run(%s, '{\"topic\": \"go\"}')", flow)
+    run: UUID = world.one('select longhaul.create_run(%s, \'{"topic": "go"}\')', flow)
     world.rows("select longhaul.signal_run('default', %s, 'go', '5')", run)
     world.rows("select longhaul.start_pending_run('default', %s)", run)
     check(world.completed(run) == {"payload": 5}, "the payload differs")

@@ -87,7 +87,9 @@ class Process:
             "LONGHAUL_KIT_LOG": str(self.log),
         }
         self._file = self.output.open("wb")
-        self.process = subprocess.Popen(list(world.place.command), env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(
+            list(world.place.command), env=env, stdout=self._file, stderr=subprocess.STDOUT, start_new_session=True
+        )
         world.processes.append(self)
 
     def send(self, number: int) -> None:
@@ -237,7 +239,9 @@ class World:
         try:
             return eventually("the run ends", look, timeout)
         except Failed as error:
-            why = self.rows("select name, longhaul.why(run_id, name) as why from longhaul.steps where run_id = %s and ended_at is null", run)
+            why = self.rows(
+                "select name, longhaul.why(run_id, name) as why from longhaul.steps where run_id = %s and ended_at is null", run
+            )
             raise Failed(f"{error}; {'; '.join(str(row['why']) for row in why)}") from None
 
     def completed(self, run: UUID, timeout: float = 20.0) -> Any:
