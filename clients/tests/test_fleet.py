@@ -63,7 +63,8 @@ def test_one_flow_survives_the_kill_of_each_of_its_workers(worlds: Worlds) -> No
         eventually(
             f"{language} works",
             lambda language=language: python.rows(  # type: ignore[misc]
-                "select true from longhaul.lease l join longhaul.lane n on n.id = l.lane_id join longhaul.queue q on q.id = n.queue_id where q.name = %s",
+                "select true from longhaul.lease l join longhaul.lane n on n.id = l.lane_id join longhaul.queue q on q.id = n.queue_id"
+                " where q.name = %s",
                 queues[language],
             ),
             30,

@@ -1,5 +1,5 @@
-"""A worker as one would write it from a glance at the calls: it claims, works and completes, and knows nothing of what can go wrong. The kit must
-say so."""
+"""A worker as one would write it from a glance at the calls: it claims, works and completes, and knows nothing of what can go wrong.
+The kit must say so."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 
 import psycopg
 from psycopg.types.json import Jsonb
-
-LONGHAUL = "longhaul"
 
 
 def main() -> None:

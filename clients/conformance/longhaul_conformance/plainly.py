@@ -140,7 +140,8 @@ def a_hint_says_when_to_try_again(world: World, worker: Process) -> None:
     run = world.do(worker, "kit.retry_after", {"ms": 700}, retry={"attempts": 3, "backoff": "1h"})
     world.completed(run)
     waited = world.one(
-        "select extract(epoch from s.started_at - a.ended_at) from longhaul.step s join longhaul.attempt a using (run_id, seq) where s.run_id = %s",
+        "select extract(epoch from s.started_at - a.ended_at) from longhaul.step s join longhaul.attempt a using (run_id, seq)"
+        " where s.run_id = %s",
         run,
     )
     check(waited >= 0.69, f"the next attempt began after {waited:.2f} s, not 0.7")

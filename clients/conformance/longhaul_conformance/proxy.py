@@ -1,5 +1,5 @@
-"""A way to the database that breaks when it is told to: connections are cut, nobody gets through, or the answer of one call is lost after the
-call was carried out."""
+"""A way to the database that breaks when it is told to: connections are cut, nobody gets through, or the answer of one call is lost
+after the call was carried out."""
 
 from __future__ import annotations
 
