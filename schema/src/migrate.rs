@@ -73,6 +73,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
+    ("protocol.sql", include_str!("../sql/protocol.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
     ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
     ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),

@@ -25,6 +25,7 @@ mod named_limits;
 mod payloads;
 mod plans;
 mod poison;
+mod protocol;
 mod running;
 mod seams;
 mod shutting_down;
