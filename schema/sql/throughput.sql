@@ -6,7 +6,9 @@ create or replace function throughput_of(
 ) returns table (
   at timestamptz, tenant text, flow text, queue text, handler text, completed bigint, failed bigint, attempts_failed bigint, seconds_each double precision, whole boolean
 )
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return query
   with newest as materialized (
     select r.id, r.tenant, r.flow_id, r.created_at from run r order by r.id desc limit p_look
   ), bound as (
@@ -23,8 +25,8 @@ language sql stable as $$
       select x.ended_at, s.lane_id from attempt x join step s on s.run_id = x.run_id and s.seq = x.seq
       where x.run_id = n.id and x.ended_at >= p_since and x.outcome in ('failed', 'timed_out', 'panicked', 'expired') offset 0) a
   )
-  select date_bin(p_bucket, d.ended_at, 'epoch') as at, d.tenant, f.name, q.name, l.handler,
-    count(*) filter (where d.outcome = 'completed'), count(*) filter (where d.outcome = 'failed'), sum(d.attempts),
+  select date_bin(p_bucket, d.ended_at, 'epoch'), d.tenant, f.name, q.name, l.handler,
+    count(*) filter (where d.outcome = 'completed'), count(*) filter (where d.outcome = 'failed'), sum(d.attempts)::bigint,
     avg(extract(epoch from d.ended_at - d.started_at)) filter (where d.outcome = 'completed')::double precision,
     date_bin(p_bucket, d.ended_at, 'epoch') >= (select b.at from bound b)
   from done d
@@ -32,8 +34,8 @@ language sql stable as $$
   left join lane l on l.id = d.lane_id
   left join queue q on q.id = l.queue_id
   group by 1, 2, 3, 4, 5
-  order by 1, 2, 3, 4, 5
-$$;
+  order by 1, 2, 3, 4, 5;
+end $$;
 comment on function throughput_of(timestamptz, interval, integer) is
   'Steps that ended since a time, by buckets of time, flow, queue and handler: completed, failed for good, failed attempts, and the mean seconds of an attempt that completed. It looks at the newest p_look runs; whole says whether all runs that were created since the bucket began are among them.';
 

@@ -37,7 +37,9 @@ comment on function timeline(uuid) is 'What happened to a run, when, and by whom
 
 create or replace function happened_since(p_tenant text, p_flow text, p_since timestamptz, p_look integer default 500)
 returns table (run_id uuid, at timestamptz, kind text, step text, attempt integer, actor text, detail jsonb)
-language sql stable as $$
+language plpgsql stable as $$
+begin
+  return query
   with looked_at as materialized (
     (select r.id from run r order by r.id desc limit p_look)
     union
@@ -56,7 +58,7 @@ language sql stable as $$
   select i.id, t.at, t.kind, t.step, t.attempt, t.actor, t.detail
   from touched i cross join lateral timeline(i.id) t
   where t.at >= p_since
-  order by t.at, i.id
-$$;
+  order by t.at, i.id;
+end $$;
 comment on function happened_since(text, text, timestamptz, integer) is
   'What has happened since a time to the newest p_look runs, and to p_look of those that have steps in flight: what longhaul tail shows.';

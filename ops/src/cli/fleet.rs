@@ -25,10 +25,22 @@ pub(super) enum WorkerAction {
 
 /// Options of `workers`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  longhaul workers
+  longhaul workers --check --host \"$HOSTNAME\"    a probe for the worker of this machine or container
+
+Exit code 3 with --check: none lives, or the heartbeat of each is overdue.")]
 pub(super) struct Workers {
     /// Those that left as well.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "check")]
     all: bool,
+    /// Those of this machine only.
+    #[arg(long)]
+    host: Option<String>,
+    /// Print nothing, and fail unless one of them lives.
+    #[arg(long)]
+    check: bool,
 }
 
 /// Options of `drain`.
@@ -82,7 +94,15 @@ impl Workers {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.connection.client().await?;
         let calls = client.database().calls().await?;
-        let workers = calls.workers(client.database().tenant(), self.all).await?;
+        let mut workers = calls.workers(client.database().tenant(), self.all).await?;
+        workers.retain(|worker| self.host.as_ref().is_none_or(|host| worker.host == *host));
+        let now = calls.present().await?;
+        if self.check {
+            return match workers.iter().any(|worker| worker.expires_at > now) {
+                true => Ok(()),
+                false => Err(Failure::new(3, "no worker lives")),
+            };
+        }
         let output = context.output;
         if output.json {
             for w in workers {
@@ -94,7 +114,6 @@ impl Workers {
             }
             return Ok(());
         }
-        let now = calls.present().await?;
         let rows = workers.iter().map(|w| {
             // One that has not been given up yet, though its time is over.
             let late = w.expires_at <= now && matches!(w.state.as_str(), "active" | "draining");
