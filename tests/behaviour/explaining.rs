@@ -19,6 +19,11 @@ impl TestDb {
         self.value(&format!("select longhaul.start_run('{flow}', '{input}'{options})")).await
     }
 
+    /// As after a while in which nobody did the chores.
+    async fn neglect_chores(&self) {
+        self.execute("update longhaul.chore set next_at = longhaul.clock() - interval '1 minute'").await;
+    }
+
     async fn gates_of_step(&self, run: Uuid, seq: i32) -> Vec<Gate> {
         self.calls().await.explain_step(run, seq).await.expect("gates")
     }
@@ -106,9 +111,9 @@ async fn each_wait_is_explained() {
     with_database(|db| async move {
         for flow in [
             r#"{"name": "signal", "version": 1, "steps": [{"name": "a", "wait_signal": {"topic": "t"}}]}"#,
-            r#"{"name": "keyed", "version": 1, "steps": [{"name": "a", "wait_signal": {"topic": "t", "key": "$.input", "timeout_ms": 3600000}}]}"#,
+            r#"{"name": "keyed", "version": 1, "steps": [{"name": "a", "wait_signal": {"topic": "t", "key": "$.input", "timeout": "1h"}}]}"#,
             r#"{"name": "child", "version": 1, "steps": [{"name": "a", "flow": "signal"}]}"#,
-            r#"{"name": "sleep", "version": 1, "steps": [{"name": "a", "sleep_ms": 7200000}]}"#,
+            r#"{"name": "sleep", "version": 1, "steps": [{"name": "a", "sleep": "2h"}]}"#,
             r#"{"name": "items", "version": 1, "steps": [{"name": "a", "handler": "h", "for_each": "$.input", "window": 2}]}"#,
             r#"{"name": "asks", "version": 1, "steps": [{"name": "a", "handler": "h", "approval": {"question": "Pay it?", "choices": ["yes", "no"], "by": ["anna"]}}]}"#,
         ] {
@@ -116,6 +121,7 @@ async fn each_wait_is_explained() {
         }
         let run = db.begin("signal", "1", "").await;
         opened_by(closed(&db.gates_of_step(run, 0).await, "signal", "it waits for signal t"), &format!("longhaul signal {run} t"));
+        db.neglect_chores().await;
         let run = db.begin("keyed", "\"k7\"", "").await;
         let gates = db.gates_of_step(run, 0).await;
         let signal = closed(&gates, "signal", "with key k7");
@@ -168,6 +174,7 @@ async fn each_limit_is_explained() {
         let gates = db.gates_of_step(run, 0).await;
         assert!(closed(&gates, "breaker", "is closed for another ").estimate.is_some());
         // The queue as a whole.
+        db.neglect_chores().await;
         let gates = db.calls().await.explain_queue("default", "default").await.unwrap();
         closed(&gates, "breaker", "1 attempts in a row got no answer");
         assert_eq!(figures(closed(&gates, "ready", "1 of handler h is ready"))["ready"], 1);
@@ -185,7 +192,7 @@ async fn keys_budgets_and_fair_turns_are_explained_with_the_place_in_line() {
         for flow in [
             r#"{"name": "key", "version": 1, "steps": [{"name": "a", "handler": "h", "concurrency": {"name": "one", "limit": 1, "key": "$.input"}}]}"#,
             r#"{"name": "fair", "version": 1, "steps": [{"name": "a", "handler": "g", "fair": {"key": "$.input", "weight": 1}}]}"#,
-            r#"{"name": "budget", "version": 1, "steps": [{"name": "a", "handler": "b", "budget": {"name": "money", "limit": 100, "per_ms": 3600000, "amount": "$.input", "exceeded": "defer"}}]}"#,
+            r#"{"name": "budget", "version": 1, "steps": [{"name": "a", "handler": "b", "budget": {"name": "money", "limit": 100, "per": "1h", "amount": "$.input", "exceeded": "defer"}}]}"#,
         ] {
             db.deploy_json(flow).await;
         }
@@ -228,7 +235,7 @@ async fn keys_budgets_and_fair_turns_are_explained_with_the_place_in_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_of_the_fleet_is_explained() {
     with_database(|db| async move {
-        db.deploy_json(r#"{"name": "f", "version": 1, "steps": [{"name": "a", "handler": "h", "retry": {"attempts": 3, "backoff_ms": 600000}}]}"#).await;
+        db.deploy_json(r#"{"name": "f", "version": 1, "steps": [{"name": "a", "handler": "h", "retry": {"attempts": 3, "backoff": "10m"}}]}"#).await;
         db.deploy_json(r#"{"name": "other", "version": 1, "steps": [{"name": "a", "handler": "h", "queue": "q2"}]}"#).await;
         let run = db.begin("f", "1", "").await;
         let other = db.begin("other", "1", "").await;
@@ -256,7 +263,7 @@ async fn what_is_missing_of_the_fleet_is_explained() {
         let gates = db.gates_of_step(run, 0).await;
         assert!(gates.iter().any(|gate| gate.gate == "timer" || gate.gate == "slot"), "{gates:#?}");
         let sleeping = db.begin("f", "1", ", p_delay => '1 minute'").await;
-        db.execute("update longhaul.chore set next_at = longhaul.clock() - interval '1 minute'").await;
+        db.neglect_chores().await;
         let gates = db.gates_of_step(sleeping, 0).await;
         opened_by(closed(&gates, "scheduler", "nobody does the chore fire_timers: it is 1m 0s late"), "start a scheduler");
         db.execute("update longhaul.chore set next_at = longhaul.clock(), failures = 1, last_done = null, last_error = 'no room on the disk'").await;

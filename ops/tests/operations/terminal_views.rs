@@ -91,7 +91,7 @@ async fn tables_fit_a_narrow_terminal_and_what_they_show_of_an_id_is_understood(
     let line = seen.lines().find(|line| line.contains("rather")).unwrap_or_else(|| panic!("{seen}"));
     let short = seen
         .lines()
-        .filter_map(|line| line.split(' ').next())
+        .filter_map(|line| line.split_whitespace().next())
         .find(|word| word.ends_with(&ids[0][32..]))
         .unwrap_or_else(|| panic!("{seen}"));
     assert!(short.contains('…') && line.chars().count() <= 80, "{seen}");

@@ -4,9 +4,10 @@ mod figures;
 mod keys;
 mod screen;
 
-use std::{io::IsTerminal, time::Duration};
+use std::{io::IsTerminal, pin::Pin, time::Duration};
 
 use clap::Args;
+use futures::FutureExt;
 use longhaul_scheduler::Client;
 use longhaul_schema::Span;
 use longhaul_worker::shutdown_signal;
@@ -46,10 +47,15 @@ impl Top {
         // The first look fails with a message on an ordinary screen.
         let first = Figures::look(&client, None).await?;
         let (sender, figures) = watch::channel(Ok(first));
+        // From here on a signal leaves the screen in good order: it is waited for before there is one.
+        let mut stop = Box::pin(shutdown_signal());
+        if (&mut stop).now_or_never().is_some() {
+            return Ok(());
+        }
         let looking = tokio::spawn(keep_looking(client.clone(), self.every.as_duration().max(SOONEST), sender));
         // It sets a hook besides that leaves the screen when something panics.
         let mut terminal = ratatui::try_init().map_err(unusable)?;
-        let outcome = watch_keys(&client, &mut terminal, figures).await;
+        let outcome = watch_keys(&client, &mut terminal, figures, stop).await;
         ratatui::restore();
         looking.abort();
         outcome
@@ -92,12 +98,11 @@ async fn watch_keys(
     client: &Client,
     terminal: &mut ratatui::DefaultTerminal,
     mut figures: watch::Receiver<Result<Figures, String>>,
+    mut stop: Pin<Box<impl Future<Output = ()>>>,
 ) -> Result<(), Failure> {
     let mut keys = read_keys();
     let mut view = View::default();
     let mut shown = figures.borrow().clone().unwrap_or_default();
-    let stop = shutdown_signal();
-    tokio::pin!(stop);
     loop {
         view.keep_within(&shown);
         terminal.draw(|frame| screen::draw(frame, &shown, &mut view)).map_err(unusable)?;
