@@ -56,9 +56,9 @@ begin
         or exists (select from attempt a where a.run_id = r.id and a.ended_at >= p_since))
   )
   select i.id, t.at, t.kind, t.step, t.attempt, t.actor, t.detail
-  from touched i cross join lateral timeline(i.id) t
+  from touched i cross join lateral timeline(i.id) with ordinality t(at, kind, step, attempt, actor, detail, place)
   where t.at >= p_since
-  order by t.at, i.id;
+  order by t.at, i.id, t.place;
 end $$;
 comment on function happened_since(text, text, timestamptz, integer) is
   'What has happened since a time to the newest p_look runs, and to p_look of those that have steps in flight: what longhaul tail shows.';

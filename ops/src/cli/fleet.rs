@@ -123,13 +123,12 @@ impl Workers {
                 Cell::new(format!("{} {}", w.host, w.pid)),
                 if late { state("overdue") } else { state(&w.state) },
                 Cell::whole(w.running),
-                Cell::whole(length(w.started_at, now)),
                 Cell::whole(format!("{} ago", length(w.heartbeat_at, now))),
                 Cell::new(w.queues.join(", ")),
                 Cell::new(w.handlers.join(", ")),
             ]
         });
-        let header = ["ID", "NAME", "PROCESS", "STATE", "HOLDS", "AGE", "LAST SEEN", "QUEUES", "HANDLERS"];
+        let header = ["ID", "NAME", "PROCESS", "STATE", "HOLDS", "SEEN", "QUEUES", "HANDLERS"];
         output.table(&header, rows.collect());
         Ok(())
     }

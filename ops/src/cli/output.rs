@@ -3,12 +3,12 @@
 use std::{fmt::Display, io::IsTerminal};
 
 use chrono::{DateTime, Datelike, Local, Utc};
-use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    run_ref::short,
+    run_ref::{short, with_short_ids},
     terminal::{safe, safe_json, write_output},
 };
 
@@ -81,10 +81,14 @@ fn layout(header: &[&str], rows: Vec<Vec<Cell>>, width: Option<u16>, colours: bo
     let is_whole = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| cell.whole));
     let whole: Vec<usize> = (0..header.len()).filter(|at| is_whole(*at)).collect();
     table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| cell.laid_out(narrow)).collect::<Vec<_>>()));
-    for at in whole {
-        if let Some(column) = table.column_mut(at) {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
+    for (at, name) in header.iter().enumerate() {
+        let Some(column) = table.column_mut(at) else { continue };
+        // Names of columns are not broken either; each has a space before and behind it.
+        let least = u16::try_from(name.len() + 2).unwrap_or(u16::MAX);
+        column.set_constraint(match whole.contains(&at) {
+            true => ColumnConstraint::ContentWidth,
+            false => ColumnConstraint::LowerBoundary(Width::Fixed(least)),
+        });
     }
     table
 }
@@ -100,7 +104,8 @@ pub(super) struct Cell {
 
 impl Cell {
     pub(super) fn new(content: impl Display) -> Self {
-        Self { content: safe(&content.to_string()).into_owned(), short: None, colour: None, whole: false }
+        let content = safe(&content.to_string()).into_owned();
+        Self { short: with_short_ids(&content), content, colour: None, whole: false }
     }
 
     /// Something short that is never broken: a number, a length of time.

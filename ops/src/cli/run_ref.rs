@@ -112,9 +112,42 @@ pub(super) fn short(id: Uuid) -> String {
     format!("{}…{}", &text[..8], &text[28..])
 }
 
+/// A text for a narrow table, whose ids are as short; `None` when there are none in it.
+pub(super) fn with_short_ids(text: &str) -> Option<String> {
+    const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+    let mut out = String::with_capacity(text.len());
+    let (mut rest, mut found) = (text, false);
+    while let Some(c) = rest.chars().next() {
+        match rest.get(..LENGTH).and_then(|part| Uuid::try_parse(part).ok()) {
+            Some(id) => {
+                out.push_str(&short(id));
+                rest = &rest[LENGTH..];
+                found = true;
+            }
+            None => {
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    found.then_some(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_in_texts_are_shortened() {
+        let id = Uuid::now_v7();
+        assert_eq!(
+            with_short_ids(&format!("ä longhaul resume {id}, {id}")),
+            Some(format!("ä longhaul resume {0}, {0}", short(id)))
+        );
+        for plain in ["", "no id", "019b3f2a-0000-7000-8000", "ä019b3f2a-0000-7000-8000-00000000aaa"] {
+            assert_eq!(with_short_ids(plain), None, "{plain}");
+        }
+    }
 
     #[test]
     fn a_run_is_named_by_its_beginning_or_by_beginning_and_end() {
