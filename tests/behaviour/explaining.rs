@@ -331,3 +331,42 @@ async fn a_schedule_is_explained() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_is_estimated_from_what_ended_lately() {
+    with_database(|db| async move {
+        db.deploy_json(r#"{"name": "f", "version": 1, "steps": [{"name": "a", "handler": "h"}]}"#).await;
+        let mut runs = Vec::new();
+        for number in 0..30 {
+            runs.push(db.begin("f", &number.to_string(), "").await);
+        }
+        let last = runs[29];
+        assert_eq!(
+            closed(&db.gates_of_step(last, 0).await, "slot", "29 are ready before it").estimate,
+            None,
+            "nothing has ended yet"
+        );
+        // Ten end in ten seconds, one a second.
+        let worker = play_worker(&db, &["h"]).await;
+        for run in &runs[..10] {
+            assert_eq!(db.calls().await.claim(worker, &["default"], &[1]).await.unwrap()[0].key.step.run_id, *run);
+            db.execute("select longhaul.advance_clock('1 second')").await;
+            db.execute(&format!(
+                "select longhaul.complete({worker}, array['{run}']::uuid[], array[0], array[1], array['1'::jsonb])"
+            ))
+            .await;
+        }
+        let now = db.calls().await.present().await.unwrap();
+        let gates = db.gates_of_step(last, 0).await;
+        let slot = closed(&gates, "slot", "19 are ready before it");
+        let seconds = (slot.estimate.expect("an estimate") - now).num_seconds();
+        assert!((12..=30).contains(&seconds), "twenty steps, about one a second: {seconds}");
+        let gates = db.calls().await.explain_queue("default", "default").await.unwrap();
+        let ready = closed(&gates, "ready", "20 of handler h are ready");
+        assert!((ready.estimate.expect("an estimate") - now).num_seconds() < 40, "{ready:?}");
+        // What ended long ago tells nothing.
+        db.execute("select longhaul.advance_clock('1 hour')").await;
+        assert_eq!(closed(&db.gates_of_step(last, 0).await, "slot", "19 are ready").estimate, None);
+    })
+    .await;
+}

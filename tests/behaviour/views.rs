@@ -99,3 +99,25 @@ async fn queues_say_what_stands_first_and_throughput_what_ended() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_pins_the_horizon_is_named_with_what_ends_it() {
+    with_database(|db| async move {
+        let connection = db.database.connection().await.unwrap();
+        connection
+            .batch_execute("begin isolation level repeatable read; select count(*) from longhaul.run")
+            .await
+            .unwrap();
+        let pid: i32 = connection.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        let pins = db.calls().await.horizon_pins().await.unwrap();
+        let pin = pins.iter().find(|pin| pin.pid == Some(pid)).unwrap_or_else(|| panic!("{pid}: {pins:?}"));
+        assert_eq!(pin.remedy, format!("select pg_terminate_backend({pid})"));
+        assert!(pin.username.is_some() && pin.seconds.is_some());
+        db.execute(&pin.remedy).await;
+        eventually("nobody pins it", || async {
+            db.calls().await.horizon_pins().await.unwrap().iter().all(|pin| pin.pid != Some(pid))
+        })
+        .await;
+    })
+    .await;
+}
