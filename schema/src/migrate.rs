@@ -85,7 +85,7 @@ const SOURCES: &[(&str, &str)] = &[
 /// What every function and every column of a view gets, once all are there.
 const FINISH: &[(&str, &str)] = &[
     ("installation.sql", include_str!("../sql/installation.sql")),
-    ("view_columns.sql", include_str!("../sql/view_columns.sql")),
+    ("columns.sql", include_str!("../sql/columns.sql")),
 ];
 
 /// All files, in the order of their installation.

@@ -1,8 +1,14 @@
--- What each column of each view says. A name means the same in every view; where a view has more to say of it, that stands behind it.
+-- What each column of each view and table says. A name means the same everywhere; where a view or a table has more to say of it, that
+-- stands behind it. What a migration says of a column of its table is left as it is.
 
 do $$
 declare
-  v_column  record;
+  v_column record;
+  v_tables constant text[] := array[
+    'attempt', 'budget', 'checkpoint', 'chore', 'chore_place', 'dead_letter', 'deadline', 'event', 'fair_share', 'fan_out', 'floor', 'flow', 'flow_step', 'gate', 'gate_call',
+    'gate_limit', 'gate_limit_use', 'held', 'horizon_mark', 'key_sweep', 'lane', 'lease', 'listener', 'lock', 'lock_event', 'lowered', 'notice', 'progress', 'queue', 'queue_call',
+    'queue_figure', 'queued', 'rate_use', 'retention_policy', 'run', 'run_key', 'schedule', 'schedule_tick', 'schema_history', 'set_aside', 'setting', 'signal', 'start_key', 'step',
+    'task', 'timer', 'wait', 'worker'];
 begin
   for v_column in
     with words(view, name, text) as (
@@ -219,15 +225,149 @@ begin
         ('sizes', 'dead_rows', 'Dead rows, as the server estimates them.'),
         ('sizes', 'vacuumed_at', 'When a part of it was vacuumed last.'),
 
-        ('room_violations', 'violation', 'What is wrong.')
+        ('room_violations', 'violation', 'What is wrong.'),
+
+        -- Tables.
+        ('*', 'id', 'Its number, or its id.'),
+        ('*', 'name', 'Its name.'),
+        ('*', 'actor', 'Who did it.'),
+        ('*', 'child_id', 'Id of the child run.'),
+        ('*', 'created_at', 'When it was made.'),
+        ('*', 'description', 'What it is for.'),
+        ('*', 'ended', 'How many steps have ended.'),
+        ('*', 'fire_at', 'When its time comes.'),
+        ('*', 'gate_id', 'Number of the key of bounded concurrency.'),
+        ('*', 'input', 'What runs are started with.'),
+        ('*', 'key', 'The key.'),
+        ('*', 'lane_id', 'Number of the lane: queue and handler.'),
+        ('*', 'line', 'Number of the line: a lane, or 0 and below for timers, waits and keys.'),
+        ('*', 'most', 'How many at once.'),
+        ('*', 'outcome', 'How it came out.'),
+        ('*', 'path', 'Place in a durable function, or what of a step waits.'),
+        ('*', 'position', 'Place in line: microseconds since 1970, or a fair turn.'),
+        ('*', 'queue_id', 'Number of the queue.'),
+        ('*', 'schedule_id', 'Number of the schedule.'),
+        ('*', 'topic', 'The topic.'),
+        ('*', 'used', 'How much is used.'),
+        ('*', 'value', 'The value, as JSON or as a number.'),
+        ('*', 'version', 'Version of the flow, or of the program.'),
+        ('attempt', 'attempt', 'Number (fencing token) of the attempt.'),
+        ('attempt', 'claimed_at', 'When it was claimed.'),
+        ('attempt', 'ended_at', 'When it ended.'),
+        ('budget', 'window_at', 'Beginning of the window of time.'),
+        ('checkpoint', 'kind', 'step, sleep, signal, child, or what else was computed or begun.'),
+        ('checkpoint', 'name', 'Name that its program gave it.'),
+        ('chore', 'duration_ms', 'Milliseconds of the last turn.'),
+        ('chore', 'failures', 'How often it failed.'),
+        ('chore', 'interval_ms', 'Milliseconds between two turns that find nothing.'),
+        ('chore', 'last_done', 'Items of the last turn; null when that failed.'),
+        ('chore', 'last_error', 'Why it failed last.'),
+        ('chore', 'next_at', 'When it is due.'),
+        ('chore', 'runs', 'How many turns there were.'),
+        ('chore', 'started_at', 'When the last turn began.'),
+        ('chore_place', 'chore', 'Name of the chore.'),
+        ('chore_place', 'place', 'The key of the last row that it has looked at.'),
+        ('dead_letter', 'died_at', 'When its last attempt failed.'),
+        ('event', 'at', 'When it was done.'),
+        ('event', 'detail', 'More about it.'),
+        ('event', 'kind', 'What was done: paused, resumed, stopped, decided, …'),
+        ('fair_share', 'last', 'The last turn that was given to it.'),
+        ('fan_out', 'first_seq', 'Number of the step of the first item.'),
+        ('fan_out', 'list', 'The items.'),
+        ('fan_out', 'total', 'How many items there are.'),
+        ('floor', 'positions', 'The floors, one for each priority.'),
+        ('floor', 'priorities', 'The priorities that positions belong to.'),
+        ('flow', 'deployed_at', 'When it was deployed.'),
+        ('flow', 'step_count', 'How many steps it has, compensations not counted.'),
+        ('flow_step', 'backoff_ms', 'Milliseconds before the second attempt.'),
+        ('flow_step', 'cap_ms', 'Most milliseconds before an attempt.'),
+        ('flow_step', 'factor', 'By how much each wait is longer than the one before.'),
+        ('flow_step', 'jitter', 'Which part of a wait is left to chance, from 0 to 1.'),
+        ('flow_step', 'kind', 'handler, child, sleep or signal.'),
+        ('flow_step', 'max_attempts', 'How many attempts it has.'),
+        ('flow_step', 'own_input', 'Whether it has an input of its own instead of its run''s.'),
+        ('flow_step', 'phase', 'The phase that it belongs to.'),
+        ('flow_step', 'timeout_ms', 'Most milliseconds of an attempt.'),
+        ('gate_limit_use', 'flow', 'Flow that names the limit.'),
+        ('horizon_mark', 'at', 'When the number was given out.'),
+        ('horizon_mark', 'xid', 'The transaction number.'),
+        ('key_sweep', 'last', 'Id of the run.'),
+        ('lock', 'acquired_at', 'Since when it is held.'),
+        ('lock', 'expires_at', 'When it is free unless its holder renews it.'),
+        ('lock', 'held_ms', 'For how many milliseconds it was held in all.'),
+        ('lock', 'holder', 'Who holds it; null: nobody.'),
+        ('lock_event', 'at', 'When that was.'),
+        ('lock_event', 'holder', 'Who held it.'),
+        ('lock_event', 'kind', 'expired or forced.'),
+        ('lock_event', 'token', 'Token of the hold that ended.'),
+        ('notice', 'kind', 'What is to be done: stop, child_ended, match, match_run, go_on or retry.'),
+        ('progress', 'at', 'When it was stored.'),
+        ('queue', 'breaker_count', 'Attempts in a row that got no answer so far.'),
+        ('queue', 'breaker_ms', 'For how many milliseconds the breaker keeps it closed.'),
+        ('queue', 'rate_ms', 'Milliseconds of the period that rate_limit counts for.'),
+        ('queue_call', 'completed', 'Whether they completed their steps.'),
+        ('queue_figure', 'at', 'When the worker said so.'),
+        ('queue_figure', 'claimed', 'Claims since the worker registered.'),
+        ('queue_figure', 'completed', 'Attempts that completed their steps since then.'),
+        ('queue_figure', 'failed', 'Attempts that failed since then.'),
+        ('queue_figure', 'slots', 'How many of its steps the worker can do at a time.'),
+        ('rate_use', 'bucket', 'Number of the twentieth of a period since 1970.'),
+        ('retention_policy', 'age', 'How long after their end runs are kept.'),
+        ('retention_policy', 'flow', 'Flow of the runs; null: of any.'),
+        ('retention_policy', 'keep_last', 'How many of the newest runs of each flow are kept all the same.'),
+        ('retention_policy', 'state', 'State of the runs; null: any that has ended.'),
+        ('run', 'forked_from', 'Id of the run that it is a fork of.'),
+        ('run', 'input', 'What it was started with.'),
+        ('run', 'name', 'The name that people gave it.'),
+        ('run', 'parent_seq', 'The step of the parent that started it.'),
+        ('schedule', 'cron', 'The cron expression.'),
+        ('schedule', 'ends_at', 'No tick comes after this time.'),
+        ('schedule', 'jitter_ms', 'Milliseconds after its tick up to which a run starts.'),
+        ('schedule', 'last_at', 'The last tick.'),
+        ('schedule', 'last_error', 'Why the last try to start a run failed.'),
+        ('schedule', 'starts_at', 'No tick comes before this time.'),
+        ('schedule', 'version', 'Version of the flow; null: the latest at each tick.'),
+        ('schedule', 'zone', 'Time zone of the expression.'),
+        ('schedule_tick', 'fired_at', 'When it was handled.'),
+        ('schedule_tick', 'outcome', 'started, queued, skipped, missed or failed.'),
+        ('schedule_tick', 'tick', 'The time that it is for.'),
+        ('schema_history', 'applied_on', 'When it was applied.'),
+        ('schema_history', 'checksum', 'Checksum of the migration.'),
+        ('schema_history', 'name', 'Name of the migration.'),
+        ('schema_history', 'version', 'Number of the migration.'),
+        ('signal', 'consumed_at', 'When somebody consumed it; null: nobody has.'),
+        ('signal', 'consumed_by', 'Id of the run that did.'),
+        ('signal', 'consumed_seq', 'Step of the run that did.'),
+        ('signal', 'expires_at', 'How long it is kept.'),
+        ('signal', 'idempotency_key', 'Twice with one key is once.'),
+        ('signal', 'payload', 'What it says.'),
+        ('signal', 'run_id', 'The run that it was sent to; null: it was sent to topic and key.'),
+        ('signal', 'sent_at', 'When it was sent.'),
+        ('signal', 'sent_by', 'Who sent it.'),
+        ('step', 'ended_at', 'When it ended; null while it lives.'),
+        ('step', 'outcome', 'completed, failed, cancelled or skipped; null while it lives.'),
+        ('step', 'output', 'What it gave.'),
+        ('timer', 'fire_at', 'When it becomes ready; infinite: when somebody starts its run.'),
+        ('timer', 'kind', 'start, retry or snooze.'),
+        ('wait', 'kind', 'items, sleep, signal, child, decision, interrupt, external or retry.'),
+        ('wait', 'key', 'Key of the signal or completion; null: one that is sent to the run.'),
+        ('worker', 'heartbeat_at', 'When it last said that it lives.'),
+        ('worker', 'host', 'Its machine.'),
+        ('worker', 'lease_ms', 'For how many milliseconds a heartbeat counts.'),
+        ('worker', 'slots', 'How many steps it can do at a time.'),
+        ('worker', 'state', 'active, draining, lost or gone.'),
+        ('worker', 'stopped_at', 'When it left, or was found lost.')
     )
     select v.relname, a.attname, w.text
     from pg_class v
     join pg_attribute a on a.attrelid = v.oid and a.attnum > 0 and not a.attisdropped
     cross join lateral (
-      select x.text from words x where x.name = a.attname and (x.view = v.relname or x.view is null) order by x.view is null limit 1) w
-    where v.relnamespace = current_schema()::regnamespace and v.relkind = 'v' and 'view ' || v.relname = any (installed_objects())
-      and col_description(v.oid, a.attnum) is distinct from w.text
+      select x.text from words x
+      where x.name = a.attname and (x.view = v.relname or x.view is null or x.view = '*' and v.relkind <> 'v')
+      order by x.view is not distinct from v.relname desc, x.view is null limit 1) w
+    where v.relnamespace = current_schema()::regnamespace
+      and (v.relkind = 'v' and 'view ' || v.relname = any (installed_objects()) and col_description(v.oid, a.attnum) is distinct from w.text
+        or v.relkind in ('r', 'p') and v.relname = any (v_tables) and col_description(v.oid, a.attnum) is null)
   loop
     execute format('comment on column %I.%I is %L', v_column.relname, v_column.attname, v_column.text);
   end loop;
