@@ -258,16 +258,20 @@ impl<E: Executor> Calls<E> {
     pub async fn timeline(&self, run_id: Uuid) -> Result<Vec<TimelineEntry>> {
         let rows =
             self.rows("select at, kind, step, attempt, actor, detail from longhaul.timeline($1)", &[&run_id]).await?;
-        readable(&rows, |row| {
-            Ok(TimelineEntry {
-                at: row.try_get("at")?,
-                kind: row.try_get("kind")?,
-                step: row.try_get("step")?,
-                attempt: row.try_get("attempt")?,
-                actor: row.try_get("actor")?,
-                detail: row.try_get("detail")?,
-            })
-        })
+        readable(&rows, entry)
+    }
+
+    /// What has happened since a time to the runs of a tenant, of one flow if asked, in order: to the newest of them, and to those with
+    /// steps in flight.
+    pub async fn happened_since(
+        &self,
+        tenant: &str,
+        flow: Option<&str>,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(Uuid, TimelineEntry)>> {
+        let sql = "select run_id, at, kind, step, attempt, actor, detail from longhaul.happened_since($1, $2, $3)";
+        let rows = self.rows(sql, &[&tenant, &flow, &since]).await?;
+        readable(&rows, |row| Ok((row.try_get("run_id")?, entry(row)?)))
     }
 
     /// One sentence that says why a step is not running.
@@ -319,5 +323,16 @@ fn step_info(row: &Row) -> Result<StepInfo> {
         waits_for: row.try_get("waits_for")?,
         output: row.try_get("output")?,
         error: row.try_get("error")?,
+    })
+}
+
+fn entry(row: &Row) -> Result<TimelineEntry> {
+    Ok(TimelineEntry {
+        at: row.try_get("at")?,
+        kind: row.try_get("kind")?,
+        step: row.try_get("step")?,
+        attempt: row.try_get("attempt")?,
+        actor: row.try_get("actor")?,
+        detail: row.try_get("detail")?,
     })
 }
