@@ -1,4 +1,4 @@
-//! A started run.
+//! A started run, and how a client comes to it.
 
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,24 @@ pub struct RunHandle {
 /// First and longest wait between two looks at a run.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+impl Client {
+    /// A run that was started earlier or elsewhere. Does not ask the database whether it exists.
+    pub fn run(&self, id: Uuid) -> RunHandle {
+        RunHandle::new(self.clone(), id)
+    }
+
+    /// What happened to a run, when, and by whom.
+    pub async fn timeline(&self, run: Uuid) -> Result<Vec<TimelineEntry>, Error> {
+        self.run(run).timeline().await
+    }
+
+    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
+    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
+        let id = self.database().calls().await?.run_schedule(self.database().tenant(), name).await?;
+        Ok(id.map(|id| self.run(id)))
+    }
+}
 
 impl RunHandle {
     pub(crate) fn new(client: Client, id: Uuid) -> Self {

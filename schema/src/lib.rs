@@ -5,8 +5,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`config`] | where the database is, which schema and tenant to use, how many connections |
-//! | [`connect`] | libpq URLs and `PG*` variables, TLS, the pool, notifications |
+//! | [`connect`] | where the database is, which schema and tenant to use; libpq URLs and `PG*` variables, TLS, the pool, notifications |
 //! | [`migrate`] | tables as versioned migrations, functions and views as files that are installed when they changed |
 //! | [`flow`] | definitions of flows: steps, their order, retries |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
@@ -25,8 +24,8 @@
 //! # Ok(()) }
 //! ```
 
+pub mod backoff;
 pub mod calls;
-pub mod config;
 pub mod connect;
 pub mod duration;
 pub mod error;
@@ -35,12 +34,10 @@ pub mod lock;
 pub mod migrate;
 pub mod names;
 pub mod payload;
-pub mod retry;
 pub mod span;
 
 pub use calls::Calls;
-pub use config::Config;
-pub use connect::Database;
+pub use connect::{Config, Database};
 pub use error::Error;
 pub use flow::{
     Approval, Budget, Concurrency, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses, Phase, Retry, Step, WaitSignal,

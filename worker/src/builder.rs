@@ -2,43 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
 use longhaul_schema::{Config, Database, Error, calls::AttemptKey, duration::LONGEST, names::check_label};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Observer, Policy, Registry, Slots, StepContext, StepError, chores,
+    Policy, Registry, Slots, StepContext, StepError, Worker,
     observe::Observed,
-    session::{self, Summary},
+    settings::{Settings, ShutdownHook},
 };
-
-/// Everything a session needs to know.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) name: String,
-    pub(crate) host: String,
-    pub(crate) queues: Vec<(String, Slots)>,
-    pub(crate) heartbeat: Duration,
-    pub(crate) lease: Duration,
-    pub(crate) poll: Duration,
-    pub(crate) grace: Duration,
-    pub(crate) max_payload: usize,
-    pub(crate) max_history: usize,
-    pub(crate) policies: Arc<[Arc<dyn Policy>]>,
-    pub(crate) flush: Duration,
-    pub(crate) at_shutdown: Option<ShutdownHook>,
-    pub(crate) observed: Observed,
-}
-
-/// Called for each run in flight when the worker is told to stop.
-#[derive(Clone)]
-pub(crate) struct ShutdownHook(pub(crate) Arc<dyn Fn(AttemptKey) -> BoxFuture<'static, ()> + Send + Sync>);
-
-impl std::fmt::Debug for ShutdownHook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ShutdownHook")
-    }
-}
 
 /// Makes a [`Worker`]; see there.
 #[derive(Debug)]
@@ -219,37 +190,10 @@ fn within(what: &str, time: Duration, least: Duration, most: Duration) -> Result
     Err(Error::Invalid(format!("{what} is from {least:?} to {most:?}, not {time:?}")))
 }
 
-/// A process's share in the work: claims steps and does them until it is told to stop.
-#[derive(Debug)]
-pub struct Worker {
-    database: Database,
-    registry: Arc<Registry>,
-    settings: Settings,
-    chores: bool,
-}
-
 impl Worker {
     /// Settings of a worker for the tenant of this configuration.
     pub fn builder(config: &Config) -> WorkerBuilder {
         WorkerBuilder::new(config)
-    }
-
-    /// Looks on at this worker: its status, and the outcomes of its steps.
-    pub fn observer(&self) -> Observer {
-        self.settings.observed.observer()
-    }
-
-    /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`]), hands the rest back with no
-    /// attempt consumed, and deregisters.
-    ///
-    /// Ends as well when somebody drains it, once it has finished what it has: [`Summary::drained`].
-    ///
-    /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, the
-    /// database refuses this user, or the worker breaks down again and again.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Summary, Error> {
-        // Ends with this future.
-        let _chores = if self.chores { Some(chores::start(self.database.config())?) } else { None };
-        session::run(self.database, self.registry, self.settings, stop).await
     }
 }
 

@@ -2,18 +2,18 @@
 
 use longhaul_schema::{
     Database, Error, Payload,
+    backoff::Backoff,
     calls::{AttemptKey, AttemptOutcome, Awaited, Ended, Refused},
     payload::into_calls,
-    retry::Backoff,
 };
 use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     OutcomeReport, StepError,
-    batch::{self, Destination, Stored, logged, reason},
-    engine::Event,
-    execute::Outcome,
+    batch::{self, Destination, Stored, logged, reachable, reason},
+    event::Event,
+    outcome::Outcome,
 };
 
 /// Most outcomes in one call.
@@ -222,9 +222,4 @@ fn outcome_named(name: &str) -> &'static str {
         .into_iter()
         .find(|word| *word == name)
         .unwrap_or("failed")
-}
-
-/// Whether the database answers.
-pub(crate) async fn reachable(database: &Database) -> bool {
-    async { database.calls().await?.clock().await }.await.is_ok()
 }

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::{
     StepError,
-    durable::{History, Waiting, saver::Save},
     lease_clock::LeaseClock,
-    report::ProgressWriter,
+    replay::{History, Waiting, saver::Save},
+    sinks::ProgressWriter,
 };
 
 /// Given to a handler with its input. Cheap to clone.

@@ -5,76 +5,11 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Awaited, Ended},
+    calls::{AttemptKey, AttemptOutcome, Ended},
 };
-use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::{
-    Handler, Policy, StepContext, StepError,
-    durable::{check_topic, until_suspended},
-    policy,
-    step_error::Next,
-};
-
-/// How an attempt ended, on its way to the completer.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The step is done.
-    Completed(AttemptKey, Payload),
-    /// It is not.
-    Ended(Ended),
-    /// It waits, and holds no slot meanwhile.
-    Suspended(AttemptKey, Vec<Awaited>),
-}
-
-impl Outcome {
-    pub(crate) fn key(&self) -> AttemptKey {
-        match self {
-            Self::Completed(key, _) | Self::Suspended(key, _) => *key,
-            Self::Ended(ended) => ended.key,
-        }
-    }
-
-    /// The word for it.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Completed(..) => "completed",
-            Self::Ended(ended) => ended.outcome.as_str(),
-            Self::Suspended(..) => "suspended",
-        }
-    }
-
-    /// Bytes on their way to the database, or about.
-    pub(crate) fn size(&self) -> usize {
-        let of = |payload: &Option<Payload>| payload.as_ref().map_or(0, |p| p.as_str().len());
-        match self {
-            Self::Completed(_, output) => output.as_str().len(),
-            Self::Suspended(_, awaited) => {
-                awaited.iter().map(|a| 100 + of(&a.input) + of(&a.prompt) + of(&a.metadata)).sum()
-            }
-            Self::Ended(ended) => of(&ended.error),
-        }
-    }
-
-    /// Unfinished: goes back at once with no attempt consumed.
-    pub(crate) fn released(key: AttemptKey, reason: &str) -> Self {
-        let error = Payload::new(&json!({ "message": reason })).ok();
-        Self::Ended(Ended {
-            key,
-            outcome: AttemptOutcome::Released,
-            error,
-            retryable: true,
-            delay: Some(std::time::Duration::ZERO),
-        })
-    }
-
-    /// Failed for good, because of something that another attempt would meet again.
-    pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Self {
-        let error = Some(error.to_payload());
-        Self::Ended(Ended { key, outcome: AttemptOutcome::Failed, error, retryable: false, delay: None })
-    }
-}
+use crate::{Handler, Policy, StepContext, StepError, outcome::Outcome, policy, replay::until_suspended};
 
 /// Runs the handler and hands the outcome over. Waits when the completer is full: the slot stays taken, and so nothing piles up.
 ///
@@ -100,7 +35,7 @@ pub(crate) async fn execute(
         let call = async { handler.call(context.clone(), input).await };
         match until_suspended(call, context.inner.waiting.clone(), key, &context.inner.step).await {
             Ok(Ok(output)) => done(&context, output),
-            Ok(Err(error)) => failed(key, &error),
+            Ok(Err(error)) => Outcome::of_error(key, &error),
             Err(awaited) => Outcome::Suspended(key, awaited),
         }
     })
@@ -132,47 +67,19 @@ pub(crate) async fn execute(
 fn done(context: &StepContext, output: Payload) -> Outcome {
     let key = context.inner.key;
     if let Err(error) = context.inner.history.check_end() {
-        return failed(key, &error);
+        return Outcome::of_error(key, &error);
     }
     if context.inner.completed_in.load(std::sync::atomic::Ordering::Relaxed) {
         // If the transaction was committed, this is refused because the step is completed.
-        return failed(key, &StepError::retry("the transaction that was to complete the step was not committed"));
+        return Outcome::of_error(
+            key,
+            &StepError::retry("the transaction that was to complete the step was not committed"),
+        );
     }
     match output.check_size(context.inner.max_payload) {
         Ok(()) => Outcome::Completed(key, output),
         Err(error) => Outcome::failed(key, &StepError::fail(format!("the output cannot be stored: {error}"))),
     }
-}
-
-/// What an error of a handler or a policy asks for.
-pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Outcome {
-    let (outcome, retryable, delay) = match error.next() {
-        Next::Retry(delay) => (AttemptOutcome::Failed, true, *delay),
-        Next::Fail => (AttemptOutcome::Failed, false, None),
-        Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(*wait)),
-        Next::Defer(wait) => (AttemptOutcome::Deferred, true, *wait),
-        Next::Dispatched { topic, key: correlation, deadline } => {
-            if let Err(error) = check_topic(topic, Some(correlation)) {
-                return Outcome::failed(key, &error);
-            }
-            let awaited = Awaited {
-                kind: "external",
-                path: "external".into(),
-                topic: Some(topic.clone()),
-                key: Some(correlation.clone()),
-                wait: *deadline,
-                ..Awaited::default()
-            };
-            return Outcome::Suspended(key, vec![awaited]);
-        }
-        Next::ContinueAsNew(input) => {
-            return Outcome::Suspended(
-                key,
-                vec![Awaited { kind: "new", input: Some(input.clone()), ..Awaited::default() }],
-            );
-        }
-    };
-    Outcome::Ended(Ended { key, outcome, error: Some(error.to_payload()), retryable, delay })
 }
 
 /// A panic is a failed attempt with the panic's message.

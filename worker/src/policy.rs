@@ -10,11 +10,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use longhaul_schema::Payload;
 
-use crate::{
-    StepContext, StepError,
-    durable::Question,
-    execute::{Outcome, failed},
-};
+use crate::{StepContext, StepError, durable::Question, outcome::Outcome};
 
 /// What a policy says about a step that is about to begin.
 #[derive(Clone, Debug)]
@@ -47,17 +43,17 @@ pub(crate) async fn check(policies: &[Arc<dyn Policy>], context: &StepContext, i
     for policy in policies {
         let outcome = match policy.check(context, input).await {
             Ok(Verdict::Proceed) => continue,
-            Ok(Verdict::Defer(wait, reason)) => failed(key, &StepError::defer_for(wait, reason)),
-            Ok(Verdict::Refuse(reason)) => failed(key, &StepError::fail(reason).code("refused")),
+            Ok(Verdict::Defer(wait, reason)) => Outcome::of_error(key, &StepError::defer_for(wait, reason)),
+            Ok(Verdict::Refuse(reason)) => Outcome::of_error(key, &StepError::fail(reason).code("refused")),
             Ok(Verdict::Ask(question)) => match decided(context).await {
                 Ok(true) => continue,
                 Ok(false) => match question.awaited("policy".into()) {
                     Ok(awaited) => Outcome::Suspended(key, vec![awaited]),
-                    Err(error) => failed(key, &error),
+                    Err(error) => Outcome::of_error(key, &error),
                 },
-                Err(error) => failed(key, &error),
+                Err(error) => Outcome::of_error(key, &error),
             },
-            Err(error) => failed(key, &error),
+            Err(error) => Outcome::of_error(key, &error),
         };
         return Some(outcome);
     }

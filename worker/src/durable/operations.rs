@@ -5,23 +5,24 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Payload,
+    backoff::Backoff,
     calls::{AnswerKind, Awaited, NewCheckpoint},
-    retry::Backoff,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{
-    Decision, Question,
-    history::{Place, described},
-    place_of_call,
-    question::check_topic,
-    saver::{NotSaved, Save},
-    waiting::Suspended,
+use super::{Decision, Question};
+use crate::{
+    StepContext, StepError,
+    context::BranchPath,
+    replay::{
+        Place, Suspended, check_durable, check_wait, described, in_checkpoint,
+        saver::{NotSaved, Save},
+    },
+    topic::check_topic,
 };
-use crate::{StepContext, StepError, context::BranchPath};
 
 /// The answer of a wait with a time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl StepContext {
             return read(value, name);
         }
         let _active = self.inner.waiting.active();
-        let value = Payload::new(&place_of_call::in_checkpoint(name, work()).await?)
+        let value = Payload::new(&in_checkpoint(name, work()).await?)
             .and_then(|value| value.check_size(self.inner.max_payload).map(|()| value))
             .map_err(|e| StepError::fail(format!("checkpoint {name} cannot be stored: {e}")))?;
         // Read back, so that this attempt goes on with what later ones will see.
@@ -100,7 +101,7 @@ impl StepContext {
     /// # Ok(()) }
     /// ```
     pub async fn patched(&self, id: &str) -> Result<bool, StepError> {
-        place_of_call::check_durable(&format!("patched {id:?}"))?;
+        check_durable(&format!("patched {id:?}"))?;
         let recorded = self.recorded().await?;
         let path = format!("patch {id}");
         if recorded.contains_key(&path) {
@@ -242,7 +243,7 @@ impl StepContext {
 
     /// The next place in this branch, with what is recorded there.
     pub(super) async fn place(&self, kind: &str, name: &str) -> Result<Place, StepError> {
-        place_of_call::check_durable(&described(kind, name))?;
+        check_durable(&described(kind, name))?;
         // Taken before anything is awaited: places are in the order of the calls.
         let path = self.branch.take();
         self.recorded().await?;
@@ -293,7 +294,7 @@ impl StepContext {
 
     /// Waits for something durable: the answer from the history, or suspension. An error that was recorded is an error.
     async fn wait_for(&self, mut awaited: Awaited) -> Result<(AnswerKind, Payload), StepError> {
-        place_of_call::check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
+        check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
         let place = self.place(awaited.kind, &awaited.name).await?;
         match place.answer {
             Some((AnswerKind::Error, value)) => {

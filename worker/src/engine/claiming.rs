@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use longhaul_schema::{
     Error,
+    backoff::Backoff,
     calls::{AttemptKey, Claimed},
-    retry::Backoff,
 };
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,10 @@ use crate::{
     StepContext,
     claim::{Claim, ClaimResult, Wanted},
     context::{BranchPath, Inner},
-    durable::History,
-    execute::{Outcome, execute},
+    execute::execute,
+    outcome::Outcome,
     queue::{Queue, Ready},
+    replay::History,
 };
 
 /// Polls of an idle worker before it takes longer.
@@ -109,7 +110,7 @@ impl Engine {
             }
         };
         self.backoff = Backoff::default();
-        let busy = self.processor.busy();
+        let busy = self.cpu.busy();
         if result.recovered {
             self.recover = false;
             self.look_everywhere();

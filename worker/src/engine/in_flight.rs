@@ -6,8 +6,8 @@ use longhaul_schema::{
 };
 use tokio::task::{Id, JoinError};
 
-use super::{Engine, Event, Stage};
-use crate::execute::Outcome;
+use super::{Engine, Stage};
+use crate::{event::Event, outcome::Outcome};
 
 impl Engine {
     /// Takes note of all handlers that have ended by now.

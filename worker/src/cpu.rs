@@ -1,10 +1,10 @@
-//! How busy this process keeps its processors.
+//! Which share of the machine's processors this process uses.
 
 use std::time::{Duration, Instant};
 
 /// Processor time used between two looks.
 #[derive(Debug)]
-pub(crate) struct ProcessorTime {
+pub(crate) struct CpuShare {
     at: Instant,
     used: Duration,
     busy: f64,
@@ -13,13 +13,13 @@ pub(crate) struct ProcessorTime {
 /// Looks that follow each other more closely are answered with the last figure.
 const SPAN: Duration = Duration::from_millis(200);
 
-impl Default for ProcessorTime {
+impl Default for CpuShare {
     fn default() -> Self {
         Self { at: Instant::now(), used: used(), busy: 0.0 }
     }
 }
 
-impl ProcessorTime {
+impl CpuShare {
     /// The part of all processors that this process used lately, from 0 to 1.
     pub(crate) fn busy(&mut self) -> f64 {
         let elapsed = self.at.elapsed();
@@ -48,12 +48,12 @@ mod tests {
 
     #[test]
     fn work_is_seen() {
-        let mut processor = ProcessorTime::default();
+        let mut share = CpuShare::default();
         let until = Instant::now() + SPAN * 2;
         let mut n = 0_u64;
         while Instant::now() < until {
             n = std::hint::black_box(n + 1);
         }
-        assert!(processor.busy() > 0.0);
+        assert!(share.busy() > 0.0);
     }
 }

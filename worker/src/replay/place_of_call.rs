@@ -33,7 +33,7 @@ pub(super) fn in_handler<T>(key: AttemptKey, poll: impl FnOnce() -> T) -> T {
 }
 
 /// Runs the closure of a checkpoint.
-pub(super) async fn in_checkpoint<T>(name: &str, work: impl Future<Output = T>) -> T {
+pub(crate) async fn in_checkpoint<T>(name: &str, work: impl Future<Output = T>) -> T {
     struct Leave(Option<Arc<str>>);
     impl Drop for Leave {
         fn drop(&mut self) {
@@ -50,7 +50,7 @@ pub(super) async fn in_checkpoint<T>(name: &str, work: impl Future<Output = T>) 
 }
 
 /// Fails in the closure of a checkpoint.
-pub(super) fn check_durable(call: &str) -> Result<(), StepError> {
+pub(crate) fn check_durable(call: &str) -> Result<(), StepError> {
     let Some(name) = CLOSURE.with_borrow(Clone::clone) else { return Ok(()) };
     Err(StepError::fail(format!(
         "{call} cannot be called in the closure of checkpoint {name:?}: the closure is not called again once its value is stored. \
@@ -60,7 +60,7 @@ pub(super) fn check_durable(call: &str) -> Result<(), StepError> {
 }
 
 /// Fails where a wait would not suspend the handler.
-pub(super) fn check_wait(key: AttemptKey, call: &str) -> Result<(), StepError> {
+pub(crate) fn check_wait(key: AttemptKey, call: &str) -> Result<(), StepError> {
     check_durable(call)?;
     if HANDLER.get() == Some(key) {
         return Ok(());

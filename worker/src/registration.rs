@@ -9,53 +9,24 @@ use std::{
 use futures::FutureExt;
 use longhaul_schema::{
     Database, Error,
+    backoff::Backoff,
     calls::{NewWorker, Registered},
-    retry::Backoff,
 };
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    Registry,
-    builder::Settings,
-    closing, completer,
+    Registry, Summary, closing, completer,
     debounce::{DebounceSettings, DebouncedWriter},
-    durable::saver,
-    engine::{End, Engine, Session},
+    engine::{End, Engine, Links},
+    event::Event,
     heartbeat::Heartbeat,
     lease_clock::{LeaseClock, Moment},
-    report::{self, FigureSink, ProgressSink, ProgressWriter},
+    replay::saver,
+    settings::Settings,
+    sinks::{self, FigureSink, ProgressSink, ProgressWriter},
     tasks::Tasks,
     wakeup,
 };
-
-/// What a worker did in its life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Summary {
-    /// Round trips to the queues.
-    pub claims: u64,
-    /// Steps claimed.
-    pub claimed: u64,
-    /// Outcomes stored.
-    pub settled: u64,
-    /// Steps lost to other workers.
-    pub lost: u64,
-    /// Steps that were stopped because their runs had ended.
-    pub cancelled: u64,
-    /// It ended because somebody drained it (`drain_worker`), and not because it was told to stop.
-    pub drained: bool,
-}
-
-impl Summary {
-    fn add(&mut self, other: Self) {
-        self.claims += other.claims;
-        self.claimed += other.claimed;
-        self.settled += other.settled;
-        self.lost += other.lost;
-        self.cancelled += other.cancelled;
-        self.drained |= other.drained;
-    }
-}
 
 /// Events that wait for the engine.
 const EVENTS: usize = 256;
@@ -113,7 +84,7 @@ pub(crate) async fn run(
     }
 }
 
-type Begun = (Engine, ProgressWriter, mpsc::Receiver<crate::engine::Event>);
+type Begun = (Engine, ProgressWriter, mpsc::Receiver<Event>);
 
 /// Starts everything that a registration needs, beside its engine.
 fn begin(
@@ -126,7 +97,7 @@ fn begin(
 ) -> Result<Begun, Error> {
     let worker = registered.worker;
     let lease = LeaseClock::new(settings.lease, sent);
-    let (outcomes, outcomes_out) = mpsc::channel(most_slots(settings).max(completer::MAX_BATCH));
+    let (outcomes, outcomes_out) = mpsc::channel(settings.most_slots().max(completer::MAX_BATCH));
     let (saver, saves) = mpsc::channel(completer::MAX_BATCH);
     let (events, events_out) = mpsc::channel(EVENTS);
     let at_once = Arc::new(Notify::new());
@@ -152,11 +123,11 @@ fn begin(
     tasks.spawn("writer of progress", writing.map(Ok));
     let (figures, writing) = DebouncedWriter::with_task(FigureSink::new(database.clone(), worker), debounce);
     tasks.spawn("writer of figures", writing.map(Ok));
-    let reporting = report::figures(figures, settings.observed.status.subscribe(), settings.flush);
+    let reporting = sinks::figures(figures, settings.observed.status.subscribe(), settings.flush);
     tasks.spawn("reporter of figures", reporting.map(Ok));
 
-    let session = Session { outcomes, saver, progress: progress.clone(), lease, beat: at_once };
-    let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), session);
+    let links = Links { outcomes, saver, progress: progress.clone(), lease, beat: at_once };
+    let engine = Engine::new(database.clone(), worker, registry.clone(), settings.clone(), links);
     Ok((engine, progress, events_out))
 }
 
@@ -168,7 +139,7 @@ async fn register(
 ) -> Result<(Registered, Moment), Error> {
     let queues: Vec<&str> = settings.queues.iter().map(|(name, _)| name.as_str()).collect();
     let handlers: Vec<&str> = registry.names().collect();
-    let slots = most_slots(settings);
+    let slots = settings.most_slots();
     let worker = NewWorker {
         tenant: database.tenant(),
         name: &settings.name,
@@ -201,9 +172,4 @@ async fn register(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Most steps that can run at once.
-fn most_slots(settings: &Settings) -> usize {
-    settings.queues.iter().map(|(_, slots)| slots.ceiling).sum()
 }

@@ -108,7 +108,7 @@ impl History {
 }
 
 /// An operation, for people.
-pub(super) fn described(kind: &str, name: &str) -> String {
+pub(crate) fn described(kind: &str, name: &str) -> String {
     if name.is_empty() { kind.into() } else { format!("{kind} {name:?}") }
 }
 

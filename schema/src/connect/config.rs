@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::{Result, SchemaName, connect::ConnectOptions, names::check_label};
+use super::ConnectOptions;
+use crate::{Result, SchemaName, names::check_label};
 
 /// Settings that clients, schedulers and workers share.
 #[derive(Clone, Debug)]

@@ -7,10 +7,7 @@ use longhaul_schema::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    batch::{self, Destination, Stored, reason},
-    completer::reachable,
-};
+use crate::batch::{self, Destination, Stored, reachable, reason};
 
 /// Most checkpoints in one call.
 const MAX_BATCH: usize = 500;
