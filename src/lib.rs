@@ -59,7 +59,7 @@ pub use longhaul_schema::{
     Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, lock, migrate,
 };
 pub use longhaul_worker::{
-    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Observer, OutcomeReport, Outcomes, Policy, Question,
-    Registry, Report, Signalled, Slots, Status, StepContext, StepError, Summary, Verdict, Worker, WorkerBuilder,
-    branch, debounce, shutdown_signal,
+    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Observer, OutcomeEvent, OutcomeReport, OutcomeStream,
+    Policy, Question, Registry, Signalled, Slots, Status, StepContext, StepError, Summary, Verdict, Worker,
+    WorkerBuilder, branch, debounce, shutdown_signal,
 };

@@ -3,8 +3,8 @@
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, FlowInfo, LockInfo, NewSignal, Progress,
-        Question, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployment, Difference, FlowInfo, LockInfo, NewSignal, OpenQuestion,
+        Progress, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo,
     },
     lock::Locked,
     migrate,
@@ -46,7 +46,7 @@ impl Client {
     // Flows --------------------------------------------------------------------------------------------------------
 
     /// Deploys a flow version. The same definition again changes nothing; another one under the same version is refused.
-    pub async fn deploy(&self, flow: &Flow) -> Result<Deployed, Error> {
+    pub async fn deploy(&self, flow: &Flow) -> Result<Deployment, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.deploy(tenant, flow).await }).await
     }
@@ -145,7 +145,7 @@ impl Client {
     }
 
     /// Open questions, of one run if asked; longest first.
-    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<Question>, Error> {
+    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<OpenQuestion>, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.questions(tenant, run).await }).await
     }

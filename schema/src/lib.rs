@@ -9,6 +9,7 @@
 //! | [`migrate`] | tables as versioned migrations, functions and views as files that are installed when they changed |
 //! | [`flow`] | definitions of flows: steps, their order, retries |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
+//! | [`backoff`] | growing waits while the database is away |
 //! | [`calls`] | one typed method for each database function |
 //! | [`duration`] | durations on their way to the database and back |
 //! | [`error`] | what can go wrong, by what a caller can do about it |

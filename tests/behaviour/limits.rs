@@ -256,7 +256,7 @@ async fn keys_are_freed_by_failures_stops_pauses_and_lost_workers() {
             calls
                 .end_attempts(
                     worker,
-                    &[longhaul::calls::Ended {
+                    &[longhaul::calls::EndedAttempt {
                         key: claimed.key,
                         outcome: longhaul::calls::AttemptOutcome::Failed,
                         error: None,

@@ -7,7 +7,7 @@ use std::sync::{
 
 use longhaul_schema::{
     Calls, Database, Payload,
-    calls::{AttemptKey, Executor, FlowStep, Refused, Reported},
+    calls::{AttemptKey, Executor, FlowStep, ProgressValue, RefusedAttempt},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -179,7 +179,7 @@ impl StepContext {
         let calls = Calls::on(transaction, self.inner.database.schema().clone());
         match calls.complete(self.inner.worker, &[(self.inner.key, output)]).await?.first() {
             None => Ok(()),
-            Some(Refused { reason, .. }) if reason.starts_with("invalid: ") => {
+            Some(RefusedAttempt { reason, .. }) if reason.starts_with("invalid: ") => {
                 Err(StepError::fail(format!("the output cannot be stored: {reason}")))
             }
             Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
@@ -201,7 +201,7 @@ impl StepContext {
             return Err(StepError::fail("the key of a progress must not hold \\u0000"));
         }
         let AttemptKey { step, attempt } = self.inner.key;
-        self.inner.progress.put((step, key.to_owned()), Reported { attempt, value }).await;
+        self.inner.progress.put((step, key.to_owned()), ProgressValue { attempt, value }).await;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What the engine of a worker is told.
 
-use longhaul_schema::calls::{AttemptKey, Refused};
+use longhaul_schema::calls::{AttemptKey, RefusedAttempt};
 use tokio::sync::oneshot;
 
 /// A message to the engine.
@@ -13,7 +13,7 @@ pub(crate) enum Event {
     /// Which attempts does this worker own?
     ListOwned(oneshot::Sender<Vec<AttemptKey>>),
     /// These are no longer its own.
-    LeasesLost(Vec<Refused>),
+    LeasesLost(Vec<RefusedAttempt>),
     /// Somebody wants this worker to claim no more, and to end when it has done what it has.
     Draining,
     /// The database could not be asked for as long as a lease lives.

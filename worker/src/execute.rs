@@ -5,7 +5,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Ended},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt},
 };
 use tokio::sync::mpsc;
 
@@ -55,7 +55,7 @@ pub(crate) async fn execute(
         },
         () = limit => {
             let error = StepError::retry(format!("the attempt took longer than {:?}", timeout.unwrap_or_default()));
-            Outcome::Ended(Ended { key, outcome: AttemptOutcome::TimedOut, error: Some(error.to_payload()), retryable: true, delay: None })
+            Outcome::Ended(EndedAttempt { key, outcome: AttemptOutcome::TimedOut, error: Some(error.to_payload()), retryable: true, delay: None })
         }
     };
     cancel.cancel();
@@ -83,7 +83,7 @@ fn done(context: &StepContext, output: Payload) -> Outcome {
 }
 
 /// A panic is a failed attempt with the panic's message.
-fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> Ended {
+fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> EndedAttempt {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -92,5 +92,11 @@ fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> Ended {
     // Dropping the panic's value may panic again; that would take the step's task with it, and no harm is done.
     std::mem::forget(panic);
     let error = StepError::retry(format!("the handler panicked: {message}"));
-    Ended { key, outcome: AttemptOutcome::Panicked, error: Some(error.to_payload()), retryable: true, delay: None }
+    EndedAttempt {
+        key,
+        outcome: AttemptOutcome::Panicked,
+        error: Some(error.to_payload()),
+        retryable: true,
+        delay: None,
+    }
 }

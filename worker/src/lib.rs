@@ -84,7 +84,7 @@ pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
-pub use observe::{Observer, OutcomeReport, Outcomes, Report, Status};
+pub use observe::{Observer, OutcomeEvent, OutcomeReport, OutcomeStream, Status};
 pub use policy::{Policy, Verdict};
 pub use registry::{Handler, Registry};
 pub use shutdown::shutdown_signal;

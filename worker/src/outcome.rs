@@ -2,7 +2,7 @@
 
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Awaited, Ended},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, NewWait},
 };
 use serde_json::json;
 
@@ -14,9 +14,9 @@ pub(crate) enum Outcome {
     /// The step is done.
     Completed(AttemptKey, Payload),
     /// It is not.
-    Ended(Ended),
+    Ended(EndedAttempt),
     /// It waits, and holds no slot meanwhile.
-    Suspended(AttemptKey, Vec<Awaited>),
+    Suspended(AttemptKey, Vec<NewWait>),
 }
 
 impl Outcome {
@@ -51,7 +51,7 @@ impl Outcome {
     /// Unfinished: goes back at once with no attempt consumed.
     pub(crate) fn released(key: AttemptKey, reason: &str) -> Self {
         let error = Payload::new(&json!({ "message": reason })).ok();
-        Self::Ended(Ended {
+        Self::Ended(EndedAttempt {
             key,
             outcome: AttemptOutcome::Released,
             error,
@@ -63,7 +63,7 @@ impl Outcome {
     /// Failed for good, because of something that another attempt would meet again.
     pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Self {
         let error = Some(error.to_payload());
-        Self::Ended(Ended { key, outcome: AttemptOutcome::Failed, error, retryable: false, delay: None })
+        Self::Ended(EndedAttempt { key, outcome: AttemptOutcome::Failed, error, retryable: false, delay: None })
     }
 
     /// What an error of a handler or a policy asks for.
@@ -77,23 +77,23 @@ impl Outcome {
                 if let Err(error) = check_topic(topic, Some(correlation)) {
                     return Self::failed(key, &error);
                 }
-                let awaited = Awaited {
+                let awaited = NewWait {
                     kind: "external",
                     path: "external".into(),
                     topic: Some(topic.clone()),
                     key: Some(correlation.clone()),
                     wait: *deadline,
-                    ..Awaited::default()
+                    ..NewWait::default()
                 };
                 return Self::Suspended(key, vec![awaited]);
             }
             Next::ContinueAsNew(input) => {
                 return Self::Suspended(
                     key,
-                    vec![Awaited { kind: "new", input: Some(input.clone()), ..Awaited::default() }],
+                    vec![NewWait { kind: "new", input: Some(input.clone()), ..NewWait::default() }],
                 );
             }
         };
-        Self::Ended(Ended { key, outcome, error: Some(error.to_payload()), retryable, delay })
+        Self::Ended(EndedAttempt { key, outcome, error: Some(error.to_payload()), retryable, delay })
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use longhaul_schema::calls::{Claimed, FlowStep, QueueFigure};
+use longhaul_schema::calls::{ClaimedStep, FlowStep, QueueFigure};
 
 use crate::{
     Slots,
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A claimed step, and its definition.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) claimed: Claimed,
+    pub(crate) claimed: ClaimedStep,
     pub(crate) step: Arc<FlowStep>,
 }
 
@@ -213,7 +213,7 @@ mod tests {
 
     fn ready(seq: i32) -> Ready {
         let step = StepKey { run_id: Uuid::nil(), seq };
-        let claimed = Claimed {
+        let claimed = ClaimedStep {
             key: AttemptKey { step, attempt: 1 },
             failures: 0,
             flow_id: 1,

@@ -10,7 +10,7 @@ use futures::FutureExt;
 use longhaul_schema::{
     Database, Error,
     backoff::Backoff,
-    calls::{NewWorker, Registered},
+    calls::{NewWorker, Registration},
 };
 use tokio::sync::{Notify, mpsc};
 
@@ -91,7 +91,7 @@ fn begin(
     database: &Database,
     registry: &Arc<Registry>,
     settings: &Settings,
-    registered: Registered,
+    registered: Registration,
     sent: Moment,
     tasks: &mut Tasks,
 ) -> Result<Begun, Error> {
@@ -136,7 +136,7 @@ async fn register(
     database: &Database,
     registry: &Registry,
     settings: &mut Settings,
-) -> Result<(Registered, Moment), Error> {
+) -> Result<(Registration, Moment), Error> {
     let queues: Vec<&str> = settings.queues.iter().map(|(name, _)| name.as_str()).collect();
     let handlers: Vec<&str> = registry.names().collect();
     let slots = settings.most_slots();

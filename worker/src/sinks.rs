@@ -7,7 +7,7 @@ use std::{
 
 use longhaul_schema::{
     Database, Error,
-    calls::{QueueFigure, Reported, StepKey},
+    calls::{ProgressValue, QueueFigure, StepKey},
 };
 use tokio::sync::watch;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Progress by step and key.
-pub(crate) type ProgressWriter = DebouncedWriter<(StepKey, String), Reported>;
+pub(crate) type ProgressWriter = DebouncedWriter<(StepKey, String), ProgressValue>;
 
 /// Figures by queue.
 pub(crate) type FigureWriter = DebouncedWriter<String, QueueFigure>;
@@ -35,8 +35,8 @@ impl ProgressSink {
     }
 }
 
-impl Sink<(StepKey, String), Reported> for ProgressSink {
-    async fn store(&self, values: Vec<((StepKey, String), Reported)>) -> Result<(), Error> {
+impl Sink<(StepKey, String), ProgressValue> for ProgressSink {
+    async fn store(&self, values: Vec<((StepKey, String), ProgressValue)>) -> Result<(), Error> {
         let call = |part: Vec<_>| async move {
             // A call that was given up may arrive after the next one.
             let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;

@@ -1,17 +1,20 @@
 //! One typed method for each database function, by subject.
 
-mod again;
 mod chore;
 mod claim;
 mod column;
+mod complete;
+mod dead_letter;
 mod deploy;
-mod ending;
+mod durable;
 mod find;
 mod fleet;
-mod inspect;
+mod health;
 mod lock;
 mod on_database;
+mod operation;
 mod progress;
+mod question;
 mod queue;
 mod read;
 mod retention;
@@ -19,24 +22,25 @@ mod schedule;
 mod signal;
 mod start;
 mod state;
-mod steer;
-mod suspend;
 mod worker;
 
 use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
-pub use again::{DeadLetter, DeadLetterFilter};
 pub use chore::ChoreReport;
-pub use claim::Claimed;
-pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
-pub use ending::{AttemptOutcome, Ended, Refused};
+pub use claim::ClaimedStep;
+pub use complete::{AttemptOutcome, EndedAttempt, RefusedAttempt};
+pub use dead_letter::{DeadLetter, DeadLetterFilter};
+pub use deploy::{Deployment, Difference, FlowInfo, FlowStep};
+pub use durable::{AnswerKind, Checkpoint, NewCheckpoint, NewWait};
 pub use find::{RunFilter, RunPage};
 pub use fleet::{LeaseInfo, WorkerInfo};
-pub use inspect::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen};
+pub use health::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen};
 pub use lock::{LockAnswer, LockInfo};
-pub use progress::{Progress, QueueFigure, Reported};
+pub use operation::{Operation, OperationOptions};
+pub use progress::{Progress, ProgressValue, QueueFigure};
+pub use question::{Answer, OpenQuestion};
 pub use queue::{QueueInfo, QueueLimits};
 pub use read::{AttemptInfo, ItemOutput, RunInfo, StepInfo, TimelineEntry};
 pub use retention::{AgeFigures, ArchivedRun, RetentionPage, RetentionPlan, RetentionPolicy};
@@ -44,9 +48,7 @@ pub use schedule::{Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedul
 pub use signal::{NewSignal, SignalInfo};
 pub use start::{NewRun, NotStarted, StartRuns, Unique};
 pub use state::{RunState, StepState};
-pub use steer::{Answer, Asking, Operation, Question};
-pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
-pub use worker::{Neglected, NewWorker, Registered, Renewal};
+pub use worker::{Neglected, NewWorker, Registration, Renewal};
 
 use column::{Row, every, readable};
 

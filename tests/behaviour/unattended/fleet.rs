@@ -10,8 +10,8 @@ use std::{
 };
 
 use longhaul::{
-    Payload, Report, Slots, Step, StepContext, StepError,
-    calls::{Reported, StepKey},
+    OutcomeEvent, Payload, Slots, Step, StepContext, StepError,
+    calls::{ProgressValue, StepKey},
 };
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ async fn progress_that_arrives_late_replaces_nothing() {
         for (attempt, number, value, stored) in
             [(1, 1, 10, 10), (1, 3, 30, 30), (1, 2, 20, 30), (2, 1, 40, 40), (1, 4, 50, 40), (2, 1, 60, 60)]
         {
-            let values = [(key.clone(), Reported { attempt, value: Payload::new(&value).unwrap() })];
+            let values = [(key.clone(), ProgressValue { attempt, value: Payload::new(&value).unwrap() })];
             calls.save_progress(&values, number).await.unwrap();
             let progress = db.client().await.progress(run.id()).await.unwrap();
             assert_eq!(progress[0].value.read::<i32>().unwrap(), stored, "attempt {attempt}, call {number}");
@@ -116,11 +116,11 @@ async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_miss
             let mut seen: HashMap<uuid::Uuid, usize> = HashMap::new();
             while seen.len() < 10_000 {
                 match fast.next().await {
-                    Some(Report::Outcome(report)) if report.outcome == "completed" => {
+                    Some(OutcomeEvent::Outcome(report)) if report.outcome == "completed" => {
                         *seen.entry(report.key.step.run_id).or_default() += 1
                     }
                     // A worker that gets no processor for a while gives back what it had claimed ahead.
-                    Some(Report::Outcome(report)) if report.outcome == "released" => {}
+                    Some(OutcomeEvent::Outcome(report)) if report.outcome == "released" => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -140,8 +140,8 @@ async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_miss
             .collect();
         let seen = within("all outcomes", seen).await.unwrap();
         assert!(seen.values().all(|times| *times == 1) && ids.iter().all(|id| seen.contains_key(id)));
-        assert!(matches!(slow.next().await, Some(Report::Missed(missed)) if missed > 0));
-        assert!(matches!(slow.next().await, Some(Report::Outcome(_))), "and then it goes on");
+        assert!(matches!(slow.next().await, Some(OutcomeEvent::Missed(missed)) if missed > 0));
+        assert!(matches!(slow.next().await, Some(OutcomeEvent::Outcome(_))), "and then it goes on");
         eventually("the status has it", || async {
             observer.status().queues.first().is_some_and(|(_, figure)| figure.completed == 10_000)
         })

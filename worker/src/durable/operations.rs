@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Payload,
     backoff::Backoff,
-    calls::{AnswerKind, Awaited, NewCheckpoint},
+    calls::{AnswerKind, NewCheckpoint, NewWait},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -118,7 +118,7 @@ impl StepContext {
 
     /// Sleeps for milliseconds or months, by the database's clock, without holding a slot.
     pub async fn sleep(&self, name: &str, length: Duration) -> Result<(), StepError> {
-        let awaited = Awaited { kind: "sleep", name: name.into(), wait: Some(length), ..Awaited::default() };
+        let awaited = NewWait { kind: "sleep", name: name.into(), wait: Some(length), ..NewWait::default() };
         self.wait_for(awaited).await.map(|_| ())
     }
 
@@ -146,7 +146,7 @@ impl StepContext {
         self.signalled(awaited_signal(topic, Some(key), patience)?).await
     }
 
-    async fn signalled<T: DeserializeOwned>(&self, awaited: Awaited) -> Result<Signalled<T>, StepError> {
+    async fn signalled<T: DeserializeOwned>(&self, awaited: NewWait) -> Result<Signalled<T>, StepError> {
         let topic = awaited.name.clone();
         match self.wait_for(awaited).await? {
             (AnswerKind::Timeout, _) => Ok(Signalled::TimedOut),
@@ -157,12 +157,12 @@ impl StepContext {
     /// Starts a child run and waits for its output. When it fails, that is an error here (not retried: the child has its own
     /// retries). When this run ends before, the child is stopped.
     pub async fn child<T: DeserializeOwned>(&self, flow: &str, input: &impl Serialize) -> Result<T, StepError> {
-        let awaited = Awaited {
+        let awaited = NewWait {
             kind: "child",
             name: flow.into(),
             flow: Some(flow.into()),
             input: Some(self.payload(input)?),
-            ..Awaited::default()
+            ..NewWait::default()
         };
         read(&self.wait_for(awaited).await?.1, flow)
     }
@@ -175,11 +175,11 @@ impl StepContext {
         }
         let _active = self.inner.waiting.active();
         self.inner.history.grow(self.inner.max_history)?;
-        let child = Awaited {
+        let child = NewWait {
             path: place.path,
             flow: Some(flow.into()),
             input: Some(self.payload(input)?),
-            ..Awaited::default()
+            ..NewWait::default()
         };
         let (worker, key, child) = (self.inner.worker, self.inner.key, &child);
         let mut busy = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
@@ -215,11 +215,11 @@ impl StepContext {
         if metadata.as_ref().is_some_and(|metadata| !metadata.is_object()) {
             return Err(StepError::fail("the metadata of an interrupt is an object"));
         }
-        let awaited = Awaited {
+        let awaited = NewWait {
             kind: "interrupt",
             prompt: Some(self.payload(&serde_json::json!({ "question": reason, "value": value }))?),
             metadata: metadata.map(|m| self.payload(&m)).transpose()?,
-            ..Awaited::default()
+            ..NewWait::default()
         };
         read(&self.wait_for(awaited).await?.1, "the data of the resumption")
     }
@@ -293,7 +293,7 @@ impl StepContext {
     }
 
     /// Waits for something durable: the answer from the history, or suspension. An error that was recorded is an error.
-    async fn wait_for(&self, mut awaited: Awaited) -> Result<(AnswerKind, Payload), StepError> {
+    async fn wait_for(&self, mut awaited: NewWait) -> Result<(AnswerKind, Payload), StepError> {
         check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
         let place = self.place(awaited.kind, &awaited.name).await?;
         match place.answer {
@@ -316,14 +316,14 @@ fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError
     value.read().map_err(|e| StepError::fail(format!("what is recorded of {what} does not fit: {e}")))
 }
 
-fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Result<Awaited, StepError> {
+fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Result<NewWait, StepError> {
     check_topic(topic, key)?;
-    Ok(Awaited {
+    Ok(NewWait {
         kind: "signal",
         name: topic.into(),
         topic: Some(topic.into()),
         key: key.map(Into::into),
         wait,
-        ..Awaited::default()
+        ..NewWait::default()
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use longhaul_schema::{Payload, calls::Awaited};
+use longhaul_schema::{Payload, calls::NewWait};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -79,14 +79,14 @@ impl Question {
     }
 
     /// Fails when nobody could ever answer it.
-    pub(crate) fn awaited(&self, path: String) -> Result<Awaited, StepError> {
+    pub(crate) fn awaited(&self, path: String) -> Result<NewWait, StepError> {
         self.check()?;
-        Ok(Awaited {
+        Ok(NewWait {
             kind: "decision",
             path,
             wait: self.expires,
             prompt: Some(Payload::new(self)?),
-            ..Awaited::default()
+            ..NewWait::default()
         })
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use longhaul_schema::{
     Error,
     backoff::Backoff,
-    calls::{AttemptKey, Claimed},
+    calls::{AttemptKey, ClaimedStep},
 };
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -145,7 +145,7 @@ impl Engine {
     }
 
     /// A claimed step is this worker's from now on; it begins when a slot of its queue is free.
-    fn take_in(&mut self, claimed: Claimed) {
+    fn take_in(&mut self, claimed: ClaimedStep) {
         let key = claimed.key;
         let queue = self.queues.iter().position(|q| q.name == claimed.queue);
         self.summary.claimed += 1;

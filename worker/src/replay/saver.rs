@@ -2,7 +2,7 @@
 
 use longhaul_schema::{
     Database, Error,
-    calls::{AttemptKey, NewCheckpoint, Refused},
+    calls::{AttemptKey, NewCheckpoint, RefusedAttempt},
     payload::into_calls,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -49,13 +49,13 @@ impl Destination for Saver {
         let (checkpoints, waiting): (Vec<_>, Vec<_>) = saves.into_iter().map(|s| (s.checkpoint, s.saved)).unzip();
         let answer = async { self.database.calls().await?.try_save_checkpoints(self.worker, &checkpoints).await }.await;
         let (busy, lost): (Vec<_>, Vec<_>) = match answer {
-            Ok(refused) => refused.into_iter().partition(Refused::is_busy),
+            Ok(refused) => refused.into_iter().partition(RefusedAttempt::is_busy),
             Err(error) => {
                 let saves = checkpoints.into_iter().zip(waiting);
                 return Err((saves.map(|(checkpoint, saved)| Save { checkpoint, saved }).collect(), error));
             }
         };
-        let names = |refused: &[Refused], key: AttemptKey| refused.iter().any(|refused| refused.key == key);
+        let names = |refused: &[RefusedAttempt], key: AttemptKey| refused.iter().any(|refused| refused.key == key);
         let mut again = Vec::new();
         for (checkpoint, saved) in checkpoints.into_iter().zip(waiting) {
             if names(&busy, checkpoint.key) {

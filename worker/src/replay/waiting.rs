@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use longhaul_schema::calls::{AttemptKey, Awaited, FlowStep};
+use longhaul_schema::calls::{AttemptKey, FlowStep, NewWait};
 
 use super::place_of_call;
 use crate::stuck;
@@ -21,7 +21,7 @@ pub(crate) struct Waiting {
 #[derive(Debug, Default)]
 struct State {
     /// By place, so that the order is the function's.
-    awaited: BTreeMap<String, Awaited>,
+    awaited: BTreeMap<String, NewWait>,
     /// Operations that run in this process.
     active: usize,
 }
@@ -32,7 +32,7 @@ impl Waiting {
     }
 
     /// What to suspend for, when there is nothing else to do.
-    pub(crate) fn to_suspend_for(&self) -> Option<Vec<Awaited>> {
+    pub(crate) fn to_suspend_for(&self) -> Option<Vec<NewWait>> {
         let state = self.state();
         (state.active == 0 && !state.awaited.is_empty()).then(|| state.awaited.values().cloned().collect())
     }
@@ -60,7 +60,7 @@ pub(crate) struct Suspended {
 }
 
 impl Suspended {
-    pub(crate) fn new(waiting: Arc<Waiting>, awaited: Awaited) -> Self {
+    pub(crate) fn new(waiting: Arc<Waiting>, awaited: NewWait) -> Self {
         let path = awaited.path.clone();
         waiting.state().awaited.insert(path.clone(), awaited);
         Self { waiting, path }
@@ -88,7 +88,7 @@ pub(crate) async fn until_suspended<T>(
     waiting: Arc<Waiting>,
     key: AttemptKey,
     step: &Arc<FlowStep>,
-) -> Result<T, Vec<Awaited>> {
+) -> Result<T, Vec<NewWait>> {
     let mut handler = std::pin::pin!(handler);
     let mut poll = |context: &mut Context<'_>| {
         place_of_call::in_handler(key, || stuck::watched(key, step, || handler.as_mut().poll(context)))

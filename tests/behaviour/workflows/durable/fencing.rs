@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul::{
     Payload, Step, StepContext, StepError,
-    calls::{Awaited, NewCheckpoint},
+    calls::{NewCheckpoint, NewWait},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -90,7 +90,7 @@ async fn a_completion_in_the_handlers_own_transaction_counts_as_one_and_does_not
             .await;
         }
         gate.notify_one();
-        let Some(longhaul::Report::Outcome(outcome)) = within("the outcome", outcomes.next()).await else {
+        let Some(longhaul::OutcomeEvent::Outcome(outcome)) = within("the outcome", outcomes.next()).await else {
             panic!("no outcome")
         };
         assert_eq!(outcome.outcome, "completed");
@@ -254,7 +254,7 @@ async fn a_checkpoint_of_a_lost_lease_is_refused() {
         assert_eq!(calls.save_checkpoints(worker, &[checkpoint("1")]).await.unwrap()[0].reason, "lease_lost");
         assert_eq!(calls.history(key.step).await.unwrap().len(), 1);
         let suspended =
-            calls.suspend(worker, &[(key, vec![Awaited { kind: "sleep", ..Default::default() }])]).await.unwrap();
+            calls.suspend(worker, &[(key, vec![NewWait { kind: "sleep", ..Default::default() }])]).await.unwrap();
         assert_eq!(suspended[0].reason, "lease_lost");
     })
     .await;
@@ -269,7 +269,7 @@ async fn a_suspension_whose_answer_was_lost_is_told_that_it_was_made() {
         let calls = db.calls().await;
         let key = calls.claim(worker, &["default"], &[1]).await.unwrap()[0].key;
         let sleep = || {
-            vec![Awaited { kind: "sleep", path: "0".into(), wait: Some(Duration::from_secs(60)), ..Default::default() }]
+            vec![NewWait { kind: "sleep", path: "0".into(), wait: Some(Duration::from_secs(60)), ..Default::default() }]
         };
         assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap().is_empty());
         assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap()[0].was_done_before());

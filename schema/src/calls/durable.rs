@@ -7,12 +7,12 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, ending::refused, every};
+use super::{AttemptKey, Calls, Columns, Executor, RefusedAttempt, StepKey, complete::refused, every};
 use crate::{Error, Payload, Result, duration::millis};
 
 /// Something that a suspended step waits for.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Awaited {
+pub struct NewWait {
     /// `sleep`, `signal`, `child`, `decision`, `interrupt`, `external`; or `new`, which begins the step anew.
     pub kind: &'static str,
     /// Its place in the function.
@@ -95,23 +95,23 @@ pub struct NewCheckpoint {
 
 impl<E: Executor> Calls<E> {
     /// Suspends steps, each until the first of what it waits for. Returns only what was refused. May be repeated.
-    pub async fn suspend(&self, worker: i64, items: &[(AttemptKey, Vec<Awaited>)]) -> Result<Vec<Refused>> {
+    pub async fn suspend(&self, worker: i64, items: &[(AttemptKey, Vec<NewWait>)]) -> Result<Vec<RefusedAttempt>> {
         self.suspension(worker, items, false).await
     }
 
     /// As [`Calls::suspend`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
-    pub async fn try_suspend(&self, worker: i64, items: &[(AttemptKey, Vec<Awaited>)]) -> Result<Vec<Refused>> {
+    pub async fn try_suspend(&self, worker: i64, items: &[(AttemptKey, Vec<NewWait>)]) -> Result<Vec<RefusedAttempt>> {
         self.suspension(worker, items, true).await
     }
 
     async fn suspension(
         &self,
         worker: i64,
-        items: &[(AttemptKey, Vec<Awaited>)],
+        items: &[(AttemptKey, Vec<NewWait>)],
         skip_busy: bool,
-    ) -> Result<Vec<Refused>> {
+    ) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(items.iter().map(|(key, _)| *key));
-        let waits: Vec<Json<&Vec<Awaited>>> = items.iter().map(|(_, waits)| Json(waits)).collect();
+        let waits: Vec<Json<&Vec<NewWait>>> = items.iter().map(|(_, waits)| Json(waits)).collect();
         let rows = self
             .rows(
                 "select * from longhaul.suspend($1, $2, $3, $4, $5, $6)",
@@ -122,16 +122,16 @@ impl<E: Executor> Calls<E> {
     }
 
     /// Saves checkpoints. Returns only what was refused, because the lease is lost. May be repeated.
-    pub async fn save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
+    pub async fn save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<RefusedAttempt>> {
         self.saving(worker, items, false).await
     }
 
     /// As [`Calls::save_checkpoints`], but does not wait for leases that somebody else is at: their items are refused as `busy`.
-    pub async fn try_save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<Refused>> {
+    pub async fn try_save_checkpoints(&self, worker: i64, items: &[NewCheckpoint]) -> Result<Vec<RefusedAttempt>> {
         self.saving(worker, items, true).await
     }
 
-    async fn saving(&self, worker: i64, items: &[NewCheckpoint], skip_busy: bool) -> Result<Vec<Refused>> {
+    async fn saving(&self, worker: i64, items: &[NewCheckpoint], skip_busy: bool) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(items.iter().map(|item| item.key));
         let paths: Vec<&str> = items.iter().map(|item| item.path.as_str()).collect();
         let kinds: Vec<&str> = items.iter().map(|item| item.kind).collect();
@@ -174,7 +174,7 @@ impl<E: Executor> Calls<E> {
 
     /// Starts a child run that nobody waits for, once for each place in a step. May be repeated. `None`: somebody else holds the
     /// step's run, and is not waited for; ask again.
-    pub async fn try_start_detached(&self, worker: i64, key: AttemptKey, child: &Awaited) -> Result<Option<Uuid>> {
+    pub async fn try_start_detached(&self, worker: i64, key: AttemptKey, child: &NewWait) -> Result<Option<Uuid>> {
         let input = child.input.as_ref().map(|i| Json(i.raw()));
         let row = self
             .row(

@@ -41,7 +41,7 @@ impl AttemptOutcome {
 
 /// An attempt that ended without completing its step.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct EndedAttempt {
     /// Which attempt.
     pub key: AttemptKey,
     /// How it ended.
@@ -56,7 +56,7 @@ pub struct Ended {
 
 /// An item of a call that was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct RefusedAttempt {
     /// Which attempt.
     pub key: AttemptKey,
     /// `lease_lost`: the attempt is no longer this worker's. `cancelled`: because its run ended. `not_found`: there is no such
@@ -66,7 +66,7 @@ pub struct Refused {
     pub reason: String,
 }
 
-impl Refused {
+impl RefusedAttempt {
     /// The attempt had been ended by an earlier call of this worker whose answer was lost.
     pub fn was_done_before(&self) -> bool {
         self.done_before().is_some()
@@ -95,16 +95,21 @@ impl Refused {
 
 impl<E: Executor> Calls<E> {
     /// Completes steps. Returns only what was refused. May be repeated.
-    pub async fn complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>> {
+    pub async fn complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<RefusedAttempt>> {
         self.completion(worker, items, false).await
     }
 
     /// As [`Calls::complete`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
-    pub async fn try_complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<Refused>> {
+    pub async fn try_complete(&self, worker: i64, items: &[(AttemptKey, Payload)]) -> Result<Vec<RefusedAttempt>> {
         self.completion(worker, items, true).await
     }
 
-    async fn completion(&self, worker: i64, items: &[(AttemptKey, Payload)], skip_busy: bool) -> Result<Vec<Refused>> {
+    async fn completion(
+        &self,
+        worker: i64,
+        items: &[(AttemptKey, Payload)],
+        skip_busy: bool,
+    ) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(items.iter().map(|(key, _)| *key));
         let outputs: Vec<Json<&RawValue>> = items.iter().map(|(_, output)| Json(output.raw())).collect();
         let rows = self
@@ -117,16 +122,16 @@ impl<E: Executor> Calls<E> {
     }
 
     /// Ends attempts that did not complete their steps. Returns only what was refused. May be repeated.
-    pub async fn end_attempts(&self, worker: i64, items: &[Ended]) -> Result<Vec<Refused>> {
+    pub async fn end_attempts(&self, worker: i64, items: &[EndedAttempt]) -> Result<Vec<RefusedAttempt>> {
         self.ends(worker, items, false).await
     }
 
     /// As [`Calls::end_attempts`], but does not wait for runs that somebody else is at: their items are refused as `busy`.
-    pub async fn try_end_attempts(&self, worker: i64, items: &[Ended]) -> Result<Vec<Refused>> {
+    pub async fn try_end_attempts(&self, worker: i64, items: &[EndedAttempt]) -> Result<Vec<RefusedAttempt>> {
         self.ends(worker, items, true).await
     }
 
-    async fn ends(&self, worker: i64, items: &[Ended], skip_busy: bool) -> Result<Vec<Refused>> {
+    async fn ends(&self, worker: i64, items: &[EndedAttempt], skip_busy: bool) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(items.iter().map(|item| item.key));
         let outcomes: Vec<&str> = items.iter().map(|item| item.outcome.as_str()).collect();
         let errors: Vec<Option<Json<&RawValue>>> =
@@ -153,6 +158,6 @@ impl<E: Executor> Calls<E> {
     }
 }
 
-pub(super) fn refused(row: &Row) -> Result<Refused> {
-    Ok(Refused { key: attempt_key(row)?, reason: row.try_get("refusal")? })
+pub(super) fn refused(row: &Row) -> Result<RefusedAttempt> {
+    Ok(RefusedAttempt { key: attempt_key(row)?, reason: row.try_get("refusal")? })
 }

@@ -4,12 +4,19 @@ use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, Row, RunState, readable};
-use crate::{Error, Payload, Result};
+use super::{Calls, Executor, RunState};
+use crate::{Payload, Result};
 
-/// Who asks for an operation, and what is expected of the run.
+/// Who asks for an operation, and in which state or revision the run must be.
+///
+/// ```
+/// use longhaul_schema::calls::{OperationOptions, RunState};
+///
+/// let options = OperationOptions::default().by("anna").expect_state(RunState::Paused);
+/// # assert_eq!(options.by.as_deref(), Some("anna"));
+/// ```
 #[derive(Clone, Debug, Default)]
-pub struct Asking {
+pub struct OperationOptions {
     /// Who asks; the database user when `None`.
     pub by: Option<String>,
     /// Refused when the run is in another state.
@@ -20,7 +27,7 @@ pub struct Asking {
     pub request: Option<Uuid>,
 }
 
-impl Asking {
+impl OperationOptions {
     /// Under a new request id, with no expectation.
     pub fn once() -> Self {
         Self { request: Some(Uuid::now_v7()), ..Self::default() }
@@ -87,11 +94,17 @@ impl Operation {
 
 impl<E: Executor> Calls<E> {
     /// Carries out an operation on a run of a tenant. Returns the run's revision.
-    pub async fn operate(&self, tenant: &str, id: Uuid, operation: &Operation, asking: &Asking) -> Result<i32> {
+    pub async fn operate(
+        &self,
+        tenant: &str,
+        id: Uuid,
+        operation: &Operation,
+        options: &OperationOptions,
+    ) -> Result<i32> {
         let common = "p_by => $3, p_expected_state => $4, p_expected_revision => $5, p_request => $6";
         let function = operation.function();
-        let state = asking.expected_state.map(RunState::as_str);
-        let (by, revision, request) = (&asking.by, &asking.expected_revision, &asking.request);
+        let state = options.expected_state.map(RunState::as_str);
+        let (by, revision, request) = (&options.by, &options.expected_revision, &options.request);
         let row = match operation {
             Operation::Resume(data) => {
                 let data = data.as_ref().map(|d| Json(d.raw()));
@@ -115,7 +128,7 @@ impl<E: Executor> Calls<E> {
     }
 
     /// Starts a new run that takes over what a run had done before a step, and does that step and all that follows it
-    /// again. With its id given, asking twice forks once.
+    /// again. With its id given, options twice forks once.
     pub async fn fork_run(
         &self,
         tenant: &str,
@@ -123,97 +136,16 @@ impl<E: Executor> Calls<E> {
         step: &str,
         input: Option<&Payload>,
         new_id: Uuid,
-        asking: &Asking,
+        options: &OperationOptions,
     ) -> Result<Uuid> {
         let input: Option<Json<&RawValue>> = input.map(|i| Json(i.raw()));
-        let state = asking.expected_state.map(RunState::as_str);
+        let state = options.expected_state.map(RunState::as_str);
         let row = self
             .row(
                 "select longhaul.fork_run($1, $2, $3, $4, $5, $6, $7, $8)",
-                &[&tenant, &id, &step, &input, &new_id, &asking.by, &state, &asking.expected_revision],
+                &[&tenant, &id, &step, &input, &new_id, &options.by, &state, &options.expected_revision],
             )
             .await?;
         row.try_get(0)
     }
-
-    /// Answers the question that a step asks. True when this call decided, false when the same choice was made before.
-    pub async fn decide(&self, tenant: &str, id: Uuid, answer: &Answer, by: Option<&str>) -> Result<bool> {
-        let data: Option<Json<&RawValue>> = answer.data.as_ref().map(|d| Json(d.raw()));
-        let row = self
-            .row(
-                "select longhaul.decide($1, $2, $3, $4, $5, $6)",
-                &[&tenant, &id, &answer.step, &answer.choice, &data, &by],
-            )
-            .await?;
-        row.try_get(0)
-    }
-
-    /// Open questions of a tenant, of one run if asked; longest first.
-    pub async fn questions(&self, tenant: &str, run: Option<Uuid>) -> Result<Vec<Question>> {
-        let rows = self
-            .rows(
-                "select run_id, step, flow, kind::text, question, choices, may_answer, value, since, expires_at, at_expiry
-                 from longhaul.questions where tenant = $1 and ($2::uuid is null or run_id = $2) order by since, run_id, step",
-                &[&tenant, &run],
-            )
-            .await?;
-        // A list of anything but texts is nobody's.
-        let texts = |row: &Row, column: &str| {
-            let list: Option<Payload> = row.try_get(column)?;
-            Ok::<_, Error>(list.and_then(|list| list.read::<Vec<String>>().ok()))
-        };
-        readable(&rows, |row| {
-            Ok(Question {
-                run_id: row.try_get("run_id")?,
-                step: row.try_get("step")?,
-                flow: row.try_get("flow")?,
-                interrupt: row.try_get::<&str>("kind")? == "interrupt",
-                question: row.try_get("question")?,
-                choices: texts(row, "choices")?.unwrap_or_default(),
-                may_answer: texts(row, "may_answer")?,
-                value: row.try_get("value")?,
-                since: row.try_get("since")?,
-                expires_at: row.try_get("expires_at")?,
-                at_expiry: row.try_get("at_expiry")?,
-            })
-        })
-    }
-}
-
-/// The answer to a question.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    /// The step that asks; items of a fan-out are numbered, as in `pay[3]`.
-    pub step: String,
-    /// One of the choices.
-    pub choice: String,
-    /// Data for the handler.
-    pub data: Option<Payload>,
-}
-
-/// An open question.
-#[derive(Clone, Debug)]
-pub struct Question {
-    /// The run that waits.
-    pub run_id: Uuid,
-    /// The step that asks.
-    pub step: String,
-    /// The run's flow.
-    pub flow: String,
-    /// Whether it is an interrupt, which is answered by resuming the run, and no decision.
-    pub interrupt: bool,
-    /// What is asked.
-    pub question: Option<String>,
-    /// What can be answered.
-    pub choices: Vec<String>,
-    /// Who may answer; everybody when `None`.
-    pub may_answer: Option<Vec<String>>,
-    /// What there is to see.
-    pub value: Option<Payload>,
-    /// Since when it is open.
-    pub since: chrono::DateTime<chrono::Utc>,
-    /// When it closes.
-    pub expires_at: Option<chrono::DateTime<chrono::Utc>>,
-    /// The choice that is taken then.
-    pub at_expiry: Option<String>,
 }
