@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use longhaul_schema::{
-    Calls,
-    calls::{Executor, NewRun, NotStarted, StartRuns},
+    calls::{InTransaction, NewRun, NotStarted, StartRuns},
     payload::into_calls,
 };
 use serde::Serialize;
@@ -26,7 +25,7 @@ impl Client {
     /// As [`Client::start_many`], in the caller's own transaction.
     pub async fn start_many_in<S: IntoStart>(
         &self,
-        transaction: &impl Executor,
+        transaction: impl InTransaction,
         flow: &str,
         items: impl IntoIterator<Item = S>,
     ) -> Result<BulkStarted, Error> {
@@ -144,7 +143,7 @@ pub(crate) async fn send_many<S: IntoStart>(
         .retrying(|connection| async move {
             let mut connection = connection.into_executor();
             let transaction = connection.transaction().await?;
-            let not_started = start_parts(client, &transaction, flow, parts).await?;
+            let not_started = start_parts(client, &mut &transaction, flow, parts).await?;
             transaction.commit().await?;
             Ok(not_started)
         })
@@ -155,27 +154,26 @@ pub(crate) async fn send_many<S: IntoStart>(
 /// As [`send_many`], in a transaction of the caller's.
 pub(crate) async fn send_many_in<S: IntoStart>(
     client: &Client,
-    transaction: &impl Executor,
+    mut transaction: impl InTransaction,
     flow: &str,
     items: impl IntoIterator<Item = S>,
 ) -> Result<BulkStarted, Error> {
     let items = Items::of(client, items);
-    let not_started = start_parts(client, transaction, flow, &items.parts).await?;
+    let not_started = start_parts(client, &mut transaction, flow, &items.parts).await?;
     Ok(items.outcome(not_started))
 }
 
 async fn start_parts(
     client: &Client,
-    transaction: &impl Executor,
+    transaction: &mut impl InTransaction,
     flow: &str,
     parts: &[Part],
 ) -> Result<Vec<NotStarted>, Error> {
     let database = client.database();
-    let calls = Calls::on(transaction, database.schema().clone());
     let mut not_started = Vec::new();
     for Part { version, runs } in parts {
         let batch = StartRuns { tenant: database.tenant(), flow, version: *version, runs };
-        not_started.extend(calls.start_runs(batch).await?);
+        not_started.extend(transaction.start_runs(database.schema(), batch).await?);
     }
     Ok(not_started)
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`client`] | deploying flows; starting, reading and awaiting runs |
 //! | [`start`], [`bulk`] | one start with its options; many at once |
+//! | [`jobs`] | starts of typed jobs |
 //! | [`handle`] | a started run: waiting for it, reading its output |
 //! | [`blocking`] | the client for programs without an async runtime |
 //! | [`cron`], [`schedules`] | cron expressions with time zones, and the runs that they start |
@@ -27,6 +28,7 @@ pub mod chores;
 pub mod client;
 pub mod cron;
 pub mod handle;
+pub mod jobs;
 mod pace;
 pub mod schedules;
 mod stand_in;
@@ -36,6 +38,7 @@ pub use bulk::{BulkStarted, IntoStart};
 pub use chores::Scheduler;
 pub use client::Client;
 pub use handle::RunHandle;
+pub use jobs::JobHandle;
 pub use longhaul_schema::calls::{Missed, Overlap};
 pub use schedules::Schedule;
 pub use start::{Start, Unique};

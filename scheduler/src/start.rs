@@ -5,8 +5,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 pub use longhaul_schema::calls::Unique;
 use longhaul_schema::{
-    Calls, Payload,
-    calls::{Executor, NewRun, NotStarted, StartRuns},
+    Payload,
+    calls::{InTransaction, NewRun, NotStarted, StartRuns},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -106,6 +106,11 @@ impl Start {
         self
     }
 
+    /// Whether it is of a certain version of the flow.
+    pub(crate) fn names_version(&self) -> bool {
+        self.version.is_some()
+    }
+
     pub(crate) async fn send(self, client: &Client, flow: &str) -> Result<RunHandle, Error> {
         self.check(client)?;
         let batch = self.batch(client, flow);
@@ -113,10 +118,14 @@ impl Start {
         Ok(client.run(started(self.run.id, answer)?))
     }
 
-    pub(crate) async fn send_in(self, client: &Client, transaction: &impl Executor, flow: &str) -> Result<Uuid, Error> {
+    pub(crate) async fn send_in(
+        self,
+        client: &Client,
+        mut transaction: impl InTransaction,
+        flow: &str,
+    ) -> Result<Uuid, Error> {
         self.check(client)?;
-        let calls = Calls::on(transaction, client.database().schema().clone());
-        started(self.run.id, calls.start_runs(self.batch(client, flow)).await?)
+        started(self.run.id, transaction.start_runs(client.database().schema(), self.batch(client, flow)).await?)
     }
 
     pub(crate) fn check(&self, client: &Client) -> Result<(), Error> {
@@ -156,8 +165,20 @@ impl Client {
     /// Starts a run in the caller's own transaction: it exists if and only if that commits. All options count there as well; the
     /// key of a unique start delays other starts with the same key until the transaction ends, and nobody else.
     ///
-    /// A transaction of a `tokio_postgres::Client` or of a pool's connection, on the same database. Nothing is tried again here.
-    pub async fn start_in(&self, transaction: &impl Executor, flow: &str, start: Start) -> Result<Uuid, Error> {
+    /// A transaction on the same database: `&transaction` of `tokio_postgres` or of a pool's connection, `&mut transaction` of sqlx
+    /// (with the feature `sqlx`), or of another driver ([`JsonStatement`](longhaul_schema::calls::JsonStatement)). Nothing is tried
+    /// again here.
+    ///
+    /// ```no_run
+    /// # use longhaul_scheduler::{Client, Error, Start};
+    /// # async fn order(client: Client, connection: &mut tokio_postgres::Client) -> Result<(), Error> {
+    /// let transaction = connection.transaction().await?;
+    /// transaction.execute("insert into orders values (7)", &[]).await?;
+    /// client.start_in(&transaction, "order", Start::new(&7)?).await?;
+    /// transaction.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn start_in(&self, transaction: impl InTransaction, flow: &str, start: Start) -> Result<Uuid, Error> {
         start.send_in(self, transaction, flow).await
     }
 }

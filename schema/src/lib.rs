@@ -8,6 +8,7 @@
 //! | [`connect`] | where the database is, which schema and tenant to use; libpq URLs and `PG*` variables, TLS, the pool, notifications |
 //! | [`migrate`] | tables as versioned migrations, functions and views as files that are installed when they changed |
 //! | [`flow`] | definitions of flows: steps, their order, retries |
+//! | [`job`] | a job: name, input and output tied at compile time |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
 //! | [`backoff`] | growing waits while the database is away |
 //! | [`calls`] | one typed method for each database function |
@@ -31,6 +32,7 @@ pub mod connect;
 pub mod duration;
 pub mod error;
 pub mod flow;
+pub mod job;
 pub mod lock;
 pub mod migrate;
 pub mod names;
@@ -43,6 +45,7 @@ pub use error::Error;
 pub use flow::{
     Approval, Budget, Concurrency, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses, Phase, Retry, Step, WaitSignal,
 };
+pub use job::Job;
 pub use names::SchemaName;
 pub use payload::Payload;
 pub use span::Span;

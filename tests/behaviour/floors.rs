@@ -278,7 +278,7 @@ async fn nothing_is_missed_while_floors_are_raised_all_the_time() {
             }
         };
         let workers: Vec<_> = (0..3)
-            .map(|_| db.spawn(db.worker().handler("flaky", flaky.clone()).unwrap().queue("default", 20).unwrap()))
+            .map(|_| db.spawn(db.worker().handler("flaky", flaky.clone()).queue("default", 20)))
             .collect();
         let raising = tokio::spawn({
             let db = db.clone();

@@ -8,17 +8,42 @@ use longhaul_schema::{
     calls::{AttemptKey, AttemptOutcome, EndedAttempt},
 };
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
-use crate::{Handler, Policy, StepContext, StepError, outcome::Outcome, policy, replay::until_suspended};
+use crate::{
+    Handler, Next, StepContext, StepError, middleware::Around, outcome::Outcome, policy, replay::until_suspended,
+};
 
-/// Runs the handler and hands the outcome over. Waits when the completer is full: the slot stays taken, and so nothing piles up.
+/// Runs the handler and hands the outcome over, within a span that names the attempt: whatever the handler logs belongs to it.
 ///
-/// A cancelled attempt ends without an outcome: whoever cancels it knows what is to become of the step.
+/// Waits when the completer is full: the slot stays taken, and so nothing piles up. A cancelled attempt ends without an outcome:
+/// whoever cancels it knows what is to become of the step.
 pub(crate) async fn execute(
     context: StepContext,
     handler: Arc<dyn Handler>,
     input: Payload,
-    policies: Arc<[Arc<dyn Policy>]>,
+    around: Arc<Around>,
+    outcomes: mpsc::Sender<Outcome>,
+) {
+    let step = &context.inner.step;
+    let span = tracing::info_span!(
+        target: "longhaul::attempt",
+        "attempt",
+        run = %context.run_id(),
+        flow = %step.flow,
+        step = %step.name,
+        attempt = context.attempt(),
+        tenant = context.tenant(),
+        handler = %step.handler,
+    );
+    attempt(context, handler, input, around, outcomes).instrument(span).await;
+}
+
+async fn attempt(
+    context: StepContext,
+    handler: Arc<dyn Handler>,
+    input: Payload,
+    around: Arc<Around>,
     outcomes: mpsc::Sender<Outcome>,
 ) {
     let key = context.inner.key;
@@ -26,13 +51,13 @@ pub(crate) async fn execute(
     let timeout = context.inner.step.timeout;
     // The future is made and dropped inside, so that a panic in either is caught as well.
     let attempt = AssertUnwindSafe(async {
-        if let Some(outcome) = policy::check(&policies, &context, &input).await {
+        if let Some(outcome) = policy::check(&around.policies, &context, &input).await {
             return outcome;
         }
         if !context.inner.lease.holds() {
             return Outcome::released(key, "the worker was away for as long as its lease lives");
         }
-        let call = async { handler.call(context.clone(), input).await };
+        let call = async { Next::new(&around.middleware, &*handler).run(context.clone(), input).await };
         match until_suspended(call, context.inner.waiting.clone(), key, &context.inner.step).await {
             Ok(Ok(output)) => done(&context, output),
             Ok(Err(error)) => Outcome::of_error(key, &error),

@@ -13,6 +13,9 @@
 //! | `engine`, `event` | owns the state: slots, steps in flight; decides when to claim; what it is told |
 //! | `queue`, `slots`, `pace` | what the engine knows of a queue: free slots, whether to look, how much to claim ahead |
 //! | `claim` | one round trip to the queues |
+//! | [`middleware`] | code around every attempt |
+//! | `state`, `store` | what handlers share; what they read of their run |
+//! | `testing`, `scripted` | calling a handler in a test, without a database (feature `testing`) |
 //! | [`policy`] | asked before each attempt whether a step may begin |
 //! | `execute`, `outcome` | one attempt: handler, timeout, panic, cancellation, suspension; and how it ended |
 //! | [`context`] | what a handler knows about its step |
@@ -38,7 +41,7 @@
 //!
 //! # async fn run() -> Result<(), longhaul_worker::Error> {
 //! let config = Config::from_env()?;
-//! Worker::builder(&config).handler("greet", greet)?.queue("default", 32)?.build()?.run_until(shutdown_signal()).await?;
+//! Worker::builder(&config).handler("greet", greet).queue("default", 32).build()?.run_until(shutdown_signal()).await?;
 //! # Ok(()) }
 //! ```
 
@@ -57,6 +60,7 @@ mod event;
 mod execute;
 mod heartbeat;
 mod lease_clock;
+pub mod middleware;
 pub mod observe;
 mod outcome;
 mod own_thread;
@@ -66,14 +70,20 @@ mod queue;
 mod registration;
 pub mod registry;
 mod replay;
+#[cfg(feature = "testing")]
+mod scripted;
 mod settings;
 pub mod shutdown;
 mod sinks;
 mod slots;
+mod state;
 pub mod step_error;
+mod store;
 mod stuck;
 mod summary;
 mod tasks;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topic;
 mod wakeup;
 mod worker;
@@ -84,6 +94,8 @@ pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
+pub use longhaul_schema::{Config, Job, Payload};
+pub use middleware::{Middleware, Next};
 pub use observe::{Observer, OutcomeEvent, OutcomeReport, OutcomeStream, Status};
 pub use policy::{Policy, Verdict};
 pub use registry::{Handler, Registry};

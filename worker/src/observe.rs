@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 
 /// How a worker is doing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// Id of its registration; 0 before the first one.
     pub worker: i64,
@@ -30,6 +31,7 @@ pub struct OutcomeReport {
 
 /// An item of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OutcomeEvent {
     /// An outcome that was stored.
     Outcome(OutcomeReport),

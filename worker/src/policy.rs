@@ -14,6 +14,7 @@ use crate::{StepContext, StepError, durable::Question, outcome::Outcome};
 
 /// What a policy says about a step that is about to begin.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It may begin.
     Proceed,
@@ -62,6 +63,6 @@ pub(crate) async fn check(policies: &[Arc<dyn Policy>], context: &StepContext, i
 
 /// Whether a policy's question about this step was answered. (A rejection has failed the step.)
 async fn decided(context: &StepContext) -> Result<bool, StepError> {
-    let recorded = context.inner.history.recorded(&context.inner.database, context.inner.key).await?;
+    let recorded = context.inner.history.recorded(&context.inner.store, context.inner.key).await?;
     Ok(recorded.get("policy").is_some_and(|entry| entry.answer.is_some()))
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use longhaul_schema::calls::AttemptKey;
 
-use crate::{Policy, Slots, observe::Observed};
+use crate::{Slots, middleware::Around, observe::Observed, state::States};
 
 /// Everything that a registration needs to know.
 #[derive(Clone, Debug)]
@@ -19,7 +19,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     pub(crate) max_payload: usize,
     pub(crate) max_history: usize,
-    pub(crate) policies: Arc<[Arc<dyn Policy>]>,
+    pub(crate) around: Arc<Around>,
+    pub(crate) states: Arc<States>,
     pub(crate) flush: Duration,
     pub(crate) at_shutdown: Option<ShutdownHook>,
     pub(crate) observed: Observed,

@@ -45,6 +45,7 @@ impl DeadLetterFilter {
 
 /// A step that used up its attempts.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DeadLetter {
     /// Its run.
     pub run_id: Uuid,

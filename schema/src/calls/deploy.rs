@@ -8,6 +8,7 @@ use crate::{Error, Flow, Payload, Result, duration::from_millis};
 
 /// What became of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deployment {
     /// The flow version's id in this database.
     pub flow_id: i32,
@@ -19,6 +20,7 @@ pub struct Deployment {
 
 /// A deployed flow version.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FlowInfo {
     /// Its id in this database.
     pub id: i32,
@@ -38,6 +40,7 @@ pub struct FlowInfo {
 
 /// A difference between two versions of a flow.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Difference {
     /// The step; `None` for a setting of the flow itself.
     pub step: Option<String>,

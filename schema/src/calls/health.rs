@@ -9,6 +9,7 @@ use crate::{Error, Result};
 
 /// How many rows the rooms hold, and how many workers live.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Figures {
     /// Ready steps.
     pub ready: i64,

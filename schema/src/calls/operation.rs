@@ -54,6 +54,7 @@ impl OperationOptions {
 
 /// An operation on a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Operation {
     /// Starts a pending run now.
     Start,

@@ -20,6 +20,7 @@ pub struct Answer {
 
 /// An open question.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OpenQuestion {
     /// The run that waits.
     pub run_id: Uuid,

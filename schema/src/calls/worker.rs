@@ -33,6 +33,7 @@ pub struct NewWorker<'a> {
 
 /// A registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Registration {
     /// Id of the worker.
     pub worker: i64,
@@ -51,6 +52,7 @@ pub struct Renewal {
 
 /// How the chores are looked after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Neglected {
     /// By how much the most overdue chore or tick is late that nobody is at.
     pub late: Duration,

@@ -32,7 +32,7 @@ fn gated(db: &TestDb, effects: &Effects) -> (WorkerBuilder, Arc<AtomicBool>) {
             }
         }
     };
-    (simple_worker(db, effects).handler("gate", handler).unwrap(), open)
+    (simple_worker(db, effects).handler("gate", handler), open)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn errors_of_some_codes_are_not_retried_and_details_stay_private() {
         let (builder, _) = gated(&db, &Effects::default());
         let secret =
             |_: StepContext, _: Value| async move { Err::<(), _>(StepError::retry("no").detail("password 1234")) };
-        let worker = db.spawn(builder.handler("secret", secret).unwrap());
+        let worker = db.spawn(builder.handler("secret", secret));
         let run = start(
             &client,
             &Flow::new("f", 1).step(Step::new("a", "gate").retry(Retry::fixed(5, Duration::ZERO).never_on("closed"))),

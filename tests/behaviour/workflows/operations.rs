@@ -231,7 +231,7 @@ async fn a_paused_run_keeps_ready_steps_back_and_lets_running_ones_finish() {
             .step(Step::new("conditional", "note").after("slow").when("$.input.id == 7"))
             .step(Step::new("waits", "nobody"));
         let run = start(&client, &flow, &input()).await;
-        let worker = db.spawn(simple_worker(&db, &effects).handler("slow", slow).unwrap());
+        let worker = db.spawn(simple_worker(&db, &effects).handler("slow", slow));
         within("the handler begins", begun.cancelled()).await;
         run.pause().await.unwrap();
         assert_eq!(state_of(&client, &run, "waits").await, StepState::Paused);
@@ -264,7 +264,7 @@ async fn timers_that_fire_while_a_run_is_paused_or_goes_on_lose_no_step() {
             if ctx.attempt() < 3 { Err(StepError::retry("again")) } else { Ok(()) }
         };
         db.spawn_scheduler();
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("flaky", flaky).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("flaky", flaky));
         let ids = client.start_many("f", 0..200).await.unwrap().ids();
         let toggling = ids.iter().map(|id| {
             let run = client.run(*id);

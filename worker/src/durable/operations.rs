@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use longhaul_schema::{
-    Payload,
+    Job, Payload,
     backoff::Backoff,
     calls::{AnswerKind, NewCheckpoint, NewWait},
 };
@@ -167,6 +167,15 @@ impl StepContext {
         read(&self.wait_for(awaited).await?.1, flow)
     }
 
+    /// As [`StepContext::child`], of a typed job. A flow of that name must be deployed.
+    pub async fn child_job<In: Serialize, Out: DeserializeOwned>(
+        &self,
+        job: Job<In, Out>,
+        input: &In,
+    ) -> Result<Out, StepError> {
+        self.child(job.name(), input).await
+    }
+
     /// Starts a child run that nobody waits for and that outlives this run. Returns its id.
     pub async fn start_child(&self, flow: &str, input: &impl Serialize) -> Result<Uuid, StepError> {
         let place = self.place("detached", flow).await?;
@@ -184,12 +193,7 @@ impl StepContext {
         let (worker, key, child) = (self.inner.worker, self.inner.key, &child);
         let mut busy = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         loop {
-            let started = self
-                .inner
-                .database
-                .retrying(|calls| async move { calls.try_start_detached(worker, key, child).await })
-                .await
-                .map_err(StepError::of_call)?;
+            let started = self.inner.store.try_start_detached(worker, key, child).await.map_err(StepError::of_call)?;
             match started {
                 Some(id) => return Ok(id),
                 // Somebody holds the run. A connection that waited for them would be missed by all other steps.
@@ -226,8 +230,7 @@ impl StepContext {
 
     /// The decision that let this step begin: of its approval, of its budget, or of a policy; `None` when none was asked for.
     pub async fn decision(&self) -> Result<Option<Decision>, StepError> {
-        let step = self.inner.key.step;
-        let entries = self.inner.database.retrying(|calls| async move { calls.history(step).await }).await?;
+        let entries = self.inner.store.history(self.inner.key.step).await?;
         let decided = entries
             .iter()
             .find(|entry| entry.answer.is_some() && matches!(entry.path.as_str(), "approval" | "budget" | "policy"));
@@ -254,7 +257,7 @@ impl StepContext {
         &self,
     ) -> Result<&std::collections::HashMap<String, longhaul_schema::calls::Checkpoint>, StepError> {
         let _active = self.inner.waiting.active();
-        self.inner.history.recorded(&self.inner.database, self.inner.key).await
+        self.inner.history.recorded(&self.inner.store, self.inner.key).await
     }
 
     /// A context for a branch.

@@ -11,6 +11,7 @@ use crate::StepError;
 
 /// A decision: what was chosen, by whom, when, and the data that came with it.
 #[derive(Clone, Debug, Deserialize)]
+#[non_exhaustive]
 pub struct Decision {
     /// One of the choices.
     pub choice: String,

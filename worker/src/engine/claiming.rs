@@ -19,6 +19,7 @@ use crate::{
     outcome::Outcome,
     queue::{Queue, Ready},
     replay::History,
+    store::Store,
 };
 
 /// Polls of an idle worker before it takes longer.
@@ -206,7 +207,7 @@ impl Engine {
         let Some(handler) = self.registry.get(&step.handler).cloned().filter(|_| self.still_waits(key)) else { return };
         let cancel = self.owned[&key.step].cancel.clone();
         let inner = Inner {
-            database: self.database.clone(),
+            store: Store::Database(self.database.clone()),
             key,
             failures: claimed.failures,
             step,
@@ -219,11 +220,11 @@ impl Engine {
             waiting: Arc::default(),
             saver: self.saver.clone(),
             progress: self.progress.clone(),
+            states: self.settings.states.clone(),
             completed_in: false.into(),
         };
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
-        let policies = self.settings.policies.clone();
-        let attempt = execute(context, handler, claimed.input, policies, self.outcomes.clone());
+        let attempt = execute(context, handler, claimed.input, self.settings.around.clone(), self.outcomes.clone());
         // Boxed: the runtime moves what it is given several times.
         let task = self.tasks.spawn(Box::pin(attempt)).id();
         self.task_of.insert(task, (key, queue));

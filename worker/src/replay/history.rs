@@ -7,12 +7,12 @@ use std::sync::{
 };
 
 use longhaul_schema::{
-    Database, Payload,
+    Payload,
     calls::{AnswerKind, AttemptKey, Checkpoint},
 };
 use tokio::sync::OnceCell;
 
-use crate::StepError;
+use crate::{StepError, store::Store};
 
 /// The history of one attempt: loaded when it is first asked for.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl History {
     /// What is recorded. The first attempt at a step has no history, and needs not ask for it.
     pub(crate) async fn recorded(
         &self,
-        database: &Database,
+        store: &Store,
         key: AttemptKey,
     ) -> Result<&HashMap<String, Checkpoint>, StepError> {
         self.recorded
@@ -42,7 +42,7 @@ impl History {
                 if key.attempt == 1 {
                     return Ok(HashMap::new());
                 }
-                let entries = database.retrying(|calls| async move { calls.history(key.step).await }).await?;
+                let entries = store.history(key.step).await?;
                 Ok(entries.into_iter().map(|entry| (entry.path.clone(), entry)).collect())
             })
             .await

@@ -4,7 +4,7 @@ use std::process::Command;
 
 /// The system sends the child this signal when the thread that starts it ends, and so when the process does.
 #[cfg(target_os = "linux")]
-pub(crate) fn end_with_parent(command: &mut Command, signal: libc::c_int) {
+pub fn end_with_parent(command: &mut Command, signal: libc::c_int) {
     use std::os::unix::process::CommandExt;
     let prepare = move || {
         // SAFETY: prctl with these arguments only sets a property of the calling process, and is async-signal-safe.
@@ -19,4 +19,4 @@ pub(crate) fn end_with_parent(command: &mut Command, signal: libc::c_int) {
 
 /// Other systems know nothing of the kind: children go on until they end by themselves or somebody stops them.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn end_with_parent(_: &mut Command, _: libc::c_int) {}
+pub fn end_with_parent(_: &mut Command, _: libc::c_int) {}

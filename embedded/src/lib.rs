@@ -1,5 +1,17 @@
 //! A private PostgreSQL server: for `longhaul up`, for the quickstart, for tests and benchmarks.
 //!
+//! ```no_run
+//! # async fn run() -> Result<(), longhaul_embedded::EmbeddedError> {
+//! use longhaul_embedded::ClusterOptions;
+//!
+//! let folder = tempfile::tempdir().expect("a folder");
+//! let mut server = ClusterOptions::new(folder.path()).start().await?;
+//! let config = server.config()?;
+//! // … connect with this configuration …
+//! server.stop().await;
+//! # Ok(()) }
+//! ```
+//!
 //! It listens on a Unix socket in a folder of its own, so that nobody else on the machine reaches it, runs as an ordinary user
 //! even when root starts it, and ends with the process that started it.
 
@@ -9,9 +21,11 @@ mod cluster;
 mod leftover;
 mod lock;
 mod owner;
+pub mod parent;
 mod place;
 mod server;
 mod shared;
+pub mod shell;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ClusterOptions};

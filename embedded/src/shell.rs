@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// A text as one word of a shell: as it is when that is plain, in single quotes otherwise.
-pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
+pub fn quoted(word: &str) -> Cow<'_, str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return Cow::Borrowed(word);

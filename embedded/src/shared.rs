@@ -26,7 +26,7 @@ static PRIVATE: Mutex<Option<(Cluster, PathBuf)>> = Mutex::new(None);
 /// Panics when there is no server to be had: no test could go on.
 ///
 /// ```no_run
-/// let config = longhaul_ops::embedded::shared_for_tests();
+/// let config = longhaul_embedded::shared_for_tests();
 /// ```
 pub fn shared_for_tests() -> Config {
     SHARED
