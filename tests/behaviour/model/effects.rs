@@ -20,29 +20,36 @@ impl Protocol {
         self.place(state, step);
     }
 
-    /// A ready step goes to its queue, or aside. (`place_ready`, `admit`)
+    /// A ready step goes to its lane, to its key, or aside. (`place_ready`)
     pub fn place(&self, state: &mut State, step: usize) {
+        let room = &mut state.steps[step];
         if state.run == RunState::Paused && !self.broken(Fault::ReadyWhilePaused) {
-            state.steps[step].held = true;
-        } else if self.steps[step].keyed && self.places_taken(state) > 0 && !self.broken(Fault::GateIgnored) {
-            state.steps[step].queued = true;
+            room.held = true;
+        } else if self.steps[step].keyed && !self.broken(Fault::GateIgnored) {
+            room.queued = true;
         } else {
-            state.steps[step].task = true;
+            room.task = true;
         }
     }
 
-    /// A step has left task or lease: the next one of its key is let in. (`leave_gates`)
-    pub fn leave_gate(&self, state: &mut State, step: usize) {
-        if !self.steps[step].keyed || self.broken(Fault::GateNeverOpens) {
-            return;
-        }
-        if let Some(next) = state.line.iter().copied().find(|&s| state.steps[s].queued)
+    /// When an action is over, the first in line for a key is let in. Whoever waited for it stands behind all others from then
+    /// on. (`admit`)
+    pub fn admit(&self, before: &State, state: &mut State) {
+        let waited = |step: usize| before.steps[step].queued;
+        let next = state
+            .line
+            .iter()
+            .copied()
+            .find(|&s| state.steps[s].queued && !(waited(s) && self.broken(Fault::GateNeverOpens)));
+        if let Some(next) = next
             && self.places_taken(state) == 0
         {
             state.steps[next].queued = false;
             state.steps[next].task = true;
-            state.line.retain(|s| *s != next);
-            state.line.push(next);
+            if waited(next) {
+                state.line.retain(|s| *s != next);
+                state.line.push(next);
+            }
         }
     }
 
@@ -152,11 +159,9 @@ impl Protocol {
                 state.steps[step].lease = None;
                 state.steps[step].task &= self.broken(Fault::ClaimLeavesTask);
                 self.complete(state, step, attempt);
-                self.leave_gate(state, step);
             }
             Call::Fail { .. } if owns => {
                 state.steps[step].lease = None;
-                self.leave_gate(state, step);
                 self.settle(state, step, true, false);
             }
             _ => {}
@@ -168,7 +173,6 @@ impl Protocol {
         for step in 0..self.steps.len() {
             if state.steps[step].lease.is_some_and(|(owner, _)| owner == worker) {
                 state.steps[step].lease = None;
-                self.leave_gate(state, step);
                 if counts || !self.broken(Fault::ShutdownDrops) {
                     self.settle(state, step, counts, true);
                 }

@@ -27,6 +27,7 @@ impl Model for Protocol {
             line: Vec::new(),
             seen: Seen::default(),
         };
+        let before = state.clone();
         for step in 0..self.steps.len() {
             if self.steps[step].after.is_some() && !self.broken(Fault::SuccessorTooEarly) {
                 state.steps[step].blocked = true;
@@ -34,6 +35,7 @@ impl Model for Protocol {
                 self.enter(&mut state, step);
             }
         }
+        self.admit(&before, &mut state);
         vec![state]
     }
 
@@ -184,11 +186,7 @@ impl Model for Protocol {
                     for step in 0..self.steps.len() {
                         let s = &mut state.steps[step];
                         if s.task || s.queued {
-                            let had_place = s.task;
                             (s.task, s.queued, s.held) = (false, false, true);
-                            if had_place {
-                                self.leave_gate(&mut state, step);
-                            }
                         }
                     }
                 }
@@ -212,6 +210,7 @@ impl Model for Protocol {
                 }
             }
         }
+        self.admit(before, &mut state);
         // Nothing happened: no new state.
         (state != *before).then_some(state)
     }
