@@ -57,9 +57,14 @@ fn start_private() -> Result<Config, EmbeddedError> {
 
 extern "C" fn stop_private() {
     let Some((mut cluster, folder)) = PRIVATE.lock().ok().and_then(|mut private| private.take()) else { return };
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        runtime.block_on(cluster.kill());
-    }
+    // On a thread of its own: at the end of a process the values of its main thread are gone, a runtime's among them.
+    let killing = std::thread::Builder::new().spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            runtime.block_on(cluster.kill());
+        }
+    });
+    // Should it panic, the folder is removed all the same.
+    let _ = killing.map(std::thread::JoinHandle::join);
     // What cannot be removed stays in the temporary folder.
     let _ = std::fs::remove_dir_all(folder);
 }

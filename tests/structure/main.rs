@@ -11,8 +11,13 @@ use std::path::Path;
 use modules::Crate;
 
 /// Each package with its source folder.
-const PACKAGES: [(&str, &str); 3] =
-    [("schema", "schema/src"), ("scheduler", "scheduler/src"), ("worker", "worker/src")];
+const PACKAGES: [(&str, &str); 5] = [
+    ("schema", "schema/src"),
+    ("scheduler", "scheduler/src"),
+    ("worker", "worker/src"),
+    ("embedded", "embedded/src"),
+    ("testing", "testing/src"),
+];
 
 #[test]
 fn modules_stand_on_each_other_without_circles() {
