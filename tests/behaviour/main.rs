@@ -19,6 +19,7 @@ mod fencing;
 mod floors;
 mod history_costs;
 mod installing;
+mod jobs;
 mod killing;
 mod limits;
 mod lost_connections;

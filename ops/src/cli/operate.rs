@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use longhaul_scheduler::Client;
 use longhaul_schema::{
     Error, Payload,
-    calls::{Asking, Operation, RunState},
+    calls::{Operation, OperationOptions, RunState},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -53,8 +53,8 @@ pub(super) struct AskingArguments {
 }
 
 impl AskingArguments {
-    fn asking(&self) -> Asking {
-        Asking {
+    fn asking(&self) -> OperationOptions {
+        OperationOptions {
             by: actor(self.by.clone()),
             expected_state: self.expect_state,
             expected_revision: self.expect_revision,

@@ -70,8 +70,7 @@ impl Installation {
 
     /// A worker with the built-in handlers, and a scheduler; both end with the test.
     pub fn work(&self, permissions: &Permissions) {
-        let worker =
-            Worker::builder(&self.config).registry(built_in(permissions).expect("handlers")).expect("registry");
+        let worker = Worker::builder(&self.config).registry(built_in(permissions).expect("handlers"));
         let worker = worker.poll(Duration::from_millis(100)).build().expect("worker");
         tokio::spawn(worker.run_until(std::future::pending()));
         tokio::spawn(Scheduler::new(&self.config).expect("scheduler").run_until(std::future::pending()));

@@ -44,6 +44,7 @@ pub struct RunFilter {
 
 /// Some runs, and how far was looked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunPage {
     /// The runs, newest first.
     pub runs: Vec<RunInfo>,

@@ -8,6 +8,7 @@ use crate::{Error, Payload, Result};
 
 /// A run, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunInfo {
     /// Id.
     pub id: Uuid,
@@ -51,6 +52,7 @@ pub struct RunInfo {
 
 /// A step, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepInfo {
     /// Number within the flow version.
     pub seq: i32,
@@ -90,6 +92,7 @@ pub struct StepInfo {
 
 /// An attempt that did not complete its step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AttemptInfo {
     /// The step's name.
     pub step: String,
@@ -109,6 +112,7 @@ pub struct AttemptInfo {
 
 /// What an item of a fan-out gave.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ItemOutput {
     /// Place in the list, from 0.
     pub index: i32,
@@ -122,6 +126,7 @@ pub struct ItemOutput {
 
 /// An entry of a run's timeline.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
