@@ -142,6 +142,13 @@ pub struct TimelineEntry {
     pub detail: Option<Payload>,
 }
 
+impl TimelineEntry {
+    /// An entry that says what and when, and no more.
+    pub fn new(kind: impl Into<String>, at: DateTime<Utc>) -> Self {
+        Self { at, kind: kind.into(), step: None, attempt: None, actor: None, detail: None }
+    }
+}
+
 pub(super) const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
      metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
 
