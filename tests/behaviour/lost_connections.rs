@@ -42,11 +42,11 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
             .deploy(&Flow::new("two", 1).step(Step::new("a", "nothing")).step(Step::new("b", "nothing").after("a")))
             .await
             .unwrap();
-        // The completion has closed the lease when it comes to the step, and waits there.
+        // The completion has closed the lease when it comes to write the step, and waits there.
         let mut connection = db.database.connection().await.unwrap();
         client.start_many("two", 0..10).await.unwrap();
         let barrier = connection.transaction().await.unwrap();
-        barrier.batch_execute("select from longhaul.step for update").await.unwrap();
+        barrier.batch_execute("lock table longhaul.step in share mode").await.unwrap();
         let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing));
         db.terminate_when_blocked("complete").await;
         barrier.rollback().await.unwrap();
@@ -211,7 +211,7 @@ async fn completion_with_a_lost_answer(then: Then) {
         let (client, network, worker) = remote_worker(&db).await;
 
         let run = {
-            // Held until the step is there to be locked.
+            // The completion has closed the lease when it comes to write the step, and waits there.
             let mut connection = db.database.connection().await.unwrap();
             let barrier = connection.transaction().await.unwrap();
             barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
@@ -219,7 +219,7 @@ async fn completion_with_a_lost_answer(then: Then) {
             db.until_blocked("claim").await;
             let mut second = db.database.connection().await.unwrap();
             let steps = second.transaction().await.unwrap();
-            steps.batch_execute("select from longhaul.step for update").await.unwrap();
+            steps.batch_execute("lock table longhaul.step in share mode").await.unwrap();
             barrier.rollback().await.unwrap();
             db.until_blocked("complete").await;
             lose_answer(&db, &network, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)

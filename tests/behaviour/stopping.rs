@@ -58,8 +58,8 @@ async fn what_is_claimed_while_a_stop_waits_has_not_ended_before_it_began() {
         let run = client.start("f", &1).await.unwrap();
         db.execute(
             "with asleep as (delete from longhaul.task where seq = 0 returning *)
-             insert into longhaul.timer (run_id, fire_at, seq, attempt, failures, kind)
-             select run_id, now() + interval '1 hour', seq, attempt, failures, 'retry' from asleep",
+             insert into longhaul.timer (run_id, fire_at, seq, attempt, failures, kind, lane_id, priority)
+             select run_id, now() + interval '1 hour', seq, attempt, failures, 'retry', lane_id, priority from asleep",
         )
         .await;
         let mut connection = db.database.connection().await.unwrap();

@@ -68,7 +68,6 @@ async fn one_run_does_not_wait_for_another() {
         let writer = connection.transaction().await.unwrap();
         for sql in [
             "select from longhaul.run where id = $1 for update",
-            "select from longhaul.step where run_id = $1 for update",
             "select from longhaul.lease where run_id = $1 for update",
         ] {
             writer.execute(sql, &[&locked.id()]).await.unwrap();

@@ -59,6 +59,12 @@ pub struct HorizonPin {
     pub transactions: Option<i64>,
     /// What it did last.
     pub query: Option<String>,
+    /// The server's process.
+    pub pid: Option<i32>,
+    /// Its user of the database.
+    pub username: Option<String>,
+    /// What ends it.
+    pub remedy: String,
 }
 
 /// A call that waits for a lock.
@@ -85,6 +91,19 @@ pub struct Dormant {
     pub failed_schedules: Vec<String>,
     /// Items that chores have set aside, with the reasons; at most 20.
     pub set_aside: Vec<String>,
+}
+
+/// A table that autovacuum should have come to.
+#[derive(Clone, Debug)]
+pub struct VacuumLag {
+    /// The table.
+    pub table: String,
+    /// Dead rows, as the server estimates them.
+    pub dead: i64,
+    /// From so many on autovacuum comes.
+    pub due: i64,
+    /// When it was vacuumed last.
+    pub vacuumed_at: Option<DateTime<Utc>>,
 }
 
 /// A table that holds more dead rows than live ones, and many of them.
@@ -166,7 +185,7 @@ impl<E: Executor> Calls<E> {
     pub async fn horizon_pins(&self) -> Result<Vec<HorizonPin>> {
         let rows = self
             .rows(
-                "select kind, name, state, extract(epoch from clock_timestamp() - since)::float8 as seconds, transactions, query
+                "select kind, name, state, extract(epoch from clock_timestamp() - since)::float8 as seconds, transactions, query, pid, username, remedy
                  from longhaul.horizon_pins order by since nulls last, transactions desc",
                 &[],
             )
@@ -179,6 +198,9 @@ impl<E: Executor> Calls<E> {
                 seconds: row.try_get("seconds")?,
                 transactions: row.try_get("transactions")?,
                 query: row.try_get("query")?,
+                pid: row.try_get("pid")?,
+                username: row.try_get("username")?,
+                remedy: row.try_get("remedy")?,
             })
         })
     }
@@ -232,14 +254,42 @@ impl<E: Executor> Calls<E> {
         })
     }
 
+    /// Tables of the rooms and of the history that autovacuum should have come to and has not, with how far they are beyond what calls it:
+    /// name, dead rows, the number of dead rows from which on it comes, and when it last came.
+    pub async fn vacuum_lag(&self) -> Result<Vec<VacuumLag>> {
+        let rows = self
+            .rows(
+                "select s.relname::text as name, s.n_dead_tup as dead, t.due::bigint as due, greatest(s.last_vacuum, s.last_autovacuum) as vacuumed_at
+                 from pg_stat_user_tables s
+                 join pg_class c on c.oid = s.relid
+                 cross join lateral (
+                   select coalesce((select o.option_value::float8 from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_threshold'),
+                                   current_setting('autovacuum_vacuum_threshold')::float8)
+                        + coalesce((select o.option_value::float8 from pg_options_to_table(c.reloptions) o where o.option_name = 'autovacuum_vacuum_scale_factor'),
+                                   current_setting('autovacuum_vacuum_scale_factor')::float8) * greatest(c.reltuples, 0) as due) t
+                 where c.relnamespace = (select x.relnamespace from pg_class x where x.oid = 'longhaul.task'::regclass) and s.n_dead_tup > 2 * t.due
+                 order by s.n_dead_tup desc limit 20",
+                &[],
+            )
+            .await?;
+        readable(&rows, |row| {
+            Ok(VacuumLag {
+                table: row.try_get("name")?,
+                dead: row.try_get("dead")?,
+                due: row.try_get("due")?,
+                vacuumed_at: row.try_get("vacuumed_at")?,
+            })
+        })
+    }
+
     /// Rooms in which dead rows pile up, because autovacuum does not come, or may not remove them.
     pub async fn swollen_tables(&self) -> Result<Vec<Swollen>> {
         let rows = self
             .rows(
                 "select s.relname::text as name, s.n_dead_tup, s.n_live_tup, greatest(s.last_vacuum, s.last_autovacuum) as vacuumed_at
                  from pg_stat_user_tables s
-                 where s.relid in (select c.inhrelid from pg_inherits c where c.inhparent in ('longhaul.run'::regclass, 'longhaul.step'::regclass)
-                                   union all select r.t from unnest(array['longhaul.task', 'longhaul.lease', 'longhaul.timer', 'longhaul.wait',
+                 where s.relid in (select c.inhrelid from pg_inherits c where c.inhparent = 'longhaul.run'::regclass
+                                   union all select r.t from unnest(array['longhaul.task', 'longhaul.lease', 'longhaul.own_step', 'longhaul.blocked', 'longhaul.timer', 'longhaul.wait',
                                      'longhaul.held', 'longhaul.queued', 'longhaul.worker', 'longhaul.chore', 'longhaul.queue', 'longhaul.notice']::regclass[]) r(t))
                    and s.n_dead_tup > 100000 and s.n_dead_tup > s.n_live_tup
                  order by s.n_dead_tup desc limit 20",

@@ -236,9 +236,9 @@ impl World {
                                        (select 'held' from longhaul.held x where (x.run_id, x.seq) = (s.run_id, s.seq)),
                                        (select 'queued' from longhaul.queued x where (x.run_id, x.seq) = (s.run_id, s.seq)),
                                        (select distinct 'wait' from longhaul.wait x where (x.run_id, x.seq) = (s.run_id, s.seq)),
-                                       case when s.outcome is null and s.blockers > 0 then 'blocked' end),
-                        l.worker_id, l.attempt, s.outcome::text, coalesce(s.attempt, 0)
-                 from longhaul.step s left join longhaul.lease l on (l.run_id, l.seq) = (s.run_id, s.seq)
+                                       case when s.state = 'blocked' then 'blocked' end),
+                        l.worker_id, l.attempt, longhaul.outcome_of(s.run_id, s.seq)::text, coalesce(s.attempt, 0)
+                 from longhaul.steps s left join longhaul.lease l on (l.run_id, l.seq) = (s.run_id, s.seq)
                  where s.run_id = $1 order by s.seq",
                 &[&self.run],
             )

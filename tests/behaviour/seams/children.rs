@@ -59,7 +59,10 @@ async fn a_child_that_somebody_has_deleted_is_answered_with_an_error() {
         let kid = claim_one(&db, kids).await;
         let id = child_of(&db, run).await;
         // Behind the back of all rules.
-        db.execute(&format!("delete from longhaul.lease where run_id = '{id}'; delete from longhaul.step where run_id = '{id}'; delete from longhaul.run where id = '{id}'")).await;
+        db.execute(&format!(
+            "delete from longhaul.lease where run_id = '{id}'; delete from longhaul.run where id = '{id}'"
+        ))
+        .await;
         let _ = kid;
         suspend(&db, worker, key, vec![child("1", "kid")]).await;
         let key = claim_one(&db, worker).await;
