@@ -92,6 +92,8 @@ pub use builder::{WorkerBuilder, hostname};
 pub use context::StepContext;
 pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};
+/// What [`Middleware`], [`Policy`] and [`Handler`] give.
+pub use futures::future::BoxFuture;
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
 pub use longhaul_schema::{Config, Job, Payload};
