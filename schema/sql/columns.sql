@@ -86,6 +86,10 @@ begin
         ('steps', 'phase', 'The phase of the flow that it belongs to.'),
         ('steps', 'def', 'Number of its definition in flow_step: items of a fan-out share one.'),
 
+        ('step_names', 'name', 'Name of the step.'),
+        ('step_names', 'def', 'Number of its definition; null: its own number.'),
+        ('step_names', 'lane_id', 'Number of its lane: queue and handler.'),
+
         ('waits', 'kind', 'items, sleep, signal, child, decision, interrupt, external or retry (a spent budget).'),
         ('waits', 'path', 'Where in a durable function; empty for a step that only waits.'),
         ('waits', 'topic', 'Topic of the signal or completion.'),

@@ -88,8 +88,14 @@ begin
   gate := 'key';
   figures := jsonb_build_object('name', v_gate.name, 'key', v_gate.key, 'used', v_used, 'most', v_most);
   if v_queued.run_id is null then
-    state := 'open';
-    finding := format('it has been let in under key %s', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')));
+    if exists (select from task t where t.run_id = p_run_id and t.seq = p_seq) or exists (select from lease l where l.run_id = p_run_id and l.seq = p_seq) then
+      state := 'open';
+      finding := format('it has been let in under key %s', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')));
+    else
+      state := case when v_used >= v_most then 'closed' else 'open' end;
+      finding := format('when its time comes it queues for key %s, which has %s of at most %s at a time', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')), v_used, v_most);
+      opened_by := case when state = 'closed' then 'the end of steps of that key' end;
+    end if;
     return next;
     return;
   end if;
@@ -228,7 +234,7 @@ begin
   if not found then
     raise exception using errcode = 'LH002', message = format('there is no step number %s in run %s', p_seq, p_run_id);
   end if;
-  select k.lane_id into v_lane from step_names k where k.run_id = p_run_id and k.seq = p_seq;
+  select n.lane_id into v_lane from step_names n where n.run_id = p_run_id and n.seq = p_seq;
   select q.* into v_queue from lane l join queue q on q.id = l.queue_id where l.id = v_lane;
   select * into v_pace from recent_pace(v_lane);
 

@@ -18,13 +18,13 @@ begin
     select s.ended_at, n.tenant, n.flow_id, s.def, s.outcome, s.started_at, 0 as attempts
     from newest n
     cross join lateral (
-      select x.ended_at, x.started_at, x.outcome, coalesce(x.def, x.seq) as def from step x where x.run_id = n.id and x.ended_at >= p_since offset 0) s
+      select x.ended_at, x.started_at, coalesce(x.def, x.seq) as def, x.outcome from step x where x.run_id = n.id and x.ended_at >= p_since offset 0) s
     where s.outcome in ('completed', 'failed')
     union all
-    select a.ended_at, n.tenant, n.flow_id, a.def, null, null, 1
+    select a.ended_at, n.tenant, n.flow_id, coalesce(def_of(n.id, a.seq), a.seq), null, null, 1
     from newest n
     cross join lateral (
-      select x.ended_at, coalesce(def_of(x.run_id, x.seq), x.seq) as def from attempt x
+      select x.ended_at, x.seq from attempt x
       where x.run_id = n.id and x.ended_at >= p_since and x.outcome in ('failed', 'timed_out', 'panicked', 'expired') offset 0) a
   )
   select date_bin(p_bucket, d.ended_at, 'epoch'), d.tenant, f.name, q.name, l.handler,
