@@ -148,6 +148,11 @@ impl Up {
                     scheduled = Some(judge("scheduler", ended));
                 }
                 Some(ended) = workers.join_next() => {
+                    // Whoever drains a worker does not mean the database and the console.
+                    if matches!(&ended, Ok(Ok(summary)) if summary.drained) {
+                        tracing::warn!(left = workers.len(), "a worker was drained; the next `up` has as many as ever");
+                        continue;
+                    }
                     stop.cancel();
                     outcome = outcome.and(judge("worker", ended.map(|ended| ended.map(|_| ()))));
                 }

@@ -10,14 +10,26 @@ use utoipa::openapi::{
 /// Name of the token among the ways to say who one is.
 const TOKEN: &str = "token";
 
+/// Media type of errors.
+const PROBLEM: &str = "application/problem+json";
+
+/// What names of tenants look like.
+const LABEL: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$";
+
 /// Adds ids, the tenant, the headers of acts and the token.
 pub(super) fn complete(mut description: OpenApi) -> OpenApi {
     for (path, item) in &mut description.paths.paths {
         for (method, operation) in operations(item) {
             operation.operation_id = Some(id(&method, path));
+            if let Some(RefOr::T(problems)) = operation.responses.responses.get_mut("default") {
+                let content = std::mem::take(&mut problems.content);
+                problems.content = content.into_iter().map(|(_, body)| (PROBLEM.to_owned(), body)).collect();
+            }
             if method != HttpMethod::Get {
                 let parameters = operation.parameters.get_or_insert_default();
-                parameters.extend(HEADERS.iter().map(|(name, meaning)| text(name, ParameterIn::Header, meaning)));
+                parameters.extend(
+                    HEADERS.iter().map(|(name, meaning)| text(name, ParameterIn::Header, meaning, "^.{1,200}$")),
+                );
             }
         }
         item.parameters =
@@ -38,8 +50,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("X-By", "Who, as long as no token is needed; percent-encoded."),
 ];
 
-fn text(name: &str, place: ParameterIn, meaning: &str) -> RefOr<Parameter> {
-    let schema: Object = ObjectBuilder::new().schema_type(Type::String).build();
+fn text(name: &str, place: ParameterIn, meaning: &str, pattern: &str) -> RefOr<Parameter> {
+    let schema: Object = ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).build();
     RefOr::T(
         ParameterBuilder::new()
             .name(name)

@@ -155,7 +155,7 @@ async fn queues_schedules_locks_and_policies_are_set() {
 
     api.put("retention/policies/old", json!({ "age": "30d", "state": "completed", "keep_last": 5 })).await.good();
     assert_eq!(api.get("retention").await.good()["policies"][0]["age_seconds"], 30 * 86400);
-    assert_eq!(api.get("retention/plan").await.good()[0]["runs"], 0);
+    assert_eq!(api.get("retention/plan").await.good(), json!([]), "there is nothing so old");
     assert_eq!(api.put("retention/policies/bad", json!({ "age": "30d", "state": "running" })).await.status, 422);
     api.delete("retention/policies/old").await.good();
 

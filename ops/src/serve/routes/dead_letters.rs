@@ -59,6 +59,7 @@ pub(super) struct Which {
     /// That died at this time or later: for the next page, `died_at` of the last one.
     since: Option<DateTime<Utc>>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 

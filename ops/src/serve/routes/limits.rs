@@ -58,6 +58,7 @@ pub(super) struct Which {
     /// Behind this key of it.
     after_key: Option<String>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 
@@ -105,6 +106,7 @@ pub(super) struct Of {
     /// The key; empty by default.
     key: Option<String>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 

@@ -308,6 +308,7 @@ pub(super) struct ItemsFrom {
     /// Beginning with this item; 0 by default.
     from: Option<i32>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 

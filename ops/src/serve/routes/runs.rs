@@ -136,6 +136,7 @@ pub(super) struct Which {
     /// Behind this run: `next` of the page before.
     after: Option<Uuid>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 

@@ -65,6 +65,7 @@ pub(super) struct Which {
     /// Behind this one: `next` of the page before.
     after: Option<i64>,
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 

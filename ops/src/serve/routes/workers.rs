@@ -104,6 +104,7 @@ pub(super) struct Lease {
 #[into_params(parameter_in = Query)]
 pub(super) struct Limit {
     /// At most so many, 1 to 1000; 50 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<i64>,
 }
 
