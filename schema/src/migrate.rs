@@ -72,7 +72,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
-    ("throughput.sql", include_str!("../sql/throughput.sql")),
+    ("queue_minute.sql", include_str!("../sql/queue_minute.sql")),
     ("overview.sql", include_str!("../sql/overview.sql")),
     ("operators.sql", include_str!("../sql/operators.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),

@@ -258,7 +258,7 @@ async fn the_oldest_step_is_found_over_all_priorities_and_noted_by_the_minute() 
     let connection = client.database().connection().await.unwrap();
     // Twice in a minute is noted once, with what was more.
     for _ in 0..2 {
-        connection.batch_execute(&format!("select {schema}.note_throughput()")).await.unwrap();
+        connection.batch_execute(&format!("select {schema}.note_queue_minutes()")).await.unwrap();
     }
     let pieces = api.get("throughput?minutes=2").await.good();
     let ready: i64 = pieces.as_array().unwrap().iter().map(|piece| piece["ready"].as_i64().unwrap()).max().unwrap();
@@ -267,7 +267,7 @@ async fn the_oldest_step_is_found_over_all_priorities_and_noted_by_the_minute() 
     assert_eq!(api.get(&format!("runs/{done}")).await.good()["state"], "failed");
     // Workers say what they did within half a second or so; the last of the pieces has it then.
     for _ in 0..200 {
-        connection.batch_execute(&format!("select {schema}.note_throughput()")).await.unwrap();
+        connection.batch_execute(&format!("select {schema}.note_queue_minutes()")).await.unwrap();
         let pieces = api.get("throughput?minutes=3&queue=default").await.good();
         let failed: i64 = pieces.as_array().unwrap().iter().map(|piece| piece["failed"].as_i64().unwrap()).sum();
         if failed == 1 {

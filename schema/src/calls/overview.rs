@@ -133,7 +133,7 @@ impl<E: Executor> Calls<E> {
     ) -> Result<Vec<Throughput>> {
         let rows = self
             .rows(
-                "select at, claimed, completed, failed, ready, oldest_ms from longhaul.throughput_of($1, $2, $3, $4)",
+                "select at, claimed, completed, failed, ready, oldest_ms from longhaul.queue_minutes_of($1, $2, $3, $4)",
                 &[&tenant, &queue, &minutes, &width],
             )
             .await?;

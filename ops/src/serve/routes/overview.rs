@@ -188,7 +188,7 @@ pub(super) async fn get(reader: Reader) -> Result<Json<Overview>, Problem> {
 pub(super) struct Which {
     /// Of this queue only.
     queue: Option<String>,
-    /// Of the last so many minutes, 1 to 10080; 60 by default. What is kept says setting keep_throughput_days.
+    /// Of the last so many minutes, 1 to 10080; 60 by default. What is kept says setting keep_queue_minutes_days.
     minutes: Option<i32>,
     /// In pieces of so many minutes; 1 by default.
     width: Option<i32>,
