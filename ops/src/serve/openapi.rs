@@ -33,7 +33,7 @@ pub(super) fn complete(mut description: OpenApi) -> OpenApi {
             }
         }
         item.parameters =
-            Some(vec![text("tenant", ParameterIn::Query, "For this tenant; the caller's own by default.")]);
+            Some(vec![text("tenant", ParameterIn::Query, "For this tenant; the caller's own by default.", LABEL)]);
     }
     let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
     let components = description.components.take().unwrap_or_default();
