@@ -84,7 +84,7 @@ async fn queues_say_what_stands_first_and_throughput_what_ended() {
         let even = |_: StepContext, number: Value| async move {
             if number.as_i64().unwrap_or(1) % 2 == 0 { Ok(()) } else { Err(StepError::fail("odd")) }
         };
-        let worker = db.spawn(db.worker().queue("default", 4).unwrap().handler("even", even).unwrap());
+        let worker = db.spawn(db.worker().queue("default", 4).handler("even", even));
         eventually("all have ended", || async { db.value::<i64>("select count(*) from longhaul.run where ended_at is null").await == 0 }).await;
         let said: String = db
             .value("select format('%s %s %s %s %s %s', sum(completed), sum(failed), sum(attempts_failed), bool_and(whole), min(queue), min(handler)) from longhaul.throughput")
