@@ -1,10 +1,11 @@
 //! The client: everything that starts, reads or steers runs.
 
+use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewSignal,
-        Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo, TimelineEntry,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployment, Difference, FlowInfo, LockInfo, NewSignal, OpenQuestion,
+        Progress, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo,
     },
     lock::Locked,
     migrate,
@@ -13,7 +14,7 @@ use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{BulkStarted, Error, IntoStart, RunHandle, Schedule, Start, start};
+use crate::{Error, Schedule};
 
 /// Starts, reads and steers the runs of one tenant. Cheap to clone; clones share a pool.
 ///
@@ -43,10 +44,15 @@ impl Client {
         &self.database
     }
 
+    /// The same for another tenant, through the same pool.
+    pub fn for_tenant(&self, tenant: &str) -> Result<Self, Error> {
+        Ok(Self { database: self.database.for_tenant(tenant)?, max_payload: self.max_payload })
+    }
+
     // Flows --------------------------------------------------------------------------------------------------------
 
     /// Deploys a flow version. The same definition again changes nothing; another one under the same version is refused.
-    pub async fn deploy(&self, flow: &Flow) -> Result<Deployed, Error> {
+    pub async fn deploy(&self, flow: &Flow) -> Result<Deployment, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.deploy(tenant, flow).await }).await
     }
@@ -63,47 +69,6 @@ impl Client {
         self.database.retrying(|calls| async move { calls.get_flow(tenant, name, version).await }).await
     }
 
-    // Starting -----------------------------------------------------------------------------------------------------
-
-    /// Starts a run of the latest version of a flow.
-    pub async fn start(&self, flow: &str, input: &impl Serialize) -> Result<RunHandle, Error> {
-        Start::new(input)?.send(self, flow).await
-    }
-
-    /// Starts a run with options: a key that keeps it single, name, priority, delay, deadline, version, id. Gives the run that holds
-    /// the key, when one does.
-    pub async fn start_with(&self, flow: &str, start: Start) -> Result<RunHandle, Error> {
-        start.send(self, flow).await
-    }
-
-    /// Starts a run in the caller's own transaction: it exists if and only if that commits. All options count there as well; the
-    /// key of a unique start delays other starts with the same key until the transaction ends, and nobody else.
-    ///
-    /// A transaction of a `tokio_postgres::Client` or of a pool's connection, on the same database. Nothing is tried again here.
-    pub async fn start_in(&self, transaction: &impl Executor, flow: &str, start: Start) -> Result<Uuid, Error> {
-        start.send_in(self, transaction, flow).await
-    }
-
-    /// Starts any number of runs of one flow in one transaction; 100,000 are one call. The items are inputs, or [`Start`]s with all
-    /// their options. Each is accepted or refused for itself; an error means that none was started.
-    pub async fn start_many<S: IntoStart>(
-        &self,
-        flow: &str,
-        items: impl IntoIterator<Item = S>,
-    ) -> Result<BulkStarted, Error> {
-        start::send_many(self, flow, items).await
-    }
-
-    /// As [`Client::start_many`], in the caller's own transaction.
-    pub async fn start_many_in<S: IntoStart>(
-        &self,
-        transaction: &impl Executor,
-        flow: &str,
-        items: impl IntoIterator<Item = S>,
-    ) -> Result<BulkStarted, Error> {
-        start::send_many_in(self, transaction, flow, items).await
-    }
-
     /// An input, checked.
     pub(crate) fn payload(&self, input: &impl Serialize) -> Result<Payload, Error> {
         let payload = Payload::new(input)?;
@@ -116,11 +81,6 @@ impl Client {
     }
 
     // Reading ------------------------------------------------------------------------------------------------------
-
-    /// A run that was started earlier or elsewhere. Does not ask the database whether it exists.
-    pub fn run(&self, id: Uuid) -> RunHandle {
-        RunHandle::new(self.clone(), id)
-    }
 
     /// The present state of a run.
     pub async fn get(&self, id: Uuid) -> Result<RunInfo, Error> {
@@ -152,11 +112,6 @@ impl Client {
     pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptInfo>, Error> {
         self.get(run).await?;
         self.database.retrying(|calls| async move { calls.list_attempts(run).await }).await
-    }
-
-    /// What happened to a run, when, and by whom.
-    pub async fn timeline(&self, run: Uuid) -> Result<Vec<TimelineEntry>, Error> {
-        self.run(run).timeline().await
     }
 
     // Signals, questions, dead letters -------------------------------------------------------------------------------
@@ -196,7 +151,7 @@ impl Client {
     }
 
     /// Open questions, of one run if asked; longest first.
-    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<Question>, Error> {
+    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<OpenQuestion>, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.questions(tenant, run).await }).await
     }
@@ -272,6 +227,26 @@ impl Client {
     pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
         let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
         Ok(id.map(|id| self.run(id)))
+    }
+
+    /// Fires ticks of the past that started no run: those of the schedule after `from` and up to `to`, at most so many. Returns how many
+    /// ticks that were, and how many runs were started or queued.
+    pub async fn backfill_schedule(
+        &self,
+        name: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        most: usize,
+    ) -> Result<(usize, i64), Error> {
+        let schedule = self.schedules().await?.into_iter().find(|schedule| schedule.name == name);
+        let schedule = schedule.ok_or_else(|| Error::NotFound(format!("there is no schedule {name}")))?;
+        let ticks = crate::schedules::between(&schedule, from, to, most)?;
+        let mut started = 0;
+        // Each part is a transaction of its own, which holds the schedule.
+        for part in ticks.chunks(100) {
+            started += self.database.calls().await?.backfill_schedule(self.database.tenant(), name, part).await?;
+        }
+        Ok((ticks.len(), started))
     }
 
     /// Deletes a schedule; its runs stay.

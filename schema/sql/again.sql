@@ -200,7 +200,7 @@ comment on function fork_run(text, uuid, text, jsonb, uuid, text, text, integer)
 -- Dead letters --------------------------------------------------------------------------------------------------------
 
 create or replace view dead_letters as
-select d.run_id, d.seq, r.tenant, fl.name as flow, fl.version, f.name as step, l.handler, q.name as queue, d.died_at, s.attempt, s.error, r.state as run_state
+select d.run_id, d.seq, r.tenant, fl.name as flow, fl.version, f.name as step, l.handler, q.name as queue, d.died_at, s.attempt, s.error, r.state as run_state, r.name as run_name
 from dead_letter d
 join run r on r.id = d.run_id and r.dismissed_at is null
 join flow fl on fl.id = r.flow_id

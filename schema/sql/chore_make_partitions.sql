@@ -5,8 +5,9 @@ create or replace function history_tables() returns text[]
 language sql immutable as $$ select array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] $$;
 comment on function history_tables() is 'The tables that are partitioned by the time in the run id.';
 
+-- Asked from outside as well, where nobody's search path has the function that it calls.
 create or replace function time_of_id(p_id uuid) returns timestamptz
-language sql immutable as $$
+language sql immutable set search_path from current as $$
   select to_timestamp(milliseconds_of(p_id) / 1000.0)
 $$;
 comment on function time_of_id(uuid) is 'The time that a run id carries; uuid_at() is its inverse.';

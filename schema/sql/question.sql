@@ -159,7 +159,7 @@ comment on function decide(text, uuid, text, text, jsonb, text, uuid) is
 create or replace view questions as
 select w.run_id, step_label(w.run_id, f.name, w.seq, s.def) as step, r.tenant, fl.name as flow, r.name as run_name, w.kind, w.prompt ->> 'question' as question,
   choices_of(w.prompt) as choices, nullif(w.prompt -> 'by', 'null') as may_answer, w.prompt -> 'value' as value, w.since, w.due_at as expires_at,
-  w.prompt ->> 'default' as at_expiry
+  w.prompt ->> 'default' as at_expiry, w.seq
 from wait w
 join run r on r.id = w.run_id
 join flow fl on fl.id = r.flow_id

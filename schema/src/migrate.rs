@@ -56,11 +56,15 @@ const SOURCES: &[(&str, &str)] = &[
     ("limits.sql", include_str!("../sql/limits.sql")),
     ("gate.sql", include_str!("../sql/gate.sql")),
     ("views.sql", include_str!("../sql/views.sql")),
+    ("handler_throughput.sql", include_str!("../sql/handler_throughput.sql")),
     ("room_violations.sql", include_str!("../sql/room_violations.sql")),
     ("inspect.sql", include_str!("../sql/inspect.sql")),
     ("why.sql", include_str!("../sql/why.sql")),
+    ("explain.sql", include_str!("../sql/explain.sql")),
+    ("explain_step.sql", include_str!("../sql/explain_step.sql")),
     ("find_runs.sql", include_str!("../sql/find_runs.sql")),
     ("operate.sql", include_str!("../sql/operate.sql")),
+    ("explain_run.sql", include_str!("../sql/explain_run.sql")),
     ("again.sql", include_str!("../sql/again.sql")),
     ("question.sql", include_str!("../sql/question.sql")),
     ("timeline.sql", include_str!("../sql/timeline.sql")),
@@ -73,17 +77,25 @@ const SOURCES: &[(&str, &str)] = &[
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
+    ("protocol.sql", include_str!("../sql/protocol.sql")),
+    ("sizes.sql", include_str!("../sql/sizes.sql")),
+    ("queue_minute.sql", include_str!("../sql/queue_minute.sql")),
+    ("overview.sql", include_str!("../sql/overview.sql")),
+    ("operators.sql", include_str!("../sql/operators.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
     ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
     ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),
 ];
 
-/// What every function gets, once all are there.
-const FINISH: (&str, &str) = ("installation.sql", include_str!("../sql/installation.sql"));
+/// What every function and every column of a view gets, once all are there.
+const FINISH: &[(&str, &str)] = &[
+    ("installation.sql", include_str!("../sql/installation.sql")),
+    ("columns.sql", include_str!("../sql/columns.sql")),
+];
 
 /// All files, in the order of their installation.
 fn sources() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    SOURCES.iter().chain(std::iter::once(&FINISH))
+    SOURCES.iter().chain(FINISH)
 }
 
 /// Table of the applied migrations, in the schema of the installation.
@@ -267,7 +279,7 @@ comment on function installed_functions() is 'Checksum of the files that the fun
         ours::list()
     );
     files.push(("what is installed", installed));
-    files.push((FINISH.0, FINISH.1.to_owned()));
+    files.extend(FINISH.iter().map(|(name, source)| (*name, (*source).to_owned())));
     Ok(files)
 }
 

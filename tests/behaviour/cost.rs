@@ -57,9 +57,7 @@ async fn drain(client: &Client, config: &Config, runs: usize) {
     let worker = Worker::builder(config)
         .without_chores()
         .handler("nothing", |_: StepContext, _: Value| async { Ok(()) })
-        .unwrap()
         .queue("default", 1000)
-        .unwrap()
         .build()
         .unwrap();
     let observer = worker.observer();

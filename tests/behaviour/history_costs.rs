@@ -57,11 +57,11 @@ const ASKED: &[(&str, i64)] = &[
 ];
 
 /// A session with a history of its making.
-struct Asking {
+struct OperationOptions {
     client: tokio_postgres::Client,
 }
 
-impl Asking {
+impl OperationOptions {
     async fn connect(db: &TestDb) -> Self {
         let (client, connection) = db.config.connection.postgres.connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -92,7 +92,7 @@ async fn what_is_asked_often_costs_the_same_with_ten_times_the_history() {
             db.client().await.deploy(&two).await.unwrap();
         }
         client.start_many("common", 0..20).await.unwrap();
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         asking.execute(PAST).await;
         asking
             .execute("select longhaul.put_retention_policy('default', 'rare', '1 day', 'completed', 'rare', 10)")
@@ -122,7 +122,7 @@ async fn a_policy_goes_on_where_it_has_looked_and_finds_the_old_runs_of_a_rare_f
             let two = Flow::new(flow, 1).step(Step::new("a", "nobody")).step(Step::new("b", "nobody").after("a"));
             db.client().await.deploy(&two).await.unwrap();
         }
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         asking.execute(PAST).await;
         asking.execute("select pg_temp.history(50, 'rare'), pg_temp.history(5000, 'common')").await;
         asking.execute("select longhaul.put_retention_policy('default', 'rare', '2 days', null, 'rare', 10)").await;
@@ -196,7 +196,7 @@ async fn a_list_says_how_far_it_has_looked_and_goes_on_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_flows_are_deployed_in_time_that_grows_with_their_size_only() {
     with_database(|db| async move {
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         // Twelve thousand steps in layers, two edges into each, each looking at the output of one far above.
         asking
             .execute(

@@ -22,7 +22,7 @@ async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
         let mut connection = db.database.connection().await.unwrap();
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
-        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing));
         db.terminate_when_blocked("claim").await;
         barrier.rollback().await.unwrap();
         drop(connection);
@@ -47,7 +47,7 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
         client.start_many("two", 0..10).await.unwrap();
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("lock table longhaul.step in share mode").await.unwrap();
-        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing));
         db.terminate_when_blocked("complete").await;
         barrier.rollback().await.unwrap();
         drop(connection);
@@ -99,8 +99,7 @@ async fn remote_worker(db: &TestDb) -> (Client, Network, Running) {
     let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
-    let worker =
-        Worker::builder(&config).poll(Duration::from_secs(3600)).without_chores().handler("nothing", nothing).unwrap();
+    let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).without_chores().handler("nothing", nothing);
     let worker = db.spawn(worker);
     // It never polls: what is ready before it has entered itself it would not learn of.
     eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
@@ -197,7 +196,7 @@ async fn a_slow_network_loses_no_lease() {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let network = Network::start(&db.config).await.unwrap();
         network.delay(Duration::from_millis(60));
-        let worker = Worker::builder(&network.config(&db.config)).handler("nothing", nothing).unwrap();
+        let worker = Worker::builder(&network.config(&db.config)).handler("nothing", nothing);
         let worker = db.spawn(worker.heartbeat(Duration::from_millis(200)).lease(Duration::from_secs(1)));
         db.client().await.start_many("one", 0..200).await.unwrap();
         db.until_all_completed().await;
@@ -265,11 +264,9 @@ async fn a_server_restarted_under_load_loses_nothing() {
     let stop = CancellationToken::new();
     let workers: Vec<_> = (0..2)
         .map(|_| {
-            let worker = Worker::builder(&config).poll(Duration::from_millis(100)).handler("slow", slow).unwrap();
+            let worker = Worker::builder(&config).poll(Duration::from_millis(100)).handler("slow", slow);
             let stop = stop.clone();
-            tokio::spawn(
-                worker.queue("default", 20).unwrap().build().unwrap().run_until(async move { stop.cancelled().await }),
-            )
+            tokio::spawn(worker.queue("default", 20).build().unwrap().run_until(async move { stop.cancelled().await }))
         })
         .collect();
     tokio::spawn(Scheduler::new(&config).unwrap().run_until(std::future::pending()));

@@ -125,6 +125,7 @@ impl Explaining {
         self.check(state, "select stop_run('default', run_id) from mine order by run_id desc limit 1").await;
         self.check(state, "select * from forgotten_leases(1, array[]::uuid[], array[]::int[])").await;
         self.check_joins(state).await;
+        self.check(state, "select * from claim_steps(1, '{}', '{}', null, array[]::uuid[], array[]::int[])").await;
         self.client.batch_execute("update worker set expires_at = clock() - interval '1 s'").await.unwrap();
         self.check(state, "select expire_leases()").await;
         self.client.batch_execute("update worker set state = 'active', expires_at = clock() + interval '10 days'; select advance_clock('2 hours')").await.unwrap();

@@ -1,19 +1,22 @@
 //! Stores outcomes: completions, suspensions, and attempts that ended otherwise.
 
+use std::time::Instant;
+
 use longhaul_schema::{
     Database, Error, Payload,
-    calls::{AttemptKey, AttemptOutcome, Awaited, Ended, Refused},
+    backoff::Backoff,
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, NewWait, RefusedAttempt},
     payload::into_calls,
-    retry::Backoff,
 };
 use serde_json::json;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     OutcomeReport, StepError,
-    batch::{self, Destination, Stored, logged, reason},
-    engine::Event,
-    execute::Outcome,
+    batch::{self, Destination, Stored, logged, reachable, reason},
+    event::Event,
+    outcome::Outcome,
+    observe::Observed,
 };
 
 /// Most outcomes in one call.
@@ -25,9 +28,9 @@ pub(crate) async fn run(
     worker: i64,
     outcomes: mpsc::Receiver<Outcome>,
     events: mpsc::Sender<Event>,
-    reports: broadcast::Sender<OutcomeReport>,
+    observed: Observed,
 ) -> Result<(), Error> {
-    batch::run(&Completer { database, worker, events, reports }, outcomes, MAX_BATCH).await
+    batch::run(&Completer { database, worker, events, observed }, outcomes, MAX_BATCH).await
 }
 
 /// An outcome on its way.
@@ -48,7 +51,7 @@ struct Completer {
     database: Database,
     worker: i64,
     events: mpsc::Sender<Event>,
-    reports: broadcast::Sender<OutcomeReport>,
+    observed: Observed,
 }
 
 impl Destination for Completer {
@@ -72,7 +75,14 @@ impl Destination for Completer {
         let words: Vec<_> = parcels.iter().map(|p| (p.outcome.key(), p.outcome.as_str())).collect();
         let substitutes: Vec<bool> = parcels.iter().map(|p| p.substitute).collect();
         let outcomes = parcels.into_iter().map(|p| p.outcome).collect();
+        let (begun, measures) = (Instant::now(), &self.observed.measures);
         let (outcomes, answer) = self.call(outcomes).await;
+        if answer.is_ok() {
+            measures.stores.time(begun.elapsed());
+            measures.stored.items(outcomes.len());
+        } else {
+            measures.failed_stores.add(1);
+        }
         let parcels = outcomes.into_iter().zip(substitutes).map(|(outcome, substitute)| Parcel { outcome, substitute });
         let refused = match answer {
             Ok(refused) => refused,
@@ -103,7 +113,7 @@ impl Destination for Completer {
             }
             Outcome::Ended(ended) => {
                 let error = json!({ "message": format!("the end of the attempt cannot be stored: {why}") });
-                Outcome::Ended(Ended {
+                Outcome::Ended(EndedAttempt {
                     key,
                     outcome: AttemptOutcome::Failed,
                     error: Payload::new(&error).ok(),
@@ -122,14 +132,14 @@ impl Destination for Completer {
 
 impl Completer {
     /// Makes the call for outcomes of one kind, and gives them back with its answer.
-    async fn call(&self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<Vec<Refused>, Error>) {
+    async fn call(&self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<Vec<RefusedAttempt>, Error>) {
         let calls = match self.database.calls().await {
             Ok(calls) => calls,
             Err(error) => return (outcomes, Err(error)),
         };
         let mut completed: Vec<(AttemptKey, Payload)> = Vec::new();
-        let mut suspended: Vec<(AttemptKey, Vec<Awaited>)> = Vec::new();
-        let mut ended: Vec<Ended> = Vec::new();
+        let mut suspended: Vec<(AttemptKey, Vec<NewWait>)> = Vec::new();
+        let mut ended: Vec<EndedAttempt> = Vec::new();
         for outcome in outcomes {
             match outcome {
                 Outcome::Completed(key, output) => completed.push((key, output)),
@@ -151,7 +161,7 @@ impl Completer {
 
     /// Says what became of attempts. What a call of this worker had decided before counts, and not what was sent now: a handler
     /// may have completed its step itself.
-    async fn settle(&self, mut words: Vec<(AttemptKey, &'static str)>, refused: Vec<Refused>) {
+    async fn settle(&self, mut words: Vec<(AttemptKey, &'static str)>, refused: Vec<RefusedAttempt>) {
         for refused in self.explained(refused).await {
             let word = match refused.done_before() {
                 Some(before) => outcome_named(before),
@@ -168,10 +178,11 @@ impl Completer {
             };
             words.iter_mut().filter(|(key, _)| *key == refused.key).for_each(|(_, sent)| *sent = word);
         }
-        if self.reports.receiver_count() > 0 {
+        words.iter().for_each(|(_, word)| self.observed.measures.outcomes.add(word));
+        if self.observed.outcomes.receiver_count() > 0 {
             for (key, outcome) in &words {
                 // Nobody listens any more: nothing to do.
-                let _ = self.reports.send(OutcomeReport { key: *key, outcome });
+                let _ = self.observed.outcomes.send(OutcomeReport { key: *key, outcome });
             }
         }
         // The engine is gone only when the session ends, and this task with it.
@@ -179,7 +190,7 @@ impl Completer {
     }
 
     /// Whether leases that are gone were lost, or went with their runs.
-    async fn explained(&self, mut refused: Vec<Refused>) -> Vec<Refused> {
+    async fn explained(&self, mut refused: Vec<RefusedAttempt>) -> Vec<RefusedAttempt> {
         let gone: Vec<AttemptKey> = refused.iter().filter(|r| r.reason == "lease_lost").map(|r| r.key).collect();
         if gone.is_empty() {
             return refused;
@@ -222,9 +233,4 @@ fn outcome_named(name: &str) -> &'static str {
         .into_iter()
         .find(|word| *word == name)
         .unwrap_or("failed")
-}
-
-/// Whether the database answers.
-pub(crate) async fn reachable(database: &Database) -> bool {
-    async { database.calls().await?.clock().await }.await.is_ok()
 }

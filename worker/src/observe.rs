@@ -5,8 +5,11 @@ use std::sync::Arc;
 use longhaul_schema::calls::{AttemptKey, QueueFigure};
 use tokio::sync::{broadcast, watch};
 
+use crate::measure::Measures;
+
 /// How a worker is doing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// Id of its registration; 0 before the first one.
     pub worker: i64,
@@ -30,7 +33,8 @@ pub struct OutcomeReport {
 
 /// An item of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+#[non_exhaustive]
+pub enum OutcomeEvent {
     /// An outcome that was stored.
     Outcome(OutcomeReport),
     /// The subscriber was too slow, and so many outcomes were not kept for it.
@@ -45,6 +49,7 @@ const KEPT: usize = 4096;
 pub struct Observer {
     status: watch::Receiver<Status>,
     outcomes: broadcast::Sender<OutcomeReport>,
+    measures: Arc<Measures>,
 }
 
 impl Observer {
@@ -53,22 +58,27 @@ impl Observer {
         self.status.borrow().clone()
     }
 
+    /// What the worker measures of itself.
+    pub fn measures(&self) -> &Measures {
+        &self.measures
+    }
+
     /// The outcomes from now on.
-    pub fn subscribe(&self) -> Outcomes {
-        Outcomes(self.outcomes.subscribe())
+    pub fn subscribe(&self) -> OutcomeStream {
+        OutcomeStream(self.outcomes.subscribe())
     }
 }
 
 /// A subscription to outcomes.
 #[derive(Debug)]
-pub struct Outcomes(broadcast::Receiver<OutcomeReport>);
+pub struct OutcomeStream(broadcast::Receiver<OutcomeReport>);
 
-impl Outcomes {
+impl OutcomeStream {
     /// The next outcome, or how many were missed; `None` when the worker is gone.
-    pub async fn next(&mut self) -> Option<Report> {
+    pub async fn next(&mut self) -> Option<OutcomeEvent> {
         match self.0.recv().await {
-            Ok(report) => Some(Report::Outcome(report)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Report::Missed(missed)),
+            Ok(report) => Some(OutcomeEvent::Outcome(report)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(OutcomeEvent::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }
@@ -79,14 +89,20 @@ impl Outcomes {
 pub(crate) struct Observed {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) outcomes: broadcast::Sender<OutcomeReport>,
+    pub(crate) measures: Arc<Measures>,
 }
 
 impl Observed {
-    pub(crate) fn new() -> Self {
-        Self { status: watch::Sender::new(Status::default()), outcomes: broadcast::Sender::new(KEPT) }
+    /// Of a worker with these queues.
+    pub(crate) fn new(queues: impl Iterator<Item = String>) -> Self {
+        Self {
+            status: watch::Sender::new(Status::default()),
+            outcomes: broadcast::Sender::new(KEPT),
+            measures: Measures::new(queues),
+        }
     }
 
     pub(crate) fn observer(&self) -> Observer {
-        Observer { status: self.status.subscribe(), outcomes: self.outcomes.clone() }
+        Observer { status: self.status.subscribe(), outcomes: self.outcomes.clone(), measures: self.measures.clone() }
     }
 }

@@ -8,6 +8,7 @@ use crate::{Error, Payload, Result};
 
 /// A run, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunInfo {
     /// Id.
     pub id: Uuid,
@@ -49,8 +50,28 @@ pub struct RunInfo {
     pub forked_from: Option<Uuid>,
 }
 
+/// How far a run is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunMark {
+    /// Id.
+    pub id: Uuid,
+    /// Flow.
+    pub flow: String,
+    /// Name given by the caller.
+    pub name: Option<String>,
+    /// Present state.
+    pub state: RunState,
+    /// Raised by every change of the run.
+    pub revision: i32,
+    /// Steps that are not final.
+    pub open_steps: i32,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
 /// A step, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepInfo {
     /// Number within the flow version.
     pub seq: i32,
@@ -90,6 +111,7 @@ pub struct StepInfo {
 
 /// An attempt that did not complete its step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AttemptInfo {
     /// The step's name.
     pub step: String,
@@ -109,6 +131,7 @@ pub struct AttemptInfo {
 
 /// What an item of a fan-out gave.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ItemOutput {
     /// Place in the list, from 0.
     pub index: i32,
@@ -122,6 +145,7 @@ pub struct ItemOutput {
 
 /// An entry of a run's timeline.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
@@ -136,6 +160,15 @@ pub struct TimelineEntry {
     /// More about it.
     pub detail: Option<Payload>,
 }
+
+impl TimelineEntry {
+    /// An entry that says what and when, and no more.
+    pub fn new(kind: impl Into<String>, at: DateTime<Utc>) -> Self {
+        Self { at, kind: kind.into(), step: None, attempt: None, actor: None, detail: None }
+    }
+}
+
+pub(super) const MARK_COLUMNS: &str = "id, flow, name, state::text, revision, open_steps, ended_at";
 
 pub(super) const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
      metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
@@ -156,6 +189,16 @@ impl<E: Executor> Calls<E> {
             .rows("select id, state::text from longhaul.runs where id = any ($1) and tenant = $2", &[&ids, &tenant])
             .await?;
         readable(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)))
+    }
+
+    /// How far some runs are; ids that are no runs of this tenant are left out.
+    pub async fn run_marks(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<RunMark>> {
+        let sql = format!(
+            "select {MARK_COLUMNS}
+             from unnest($1::uuid[]) i(asked) cross join lateral (select x.* from longhaul.runs x where x.id = i.asked offset 0) r
+             where r.tenant = $2 order by r.id desc"
+        );
+        readable(&self.rows(&sql, &[&ids, &tenant]).await?, run_mark)
     }
 
     /// What a completed run gave; `None` for other runs.
@@ -258,22 +301,38 @@ impl<E: Executor> Calls<E> {
     pub async fn timeline(&self, run_id: Uuid) -> Result<Vec<TimelineEntry>> {
         let rows =
             self.rows("select at, kind, step, attempt, actor, detail from longhaul.timeline($1)", &[&run_id]).await?;
-        readable(&rows, |row| {
-            Ok(TimelineEntry {
-                at: row.try_get("at")?,
-                kind: row.try_get("kind")?,
-                step: row.try_get("step")?,
-                attempt: row.try_get("attempt")?,
-                actor: row.try_get("actor")?,
-                detail: row.try_get("detail")?,
-            })
-        })
+        readable(&rows, entry)
+    }
+
+    /// What has happened since a time to the runs of a tenant, of one flow if asked, in order: to the newest of them, and to those with
+    /// steps in flight.
+    pub async fn happened_since(
+        &self,
+        tenant: &str,
+        flow: Option<&str>,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(Uuid, TimelineEntry)>> {
+        let sql = "select run_id, at, kind, step, attempt, actor, detail from longhaul.happened_since($1, $2, $3)";
+        let rows = self.rows(sql, &[&tenant, &flow, &since]).await?;
+        readable(&rows, |row| Ok((row.try_get("run_id")?, entry(row)?)))
     }
 
     /// One sentence that says why a step is not running.
     pub async fn why(&self, run_id: Uuid, step: &str) -> Result<String> {
         self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.try_get(0)
     }
+}
+
+pub(super) fn run_mark(row: &Row) -> Result<RunMark> {
+    Ok(RunMark {
+        id: row.try_get("id")?,
+        flow: row.try_get("flow")?,
+        name: row.try_get("name")?,
+        state: row.try_get("state")?,
+        revision: row.try_get("revision")?,
+        open_steps: row.try_get("open_steps")?,
+        ended_at: row.try_get("ended_at")?,
+    })
 }
 
 pub(super) fn run_info(row: &Row) -> Result<RunInfo> {
@@ -319,5 +378,16 @@ fn step_info(row: &Row) -> Result<StepInfo> {
         waits_for: row.try_get("waits_for")?,
         output: row.try_get("output")?,
         error: row.try_get("error")?,
+    })
+}
+
+fn entry(row: &Row) -> Result<TimelineEntry> {
+    Ok(TimelineEntry {
+        at: row.try_get("at")?,
+        kind: row.try_get("kind")?,
+        step: row.try_get("step")?,
+        attempt: row.try_get("attempt")?,
+        actor: row.try_get("actor")?,
+        detail: row.try_get("detail")?,
     })
 }

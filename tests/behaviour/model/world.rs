@@ -11,7 +11,7 @@ use std::{
 
 use longhaul::{
     Concurrency, Flow, Payload, Retry, Start, Step as FlowStep, WaitSignal,
-    calls::{AttemptKey, AttemptOutcome, Ended, NewWorker, StepKey},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, NewWorker, StepKey},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -206,7 +206,7 @@ impl World {
                 calls.complete(self.workers[worker], &items).await.expect("complete");
             }
             Call::Fail { worker, step, attempt } => {
-                let ended = Ended {
+                let ended = EndedAttempt {
                     key: self.key(step, attempt),
                     outcome: AttemptOutcome::Failed,
                     error: None,

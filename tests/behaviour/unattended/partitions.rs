@@ -82,7 +82,7 @@ async fn rows_that_came_before_their_partition_move_into_it() {
         assert_no_gap(&db).await;
         assert_eq!(db.value::<i64>("select count(*) from longhaul.run").await, 22);
         assert!(db.calls().await.partition_troubles().await.unwrap().is_empty());
-        let worker = db.spawn(db.worker().handler("h", nothing).unwrap());
+        let worker = db.spawn(db.worker().handler("h", nothing));
         db.until_all_completed().await;
         worker.stop().await;
     })
