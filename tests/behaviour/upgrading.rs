@@ -147,9 +147,8 @@ async fn a_run_in_the_middle_of_its_life_goes_on_when_rows_of_steps_are_final() 
         .await;
     assert_eq!(shown, "a completed 5, b ready 5, c blocked 5, k ready 5, f waiting 5, f[0] running 5, f[1] ready 5");
     let client = db.client().await;
-    let worker = db.spawn(
-        db.worker().handler("h", |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) }).unwrap(),
-    );
+    let worker =
+        db.spawn(db.worker().handler("h", |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) }));
     db.spawn_scheduler();
     let output: Value = within("the run", client.run(id).output()).await.unwrap();
     assert_eq!(output["f"], serde_json::json!([1, 2, 3]));
