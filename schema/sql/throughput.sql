@@ -1,7 +1,7 @@
 -- What was done, over time. Nothing keeps such figures: they are read from the newest runs, as many as are asked for and not more, so
 -- that a look costs the same whatever the history holds.
 
-create or replace function handler_throughput_of(
+create or replace function throughput_of(
   p_since timestamptz, p_bucket interval default '1 minute', p_look integer default 100000
 ) returns table (
   at timestamptz, tenant text, flow text, queue text, handler text, completed bigint, failed bigint, attempts_failed bigint, seconds_each double precision, whole boolean
@@ -39,10 +39,10 @@ begin
   group by 1, 2, 3, 4, 5
   order by 1, 2, 3, 4, 5;
 end $$;
-comment on function handler_throughput_of(timestamptz, interval, integer) is
+comment on function throughput_of(timestamptz, interval, integer) is
   'Steps that ended since a time, by buckets of time, flow, queue and handler: completed, failed for good, failed attempts, and the mean seconds of an attempt that completed. It looks at the newest p_look runs; whole says whether all runs that were created since the bucket began are among them.';
 
-create or replace view handler_throughput as
+create or replace view throughput as
 select t.at, t.tenant, t.flow, t.queue, t.handler, t.completed, t.failed, t.attempts_failed, t.seconds_each, t.whole
-from handler_throughput_of((select date_trunc('minute', present()) - interval '1 hour')) t;
-comment on view handler_throughput is 'Steps that ended in the last hour, minute by minute, among the newest 100,000 runs. For another time or grain: handler_throughput_of().';
+from throughput_of((select date_trunc('minute', present()) - interval '1 hour')) t;
+comment on view throughput is 'Steps that ended in the last hour, minute by minute, among the newest 100,000 runs. For another time or grain: throughput_of().';
