@@ -101,6 +101,64 @@ async fn live_runs_of_the_first_version_go_on_in_the_present_one() {
     db.drop_database().await;
 }
 
+/// A run in the middle of its life, as the tables of version 10 hold it: a join of which one predecessor has ended, a step with a key,
+/// and a fan-out with an item that runs and one that is ready.
+const IN_THE_MIDDLE: &str = r#"
+set search_path = longhaul;
+insert into flow (tenant, name, version, definition, step_count, deployed_at) values ('default', 'mixed', 1, '{"name": "mixed", "version": 1, "steps": []}', 5, now());
+insert into queue (tenant, name, created_at) values ('default', 'default', now());
+insert into lane (queue_id, handler, own_input) values (1, 'h', false), (1, 'h', true);
+insert into gate_limit (tenant, name, most) values ('default', 'k', 1);
+insert into gate (id, tenant, name, key, most, used) values (77, 'default', 'k', '', 1, 1);
+insert into worker (id, tenant, name, host, pid, version, state, lease_ms, started_at, heartbeat_at, expires_at, slots, queues, handlers)
+values (1, 'default', 'old', 'old', 1, '0.1.0', 'active', 1000, now(), now(), now(), 1, '{default}', '{h}');
+insert into flow_step (flow_id, seq, name, lane_id, priority, predecessors, predecessor_seqs, successors, max_attempts, backoff_ms, factor, cap_ms, jitter,
+                       plain, plain_successors, own_input, each, window_size, settings)
+select 1, s.seq, s.name, s.lane, 0, cardinality(s.before), s.before, s.after, 5, 0, 1, 0, 0, s.plain, true, s.lane = 2, s.each::jsonpath, s.size, s.settings::jsonb
+from (values (0, 'a', 1, '{}'::int[], '{2}'::int[], true, null, null, null), (1, 'b', 1, '{}', '{2}', true, null, null, null),
+             (2, 'c', 1, '{0,1}', '{}', true, null, null, null),
+             (3, 'k', 1, '{}', '{}', false, null, null, '{"concurrency": {"name": "k", "limit": 1}}'),
+             (4, 'f', 2, '{}', '{}', false, '$.input', 2, null)) s(seq, name, lane, before, after, plain, each, size, settings);
+insert into run (id, created_at, flow_id, open_steps, state, tenant, input) select new_id, now(), 1, 6, 'running', 'default', '[1, 2, 3]' from in_the_middle;
+insert into step (run_id, seq, lane_id, blockers, priority, def, input, gate_id, outcome, ended_at)
+select new_id, s.seq, s.lane, s.blockers, 5, s.def, s.input::jsonb, s.gate, s.outcome::step_state, case when s.outcome is not null then now() end
+from in_the_middle, (values (0, 1, 0, null::int, null::text, null::bigint, 'completed'), (1, 1, 0, null, null, null, null), (2, 1, 1, null, null, null, null),
+                            (3, 1, 0, null, null, 77, null), (4, 2, 0, null, null, null, null),
+                            (32768, 2, 0, 4, '1', null, null), (32769, 2, 0, 4, '2', null, null)) s(seq, lane, blockers, def, input, gate, outcome);
+insert into fan_out (run_id, seq, first_seq, total, opened, ended, list) select new_id, 4, 32768, 3, 2, 0, '[1, 2, 3]' from in_the_middle;
+insert into wait (run_id, seq, path, attempt, failures, kind, completes, since) select new_id, 4, '', 0, 0, 'items', true, now() from in_the_middle;
+insert into task (run_id, position, lane_id, seq, attempt, priority, failures)
+select new_id, 0, s.lane, s.seq, 0, 5, 0 from in_the_middle, (values (1, 1), (3, 1), (32769, 2)) s(seq, lane);
+insert into lease (run_id, worker_id, claimed_at, seq, attempt, failures, lane_id) select new_id, 1, now(), 32768, 1, 0, 2 from in_the_middle;
+drop table in_the_middle;
+reset search_path;
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_in_the_middle_of_its_life_goes_on_when_rows_of_steps_are_final() {
+    let db = TestDb::create_empty().await;
+    migrate::make_tables_of(&db.database, 10).await.unwrap();
+    let id = uuid::Uuid::now_v7();
+    db.execute(&format!("create table longhaul.in_the_middle as select '{id}'::uuid as new_id; {IN_THE_MIDDLE}")).await;
+    migrate::migrate(&db.database).await.unwrap();
+    db.assert_rooms_are_sound().await;
+    let shown: String = db
+        .value(&format!("select string_agg(name || ' ' || state || ' ' || priority, ', ' order by seq) from longhaul.steps where run_id = '{id}'"))
+        .await;
+    assert_eq!(shown, "a completed 5, b ready 5, c blocked 5, k ready 5, f waiting 5, f[0] running 5, f[1] ready 5");
+    let client = db.client().await;
+    let worker = db.spawn(
+        db.worker().handler("h", |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) }).unwrap(),
+    );
+    db.spawn_scheduler();
+    let output: Value = within("the run", client.run(id).output()).await.unwrap();
+    assert_eq!(output["f"], serde_json::json!([1, 2, 3]));
+    db.assert_rooms_are_sound().await;
+    assert_eq!(db.value::<i64>("select count(*) from longhaul.own_step").await, 0);
+    worker.stop().await;
+    db.drop_database().await;
+}
+
 /// The statements that workers of the release before send, as they stand in its source, with the types that the server gave their
 /// parameters and columns then. They are sent unchanged to the schema of this release for as long as such workers run.
 const OF_THE_RELEASE_BEFORE: &[(&str, &str, &str)] = &[
