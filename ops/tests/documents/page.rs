@@ -1,0 +1,109 @@
+//! A page is followed from its first block to its last.
+
+use std::path::Path;
+
+use longhaul_docs::{
+    page::{Block, Page, root},
+    placeholder, shown,
+};
+use longhaul_ops::embedded::{shared_for_tests, temporary_folder};
+use longhaul_schema::{Config, Database, migrate};
+
+use crate::{
+    shell::{Shell, flow_check},
+    sql,
+};
+
+/// What a page runs on.
+pub struct Place {
+    pub shell: Shell,
+    database: Database,
+}
+
+/// The languages that are run here. Rust is compiled in `tests/docs`; other languages are other projects' code.
+const RUN: [&str; 5] = ["sh", "sql", "yaml", "json", "text"];
+
+/// Runs the blocks of a page and notes what went wrong. Returns how many there were to run.
+pub async fn follow(page: &Page, failures: &mut Vec<String>) -> usize {
+    let blocks: Vec<&Block> = page.blocks.iter().filter(|block| block.not_run.is_none()).collect();
+    let runs = |block: &&&Block| RUN.contains(&block.language.as_str()) && block.language != "text";
+    let all = blocks.iter().filter(runs).count();
+    if all == 0 && blocks.iter().all(|block| block.before.is_empty() && block.before_sql.is_empty()) {
+        return 0;
+    }
+    let folder = temporary_folder().expect("a folder");
+    let mut place = Place::new(folder.path()).await;
+    let mut said: Option<String> = None;
+    for block in blocks {
+        match place.run(block, said.take()).await {
+            Ok(output) => said = output,
+            Err(reason) => {
+                failures.push(format!("{}:{}: {reason}", page.file.display(), block.line));
+                break; // what follows stands on this
+            }
+        }
+    }
+    place.shell.end().await;
+    all
+}
+
+impl Place {
+    async fn new(folder: &Path) -> Self {
+        let name = format!("page_{}", uuid::Uuid::new_v4().simple());
+        let admin = Database::new(&shared_for_tests()).expect("a pool");
+        let create = format!("create database {name}");
+        admin.connection().await.expect("the server").batch_execute(&create).await.expect("a database");
+        let mut config = shared_for_tests();
+        config.connection.postgres.dbname(&name);
+        let database = Database::new(&config).expect("a pool");
+        migrate::migrate(&database).await.expect("an installation");
+        std::os::unix::fs::symlink(root().join("examples"), folder.join("examples")).expect("a link");
+        Self { shell: Shell::new(folder, &url(&config)), database }
+    }
+
+    /// Does what a block says; returns what it printed.
+    async fn run(&mut self, block: &Block, said: Option<String>) -> Result<Option<String>, String> {
+        if !block.before.trim().is_empty() {
+            let before = self.with_run(&block.before).await;
+            self.shell.run(&before, 0).await.map_err(|reason| format!("before it: {reason}"))?;
+        }
+        sql::run(&self.database, &block.before_sql).await.map_err(|reason| format!("before it: {reason}"))?;
+        let code = self.with_run(&block.code).await;
+        if let Some(file) = &block.file {
+            self.shell.write(file, &code);
+        }
+        match block.language.as_str() {
+            "sh" => match &block.until {
+                Some(text) => self.shell.start(&code, text).await.map(Some),
+                None => self.shell.run(&code, block.exit).await.map(Some),
+            },
+            "sql" => sql::run(&self.database, &code).await.map(Some),
+            "yaml" => flow_check(&self.shell, &block.with, &code).await.map(|()| None),
+            "json" => serde_json::from_str::<serde_json::Value>(&code).map(|_| None).map_err(|e| e.to_string()),
+            "text" => said.map_or(Ok(None), |said| shown::compare(&code, &said).map(|()| None)),
+            _ => Ok(None),
+        }
+    }
+
+    /// `RUN` is the newest run.
+    async fn with_run(&self, code: &str) -> String {
+        if !code.contains("RUN") {
+            return code.to_owned();
+        }
+        let newest = "select id::text from longhaul.runs order by id desc limit 1";
+        let database = match self.shell.own_url() {
+            Some(url) => Database::new(&Config::from_url(url).expect("a URL")).expect("a pool"),
+            None => self.database.clone(),
+        };
+        let connection = database.connection().await.expect("the server");
+        let run: String = match connection.query_opt(newest, &[]).await.expect("the runs") {
+            Some(row) => row.get(0),
+            None => return code.to_owned(),
+        };
+        placeholder::replaced(code, &run)
+    }
+}
+
+fn url(config: &Config) -> String {
+    config.connection.to_url()
+}
