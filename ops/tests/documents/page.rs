@@ -68,7 +68,10 @@ impl Place {
             self.shell.run(&before, 0).await.map_err(|reason| format!("before it: {reason}"))?;
         }
         sql::run(&self.database, &block.before_sql).await.map_err(|reason| format!("before it: {reason}"))?;
-        let code = self.with_run(&block.code).await;
+        let code = match block.language.as_str() {
+            "sh" => self.with_run(&block.code).await,
+            _ => block.code.clone(),
+        };
         if let Some(file) = &block.file {
             self.shell.write(file, &code);
         }
@@ -90,17 +93,14 @@ impl Place {
         if !code.contains("RUN") {
             return code.to_owned();
         }
-        let newest = "select id::text from longhaul.runs order by id desc limit 1";
         let database = match self.shell.own_url() {
             Some(url) => Database::new(&Config::from_url(url).expect("a URL")).expect("a pool"),
             None => self.database.clone(),
         };
-        let connection = database.connection().await.expect("the server");
-        let run: String = match connection.query_opt(newest, &[]).await.expect("the runs") {
-            Some(row) => row.get(0),
-            None => return code.to_owned(),
-        };
-        placeholder::replaced(code, &run)
+        match sql::newest_run(&database).await {
+            Some(run) => placeholder::word(code, "RUN", &run),
+            None => code.to_owned(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! SQL blocks, a statement at a time.
 
-use longhaul_docs::statements::statements;
+use longhaul_docs::{placeholder, statements::statements};
 use longhaul_schema::Database;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -9,6 +9,7 @@ pub async fn run(database: &Database, code: &str) -> Result<String, String> {
     let connection = database.connection().await.expect("the server");
     let mut said = String::new();
     for statement in statements(code) {
+        let statement = filled_in(database, statement).await;
         let answer = connection.simple_query(&statement).await;
         let rows = answer.map_err(|e| {
             let reason =
@@ -31,4 +32,26 @@ pub async fn run(database: &Database, code: &str) -> Result<String, String> {
         }
     }
     Ok(said)
+}
+
+/// `RUN` and `'…'` are the newest run, `WORKER` is the newest worker.
+async fn filled_in(database: &Database, mut statement: String) -> String {
+    if let Some(run) = newest_run(database).await {
+        statement = placeholder::run_in_sql(&statement, &run);
+    }
+    let newest = "select id::text from longhaul.workers order by started_at desc limit 1";
+    match value(database, newest).await {
+        Some(worker) => placeholder::word(&statement, "WORKER", &worker),
+        None => statement,
+    }
+}
+
+/// The id of the newest run.
+pub async fn newest_run(database: &Database) -> Option<String> {
+    value(database, "select id::text from longhaul.runs order by id desc limit 1").await
+}
+
+async fn value(database: &Database, query: &str) -> Option<String> {
+    let connection = database.connection().await.expect("the server");
+    connection.query_opt(query, &[]).await.expect(query).map(|row| row.get(0))
 }
