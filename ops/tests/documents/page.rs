@@ -9,6 +9,8 @@ use longhaul_docs::{
 use longhaul_ops::embedded::{shared_for_tests, temporary_folder};
 use longhaul_schema::{Config, Database, migrate};
 
+use tokio::sync::OnceCell;
+
 use crate::{
     shell::{Shell, flow_check},
     sql,
@@ -49,16 +51,12 @@ pub async fn follow(page: &Page, failures: &mut Vec<String>) -> usize {
 
 impl Place {
     async fn new(folder: &Path) -> Self {
-        let name = format!("page_{}", uuid::Uuid::new_v4().simple());
-        let admin = Database::new(&shared_for_tests()).expect("a pool");
-        let create = format!("create database {name}");
-        admin.connection().await.expect("the server").batch_execute(&create).await.expect("a database");
-        let mut config = shared_for_tests();
-        config.connection.postgres.dbname(&name);
+        let template = TEMPLATE.get_or_init(|| async { installed().await }).await;
+        let name = new_database(&format!("template {template}")).await;
+        let config = config_for(&name);
         let database = Database::new(&config).expect("a pool");
-        migrate::migrate(&database).await.expect("an installation");
         std::os::unix::fs::symlink(root().join("examples"), folder.join("examples")).expect("a link");
-        Self { shell: Shell::new(folder, &url(&config)), database }
+        Self { shell: Shell::new(folder, &config.connection.to_url()), database }
     }
 
     /// Does what a block says; returns what it printed.
@@ -104,6 +102,34 @@ impl Place {
     }
 }
 
-fn url(config: &Config) -> String {
-    config.connection.to_url()
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+
+/// A database with Longhaul installed, from which those of the pages are copied.
+async fn installed() -> String {
+    let name = new_database("").await;
+    let database = Database::new(&config_for(&name)).expect("a pool");
+    migrate::migrate(&database).await.expect("an installation");
+    database.close();
+    // Nothing may be connected to a database that is copied. The server takes a moment to notice that nobody is.
+    let gone = "select count(*) = 0 from pg_stat_activity where datname = $1";
+    let admin = Database::new(&shared_for_tests()).expect("a pool");
+    let connection = admin.connection().await.expect("the server");
+    while !connection.query_one(gone, &[&name]).await.expect("activity").get::<_, bool>(0) {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    name
+}
+
+async fn new_database(options: &str) -> String {
+    let name = format!("page_{}", uuid::Uuid::new_v4().simple());
+    let admin = Database::new(&shared_for_tests()).expect("a pool");
+    let create = format!("create database {name} {options}");
+    admin.connection().await.expect("the server").batch_execute(&create).await.expect("a database");
+    name
+}
+
+fn config_for(name: &str) -> Config {
+    let mut config = shared_for_tests();
+    config.connection.postgres.dbname(name);
+    config
 }
