@@ -46,6 +46,7 @@ fn follow_all() -> ExitCode {
             println!("{:40} {checked:3} blocks {word}", page.file.display());
         }
     }
+    runtime.block_on(page::clean_up());
     for failure in &failures {
         eprintln!("\n{failure}");
     }

@@ -18,8 +18,9 @@ use crate::{
 
 /// What a page runs on.
 pub struct Place {
-    pub shell: Shell,
+    shell: Shell,
     database: Database,
+    name: String,
 }
 
 /// The languages that are run here. Rust is compiled in `tests/docs`; other languages are other projects' code.
@@ -45,7 +46,7 @@ pub async fn follow(page: &Page, failures: &mut Vec<String>) -> usize {
             }
         }
     }
-    place.shell.end().await;
+    place.leave().await;
     all
 }
 
@@ -56,7 +57,13 @@ impl Place {
         let config = config_for(&name);
         let database = Database::new(&config).expect("a pool");
         std::os::unix::fs::symlink(root().join("examples"), folder.join("examples")).expect("a link");
-        Self { shell: Shell::new(folder, &config.connection.to_url()), database }
+        Self { shell: Shell::new(folder, &config.connection.to_url()), database, name }
+    }
+
+    async fn leave(mut self) {
+        self.shell.end().await;
+        self.database.close();
+        drop_database(&self.name).await;
     }
 
     /// Does what a block says; returns what it printed.
@@ -120,12 +127,26 @@ async fn installed() -> String {
     name
 }
 
+/// Drops the database from which those of the pages were copied.
+pub async fn clean_up() {
+    if let Some(template) = TEMPLATE.get() {
+        drop_database(template).await;
+    }
+}
+
 async fn new_database(options: &str) -> String {
     let name = format!("page_{}", uuid::Uuid::new_v4().simple());
-    let admin = Database::new(&shared_for_tests()).expect("a pool");
-    let create = format!("create database {name} {options}");
-    admin.connection().await.expect("the server").batch_execute(&create).await.expect("a database");
+    administer(&format!("create database {name} {options}")).await;
     name
+}
+
+async fn drop_database(name: &str) {
+    administer(&format!("drop database {name} with (force)")).await;
+}
+
+async fn administer(statement: &str) {
+    let admin = Database::new(&shared_for_tests()).expect("a pool");
+    admin.connection().await.expect("the server").batch_execute(statement).await.expect(statement);
 }
 
 fn config_for(name: &str) -> Config {
