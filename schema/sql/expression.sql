@@ -77,6 +77,19 @@ end $body$;
 comment on function filled_in(jsonb, jsonb) is
   'A template with its paths replaced by what they find. Texts that begin with $ are paths; $$ stands for a text that begins with $.';
 
+create or replace function key_from(p_what text, p_template jsonb, p_context jsonb) returns text
+language plpgsql immutable as $$
+declare
+  v_key text := filled_in(p_template, p_context) #>> '{}';
+begin
+  if length(v_key) > 500 then
+    raise exception using errcode = '22001', message = format('the key of %s has %s characters, more than 500', p_what, length(v_key));
+  end if;
+  return v_key;
+end $$;
+comment on function key_from(text, jsonb, jsonb) is
+  'The key that a template gives, of at most 500 characters as keys are everywhere; null when the data have none.';
+
 create or replace function step_label(p_run_id uuid, p_name text, p_seq integer, p_def integer) returns text
 language sql stable as $$
   select case when p_def is null then p_name

@@ -16,18 +16,12 @@ comment on function gate_id(text, text, text) is 'The number of a key: computed,
 
 create or replace function gate_key(p_limit jsonb, p_item jsonb, p_context jsonb) returns text
 language plpgsql immutable as $$
-declare
-  v_key text;
 begin
   -- A limit without a key bounds all its steps together. A key that the data do not have is no key: nothing bounds the step.
   if coalesce(jsonb_typeof(p_limit -> 'key'), 'null') = 'null' then
     return '';
   end if;
-  v_key := filled_in(p_limit -> 'key', p_context || jsonb_build_object('item', p_item)) #>> '{}';
-  if length(v_key) > 500 then
-    raise exception using errcode = '22001', message = format('the key of limit %s has %s characters, more than 500', p_limit ->> 'name', length(v_key));
-  end if;
-  return v_key;
+  return key_from('limit ' || (p_limit ->> 'name'), p_limit -> 'key', p_context || jsonb_build_object('item', p_item));
 end $$;
 comment on function gate_key(jsonb, jsonb, jsonb) is 'The key of a step under a limit; null when its data have none.';
 

@@ -122,7 +122,7 @@ begin
       end if;
       if p_flow_step.settings ? 'fair' then
         perform place_step(p_run.id, p_step.seq, next_turn(p_step.lane_id, p_step.priority,
-          coalesce(filled_in(p_flow_step.settings -> 'fair' -> 'key', v_context || jsonb_build_object('item', p_step.input)) #>> '{}', ''),
+          coalesce(key_from('its fair turns', p_flow_step.settings -> 'fair' -> 'key', v_context || jsonb_build_object('item', p_step.input)), ''),
           (p_flow_step.settings -> 'fair' ->> 'weight')::numeric));
       else
         perform place_step(p_run.id, p_step.seq, ready_position());

@@ -187,14 +187,14 @@ create or replace function begin_signal_wait(p_run run, p_step step, p_flow_step
 language plpgsql as $$
 declare
   v_settings jsonb := p_flow_step.settings;
-  v_key      jsonb := filled_in(v_settings -> 'key', p_context);
+  v_key      text := key_from('its signal', v_settings -> 'key', p_context);
   v_signal   signal;
 begin
-  if v_settings ? 'key' and coalesce(jsonb_typeof(v_key), 'null') not in ('string', 'number') then
+  if v_settings ? 'key' and jsonb_typeof(filled_in(v_settings -> 'key', p_context)) not in ('string', 'number') then
     return fail_step(p_run.id, p_step.seq, format('the key %s of its signal is neither a text nor a number', v_settings -> 'key'));
   end if;
   -- One that was sent before: no wait, and no call within a call, however many there are.
-  select t.* into v_signal from kept_signal(p_run, v_settings ->> 'topic', v_key #>> '{}') t;
+  select t.* into v_signal from kept_signal(p_run, v_settings ->> 'topic', v_key) t;
   if v_signal.id is not null then
     update signal s set consumed_at = clock(), consumed_by = p_run.id, consumed_seq = p_step.seq where s.id = v_signal.id;
     perform record_event(p_run.id, 'signal', p_step.seq, v_signal.sent_by,
@@ -205,10 +205,10 @@ begin
   end if;
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, tenant, topic, key, prompt)
   values (p_run.id, p_step.seq, '', 0, 0, 'signal', true, clock(), clock() + (v_settings ->> 'timeout_ms')::bigint * interval '1 millisecond',
-          p_run.tenant, v_settings ->> 'topic', v_key #>> '{}', jsonb_build_object('on_timeout', v_settings -> 'on_timeout'));
+          p_run.tenant, v_settings ->> 'topic', v_key, jsonb_build_object('on_timeout', v_settings -> 'on_timeout'));
   if v_key is not null then
     -- A completion; or a topic that somebody else is at.
-    perform match_topic_or_later(p_run.tenant, v_settings ->> 'topic', v_key #>> '{}');
+    perform match_topic_or_later(p_run.tenant, v_settings ->> 'topic', v_key);
   elsif not sees_the_present() then
     insert into notice (kind, run_id, due_at) values ('match_run', p_run.id, clock());
   end if;

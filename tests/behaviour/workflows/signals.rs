@@ -284,11 +284,26 @@ async fn malformed_signals_are_refused() {
         assert!(matches!(run.signal("t", &"\0").await, Err(Error::Invalid(_))));
         assert!(matches!(client.run(uuid::Uuid::now_v7()).signal("t", &1).await, Err(Error::NotFound(_))));
         assert_eq!(db.value::<i64>("select count(*) from longhaul.signal").await, 0);
-        let run =
-            start(&client, &waiting("bad-key", WaitSignal::new("t").key("$.input.list")), &json!({ "list": [1] }))
-                .await;
-        let error: Value = run.get().await.unwrap().error.unwrap().read().unwrap();
-        assert!(error["message"].as_str().unwrap().contains("is neither a text nor a number"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_whose_signal_nobody_could_send_fails_at_once() {
+    with_database(|db| async move {
+        let client = db.client().await;
+        let flow = waiting("f", WaitSignal::new("t").key("$.input.key"));
+        for (key, wrong) in [
+            (json!([1]), "is neither a text nor a number"),
+            (json!("x".repeat(501)), "the key of its signal has 501 characters, more than 500"),
+        ] {
+            let run = start(&client, &flow, &json!({ "key": key })).await;
+            let error: Value = run.get().await.unwrap().error.unwrap().read().unwrap();
+            assert!(error["message"].as_str().unwrap().contains(wrong), "{error}");
+        }
+        let run = start(&client, &flow, &json!({ "key": "x".repeat(500) })).await;
+        client.send_signal(&"x".repeat(500), NewSignal::new("t", payload(json!("y")))).await.unwrap();
+        assert_eq!(run.output::<String>().await.unwrap(), "y");
     })
     .await;
 }
