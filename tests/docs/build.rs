@@ -29,7 +29,7 @@ fn main() {
             let body = if items { block.code.clone() } else { in_function(&block.code) };
             writeln!(
                 code,
-                "/// {place}\n#[allow(unused, missing_docs, dead_code, unreachable_code, clippy::all)]\n\
+                "/// {place}\n#[allow(unused, missing_docs, dead_code, unreachable_code, clippy::all, clippy::todo)]\n\
                  mod {}_{} {{\n// {place}\nuse super::around::*;\n{}\n{body}\n}}\n",
                 name.to_lowercase(),
                 block.line,
