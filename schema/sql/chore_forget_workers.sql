@@ -1,4 +1,5 @@
--- Chores: rows of workers that left long ago are deleted, and what is left of them and of runs in tables beside.
+-- Chores: rows of workers that left long ago are deleted, and what is left of them and of runs in tables beside. A row that
+-- somebody holds stays until the next time, and keeps no other.
 
 create or replace function forget_workers() returns bigint
 language plpgsql as $$
@@ -7,8 +8,8 @@ declare
   v_forgotten bigint;
 begin
   delete from worker w
-  where w.id = any (array(
-    select x.id from worker x where x.state in ('lost', 'gone') and x.stopped_at < v_before order by x.stopped_at limit 1000));
+  where w.ctid = any (array(
+    select x.ctid from worker x where x.state in ('lost', 'gone') and x.stopped_at < v_before order by x.stopped_at limit 1000 for update skip locked));
   get diagnostics v_forgotten = row_count;
   return v_forgotten;
 end $$;
@@ -26,7 +27,8 @@ begin
     v_worker := (select n.worker_id from listener n where n.worker_id > v_worker order by n.worker_id limit 1);
     exit when v_worker is null;
     continue when exists (select from worker w where w.id = v_worker and w.state in ('active', 'draining'));
-    delete from listener n where n.worker_id = v_worker;
+    delete from listener n
+    where n.ctid = any (array(select x.ctid from listener x where x.worker_id = v_worker for update skip locked));
     get diagnostics v_deleted = row_count;
     v_forgotten := v_forgotten + v_deleted;
   end loop;
@@ -51,7 +53,10 @@ begin
   select count(*), (select jsonb_build_array(l.queue_id, l.worker_id) from looked l order by l.queue_id desc, l.worker_id desc limit 1),
     array_agg(l.ctid) filter (where not exists (select from worker w where w.id = l.worker_id))
   into v_looked, v_last, v_gone from looked l;
-  delete from queue_figure f where f.ctid = any (v_gone) and not exists (select from worker w where w.id = f.worker_id);
+  delete from queue_figure f
+  where f.ctid = any (array(
+    select x.ctid from queue_figure x
+    where x.ctid = any (v_gone) and not exists (select from worker w where w.id = x.worker_id) for update skip locked));
   get diagnostics v_forgotten = row_count;
   perform set_place('forget_figures', case when v_looked = v_batch then v_last end);
   return v_forgotten;
@@ -75,7 +80,8 @@ begin
   select count(*), (select jsonb_build_array(l.run_id, l.seq, l.key) from looked l order by l.run_id desc, l.seq desc, l.key desc limit 1),
     array_agg(distinct l.run_id) filter (where not exists (select from run r where r.id = l.run_id))
   into v_looked, v_last, v_gone from looked l;
-  delete from progress p where p.run_id = any (v_gone);
+  delete from progress p
+  where p.ctid = any (array(select x.ctid from progress x where x.run_id = any (v_gone) for update skip locked));
   get diagnostics v_forgotten = row_count;
   perform set_place('forget_progress', case when v_looked = v_batch then v_last end);
   return v_forgotten;
@@ -89,7 +95,8 @@ declare
   v_forgotten bigint;
 begin
   -- What mark_horizon() has not deleted, because nobody called it at the time.
-  delete from horizon_mark m where m.at = any (array(select x.at from horizon_mark x where x.at < v_before order by x.at limit 10000));
+  delete from horizon_mark m
+  where m.ctid = any (array(select x.ctid from horizon_mark x where x.at < v_before order by x.at limit 10000 for update skip locked));
   get diagnostics v_forgotten = row_count;
   return v_forgotten;
 end $$;

@@ -225,10 +225,10 @@ declare
   v_before    timestamptz := v_now - setting_value('keep_signals_days') * interval '1 day';
   v_forgotten bigint;
 begin
-  delete from signal s where s.id = any (array(
-    select x.id from signal x
+  delete from signal s where s.ctid = any (array(
+    select x.ctid from signal x
     where x.expires_at <= v_now and (x.consumed_at is null or x.consumed_at < v_before)
-    order by x.expires_at limit 1000));
+    order by x.expires_at limit 1000 for update skip locked));
   get diagnostics v_forgotten = row_count;
   return v_forgotten;
 end $$;

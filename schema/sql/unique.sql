@@ -165,8 +165,12 @@ begin
     order by x.run_id limit 1000);
   update key_sweep set last = coalesce(v_ids[cardinality(v_ids)], '00000000-0000-0000-0000-000000000000');
   v_gone := array(select i from unnest(v_ids) i where not exists (select from run r where r.id = i));
-  delete from run_key o where o.run_id = any (v_gone);
-  delete from start_key k where k.run_id = any (v_gone) and (k.until is null or k.until <= v_now);
+  -- A key that somebody holds is met again the next time round.
+  delete from run_key o
+  where o.ctid = any (array(select x.ctid from run_key x where x.run_id = any (v_gone) for update skip locked));
+  delete from start_key k
+  where k.ctid = any (array(
+    select x.ctid from start_key x where x.run_id = any (v_gone) and (x.until is null or x.until <= v_now) for update skip locked));
   return cardinality(v_ids);
 end $$;
 comment on function forget_keys() is 'Chore: forgets keys of unique starts whose time is over and whose run is gone. Returns at how many it looked.';

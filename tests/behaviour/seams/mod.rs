@@ -9,6 +9,7 @@ mod deadlocks;
 mod depth;
 mod ended_runs;
 mod fan_outs;
+mod forgetting;
 mod hidden;
 mod isolation_levels;
 mod questions;
