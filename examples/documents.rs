@@ -143,11 +143,11 @@ async fn main() -> Outcome {
         );
     client.deploy(&flow).await?;
     let worker = server
-        .worker()?
-        .handler("documents.list", list)?
-        .handler("documents.count", count)?
-        .handler("documents.summary", summary)?
-        .handler("documents.publish", publish)?;
+        .worker()
+        .handler("documents.list", list)
+        .handler("documents.count", count)
+        .handler("documents.summary", summary)
+        .handler("documents.publish", publish);
     Server::work(worker)?;
 
     let report = work.path().join("report.txt");

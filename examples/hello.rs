@@ -5,7 +5,7 @@
 //! ```
 
 use longhaul::{Client, Database, Flow, Step, StepContext, StepError, Worker, migrate};
-use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
+use longhaul_embedded::{ClusterOptions, temporary_folder};
 
 async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
     Ok(format!("Hello, {name}!"))
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flow = Flow::new("hello", 1).step(Step::new("greet", "greet")).step(Step::new("shout", "shout").after("greet"));
     client.deploy(&flow).await?;
 
-    let worker = Worker::builder(&config).handler("greet", greet)?.handler("shout", shout)?.build()?;
+    let worker = Worker::builder(&config).handler("greet", greet).handler("shout", shout).build()?;
     tokio::spawn(worker.run_until(std::future::pending()));
 
     let run = client.start("hello", &"world").await?;

@@ -65,7 +65,7 @@ async fn main() -> Outcome {
     let down = Arc::new(AtomicBool::new(true));
     let (orders, cents) = (client.database().clone(), client.database().clone());
     let worker = server
-        .worker()?
+        .worker()
         .handler("sales.orders", move |_: StepContext, region: String| {
             let (database, down) = (orders.clone(), down.clone());
             async move {
@@ -74,11 +74,11 @@ async fn main() -> Outcome {
                 }
                 figures(database, region, "select to_jsonb(count(*)) from sale where region = $1").await
             }
-        })?
+        })
         .handler("sales.cents", move |_: StepContext, region: String| {
             figures(cents.clone(), region, "select to_jsonb(sum(cents)) from sale where region = $1")
-        })?
-        .handler("sales.report", report)?;
+        })
+        .handler("sales.report", report);
     Server::work(worker)?;
 
     // Tonight at three. The example does not wait for that: it moves the database's clock, as a test would.

@@ -62,8 +62,8 @@ impl Bank {
     }
 }
 
-async fn reserve(ctx: StepContext, order: Order, database: Database) -> Result<(), StepError> {
-    let mut connection = database.connection().await?;
+async fn reserve(ctx: StepContext, order: Order) -> Result<(), StepError> {
+    let mut connection = ctx.state::<Database>()?.connection().await?;
     let transaction = connection.transaction().await?;
     let left = transaction
         .execute("update stock set pieces = pieces - 1 where article = $1 and pieces > 0", &[&order.article])
@@ -76,13 +76,23 @@ async fn reserve(ctx: StepContext, order: Order, database: Database) -> Result<(
     Ok(())
 }
 
-async fn give_back(ctx: StepContext, undo: Value, database: Database) -> Result<(), StepError> {
+async fn give_back(ctx: StepContext, undo: Value) -> Result<(), StepError> {
     let article = undo["output"].as_str().unwrap_or_default().to_owned();
-    let mut connection = database.connection().await?;
+    let mut connection = ctx.state::<Database>()?.connection().await?;
     let transaction = connection.transaction().await?;
     transaction.execute("update stock set pieces = pieces + 1 where article = $1", &[&article]).await?;
     ctx.complete_in(&transaction, &()).await?;
     transaction.commit().await?;
+    Ok(())
+}
+
+async fn charge(ctx: StepContext, order: Order) -> Result<Charge, StepError> {
+    ctx.state::<Bank>()?.charge(&ctx.idempotency_key(), order.cents)
+}
+
+async fn refund(ctx: StepContext, undo: Value) -> Result<(), StepError> {
+    let charge: Charge = serde_json::from_value(undo["output"].clone())?;
+    ctx.state::<Bank>()?.refund(&charge.number);
     Ok(())
 }
 
@@ -116,25 +126,15 @@ async fn main() -> Outcome {
     client.deploy(&flow).await?;
 
     let bank = Bank::default();
-    let (charging, refunding) = (bank.clone(), bank.clone());
-    let (reserving, giving_back) = (client.database().clone(), client.database().clone());
     let worker = server
-        .worker()?
-        .handler("stock.reserve", move |ctx, order| reserve(ctx, order, reserving.clone()))?
-        .handler("stock.give-back", move |ctx, undo| give_back(ctx, undo, giving_back.clone()))?
-        .handler("bank.charge", move |ctx: StepContext, order: Order| {
-            let bank = charging.clone();
-            async move { bank.charge(&ctx.idempotency_key(), order.cents) }
-        })?
-        .handler("bank.refund", move |_: StepContext, undo: Value| {
-            let bank = refunding.clone();
-            async move {
-                let charge: Charge = serde_json::from_value(undo["output"].clone())?;
-                bank.refund(&charge.number);
-                Ok(())
-            }
-        })?
-        .handler("parcel.send", send)?;
+        .worker()
+        .state(bank.clone())
+        .state(client.database().clone())
+        .handler("stock.reserve", reserve)
+        .handler("stock.give-back", give_back)
+        .handler("bank.charge", charge)
+        .handler("bank.refund", refund)
+        .handler("parcel.send", send);
     Server::work(worker)?;
 
     let order = |id, country: &str| Order { id, article: "lamp".into(), cents: 1999, country: country.into() };

@@ -37,7 +37,8 @@ impl Transcoder {
     }
 }
 
-async fn transcode(ctx: StepContext, video: String, service: Transcoder) -> Result<String, StepError> {
+async fn transcode(ctx: StepContext, video: String) -> Result<String, StepError> {
+    let service = ctx.state::<Transcoder>()?;
     // Submitted once, whatever happens to this process.
     let job: String = ctx.checkpoint("submit", || async { Ok(service.submit(&video)) }).await?;
     let polling = branch({
@@ -67,20 +68,17 @@ async fn main() -> Outcome {
     let client = &server.client;
     client.deploy(&Flow::new("transcode", 1).step(Step::new("transcode", "video.transcode"))).await?;
     let service = Transcoder::default();
-    let worker = || -> Result<_, longhaul::Error> {
-        let service = service.clone();
-        server.worker()?.handler("video.transcode", move |ctx, video| transcode(ctx, video, service.clone()))
-    };
+    let worker = || server.worker().state(service.clone()).handler("video.transcode", transcode);
 
     let run = client.start("transcode", &"holiday.mov").await?;
     // The first worker is stopped while the function sleeps; another one goes on with it.
-    worker()?.build()?.run_until(tokio::time::sleep(Duration::from_millis(400))).await?;
+    worker().build()?.run_until(tokio::time::sleep(Duration::from_millis(400))).await?;
     println!(
         "asked {} times so far; {}",
         service.asked.load(Ordering::SeqCst),
         client.why(run.id(), "transcode").await?
     );
-    Server::work(worker()?)?;
+    Server::work(worker())?;
     let result: String = run.output().await?;
     println!("{result}, after asking {} times", service.asked.load(Ordering::SeqCst));
     assert_eq!(result, "result of job of holiday.mov");

@@ -18,7 +18,6 @@ use support::{Outcome, Server};
 
 /// Prints parcels' labels somewhere else. In real life its callback is an HTTP request to your service, which calls
 /// `complete_external`.
-#[derive(Clone)]
 struct Printer {
     client: Client,
     ordered: Arc<Mutex<Vec<u32>>>,
@@ -54,6 +53,12 @@ impl Printer {
     }
 }
 
+async fn print(ctx: StepContext, parcel: u32) -> Result<(), StepError> {
+    ctx.state::<Printer>()?.order(parcel, ctx.attempt())?;
+    // The slot is free from here on. Without a callback in a second the attempt has failed.
+    Err(StepError::dispatched("label.printed", parcel.to_string(), Some(Duration::from_secs(1))))
+}
+
 #[tokio::main]
 async fn main() -> Outcome {
     let server = Server::start().await?;
@@ -65,14 +70,7 @@ async fn main() -> Outcome {
     client.deploy(&flow).await?;
 
     let printer = Printer { client: client.clone(), ordered: Arc::default() };
-    let worker = server.worker()?.handler("printer.order", move |ctx: StepContext, parcel: u32| {
-        let printer = printer.clone();
-        async move {
-            printer.order(parcel, ctx.attempt())?;
-            // The slot is free from here on. Without a callback in a second the attempt has failed.
-            Err::<(), _>(StepError::dispatched("label.printed", parcel.to_string(), Some(Duration::from_secs(1))))
-        }
-    })?;
+    let worker = server.worker().state(printer).handler("printer.order", print);
     Server::work(worker)?;
 
     let ids = client.start_many("label", 0..20_u32).await?.ids();

@@ -5,7 +5,7 @@
 //! ```
 
 use longhaul::{Client, Database, Flow, Start, Step, migrate};
-use longhaul_ops::embedded::{ClusterOptions, temporary_folder};
+use longhaul_embedded::{ClusterOptions, temporary_folder};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

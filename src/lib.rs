@@ -9,6 +9,8 @@
 //! | doing steps | [`Worker`], [`StepContext`], [`StepError`] |
 //! | retries, timers, schedules, expired leases, partitions | a [`Worker`] too, when nobody else does; in a big fleet a [`Scheduler`] |
 //! | installing | [`migrate`] (or `longhaul migrate`) |
+//! | jobs whose name, input and output are tied at compile time | [`Job`] |
+//! | testing | the feature `testing`, and the crate `longhaul-testing` |
 //!
 //! One process is a whole system:
 //!
@@ -40,9 +42,9 @@
 //!     client.start("order", &Order { id: 7, cents: 1999 }).await?;
 //!
 //!     Worker::builder(&config)
-//!         .handler("payment.charge", charge)?
-//!         .handler("mail.receipt", receipt)?
-//!         .queue("default", 64)?
+//!         .handler("payment.charge", charge)
+//!         .handler("mail.receipt", receipt)
+//!         .queue("default", 64)
 //!         .build()?
 //!         .run_until(shutdown_signal())
 //!         .await?;
@@ -50,16 +52,49 @@
 //! }
 //! ```
 
+// What programs name every day.
 pub use longhaul_scheduler::{
-    BulkStarted, Client, IntoStart, Missed, Overlap, RunHandle, Schedule, Scheduler, Start, Unique, blocking, cron,
-    schedules,
+    BulkStarted, Client, IntoStart, JobHandle, Missed, Overlap, RunHandle, Schedule, Scheduler, Start, Unique,
+    blocking, schedules,
 };
 pub use longhaul_schema::{
-    Approval, Budget, Concurrency, Config, Database, Error, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses,
-    Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, calls, connect, lock, migrate,
+    Approval, Budget, Concurrency, Config, Database, Error, Exceeded, Fair, Flow, Job, OnFailure, OnTimeout, Pauses,
+    Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, lock, migrate,
 };
 pub use longhaul_worker::{
-    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Observer, OutcomeReport, Outcomes, Policy, Question,
-    Registry, Report, Signalled, Slots, Status, StepContext, StepError, Summary, Verdict, Worker, WorkerBuilder,
-    branch, debounce, shutdown_signal,
+    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Middleware, Next, Observer, OutcomeEvent,
+    OutcomeReport, OutcomeStream, Policy, Question, Registry, Signalled, Slots, Status, StepContext, StepError,
+    Summary, Verdict, Worker, WorkerBuilder, branch, debounce, shutdown_signal,
 };
+
+// What the methods of these take and give.
+pub use longhaul_schema::calls::{
+    Answer, AttemptInfo, AttemptKey, DeadLetter, DeadLetterFilter, Executor, FlowInfo, LockInfo, NewSignal,
+    OpenQuestion, Operation, OperationOptions, Progress, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, RunState,
+    ScheduleInfo, StepInfo, StepKey, StepState, TimelineEntry,
+};
+
+/// Calling a handler in a test, without a database. For whole flows there is the crate `longhaul-testing`.
+#[cfg(feature = "testing")]
+pub use longhaul_worker::testing;
+
+/// The driver whose transactions [`Client::start_in`] and [`StepContext::complete_in`] take, in the version that fits.
+pub use tokio_postgres;
+
+/// Low level: one typed call for each function of the database. Programs seldom need it; [`Client`] and [`Worker`] stand on it.
+pub mod calls {
+    #[doc(inline)]
+    pub use longhaul_schema::calls::*;
+}
+
+/// Low level: connection strings, TLS, the pool.
+pub mod connect {
+    #[doc(inline)]
+    pub use longhaul_schema::connect::*;
+}
+
+/// Low level: cron expressions with time zones, as schedules read them.
+pub mod cron {
+    #[doc(inline)]
+    pub use longhaul_scheduler::cron::*;
+}

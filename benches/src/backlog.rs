@@ -78,18 +78,17 @@ fn fill(room: Option<&str>, first: usize, many: usize) -> String {
             "insert into task (run_id, position, lane_id, seq, attempt, priority, failures) select id, 1000000 + n, lane, 0, 0, 9, 0 from filled"
         }
         Some(_) => {
-            "insert into timer (run_id, fire_at, seq, attempt, failures, kind) select id, now() + interval '1 day' + n * interval '1 millisecond', 0, 0, 0, 'retry' from filled"
+            "insert into timer (run_id, fire_at, seq, attempt, failures, kind, lane_id, priority) select id, now() + interval '1 day' + n * interval '1 millisecond', 0, 0, 0, 'retry', lane, 9 from filled"
         }
-        None => "select",
+        None => "insert into step (run_id, ended_at, seq, outcome) select id, now(), 0, 'completed' from filled",
     };
-    let (state, outcome, open) = if room.is_some() { ("running", "null", 1) } else { ("completed", "'completed'", 0) };
+    let (state, open) = if room.is_some() { ("running", 1) } else { ("completed", 0) };
     format!(
         "set search_path = longhaul, pg_temp;
          create temp table filled as
            select new_run_id() as id, n, f.id as flow, s.lane_id as lane
            from generate_series({first} + 1, {first} + {many}) n, flow f join flow_step s on s.flow_id = f.id where f.name = 'deep';
          insert into run (id, created_at, flow_id, open_steps, state, tenant, input) select id, now(), flow, {open}, '{state}', 'default', '{{}}' from filled;
-         insert into step (run_id, seq, lane_id, blockers, priority, outcome) select id, 0, lane, 0, 9, {outcome} from filled;
          {place};
          drop table filled;
          reset search_path"

@@ -122,7 +122,7 @@ impl Bench {
 
     /// A worker of handlers that do nothing, until it is stopped.
     pub fn serve(&self, queue: &str, slots: usize) -> Outcome<Serving> {
-        Serving::of(Worker::builder(&self.config).handler("nothing", nothing)?.queue(queue, slots)?.build()?)
+        Serving::of(Worker::builder(&self.config).handler("nothing", nothing).queue(queue, slots).build()?)
     }
 
     /// Starts runs, drains them with one worker of 1,000 slots, and gives runs/s of the draining.
@@ -232,8 +232,8 @@ impl Serving {
 pub async fn work(queue: &str, slots: usize) -> Outcome<()> {
     let config = Config::from_url(&std::env::var("DATABASE_URL")?)?;
     Worker::builder(&config)
-        .handler("nothing", nothing)?
-        .queue(queue, slots)?
+        .handler("nothing", nothing)
+        .queue(queue, slots)
         .build()?
         .run_until(longhaul::shutdown_signal())
         .await?;

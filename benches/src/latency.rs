@@ -22,7 +22,7 @@ pub async fn latency(bench: &Bench) -> Outcome<Vec<Row>> {
         let told = tell.lock().expect("no panics here").send(Instant::now());
         async move { told.map_err(|_| StepError::fail("nobody listens")) }
     };
-    let worker = Worker::builder(&bench.config).handler("tells", tells)?.queue("latency", 4)?.build()?;
+    let worker = Worker::builder(&bench.config).handler("tells", tells).queue("latency", 4).build()?;
     let serving = Serving::of(worker)?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let rounds = bench.scale.runs / 100;

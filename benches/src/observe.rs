@@ -22,8 +22,8 @@ pub async fn operators(bench: &Bench) -> Outcome<Vec<Row>> {
         Ok::<_, StepError>(())
     };
     let worker = Worker::builder(&bench.config)
-        .handler("sleeps", sleeps)?
-        .queue("operators", 5000)?
+        .handler("sleeps", sleeps)
+        .queue("operators", 5000)
         .grace(Duration::from_secs(2))
         .build()?;
     let ids = bench.client.start_many("busy", 0..40_000).await?.ids();
@@ -98,8 +98,8 @@ pub async fn waves(bench: &Bench) -> Outcome<Vec<Row>> {
         Ok::<_, StepError>(())
     };
     let worker = Worker::builder(&bench.config)
-        .handler("short", short)?
-        .queue("waves", Slots::between(4, 256))?
+        .handler("short", short)
+        .queue("waves", Slots::between(4, 256))
         .poll(Duration::from_millis(100))
         .build()?;
     let serving = Serving::of(worker)?;

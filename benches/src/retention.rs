@@ -92,8 +92,8 @@ async fn partition_drop(bench: &Bench) -> Outcome<(i64, f64)> {
                from run where state = 'completed';
              insert into run (id, created_at, ended_at, flow_id, open_steps, state, tenant, input)
                select o.old, r.created_at - interval '40 days', r.ended_at - interval '40 days', r.flow_id, 0, r.state, r.tenant, r.input from run r join old o on o.id = r.id;
-             insert into step (run_id, seq, lane_id, blockers, priority, outcome)
-               select o.old, s.seq, s.lane_id, 0, 0, s.outcome from step s join old o on o.id = s.run_id;
+             insert into step (run_id, ended_at, seq, outcome)
+               select o.old, s.ended_at, s.seq, s.outcome from step s join old o on o.id = s.run_id;
              reset search_path",
         )
         .await?;

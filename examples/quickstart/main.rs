@@ -22,7 +22,7 @@ use std::{
 
 use clap::Parser;
 use longhaul::{Client, Config, Database, Flow, Retry, Scheduler, Step, Worker, migrate, shutdown_signal};
-use longhaul_ops::embedded::ClusterOptions;
+use longhaul_embedded::ClusterOptions;
 
 /// One durable run per file of a folder: SHA-256, compress, decompress, compare. In the middle a worker is killed.
 #[derive(Debug, Parser)]
@@ -69,13 +69,12 @@ fn fail(error: &dyn Error) -> ExitCode {
 
 /// What a worker process does.
 async fn work(data: &Path) -> Result<bool, Box<dyn Error>> {
-    let steps = steps::Steps::new(data);
-    let (digest, compress, verify) = (steps.clone(), steps.clone(), steps);
     Worker::builder(&Config::from_env()?)
-        .handler("file.digest", move |ctx, file| digest.clone().digest(ctx, file))?
-        .handler("file.compress", move |ctx, file| compress.clone().compress(ctx, file))?
-        .handler("file.verify", move |ctx, file| verify.clone().verify(ctx, file))?
-        .queue("default", 8)?
+        .state(steps::Work::new(data))
+        .handler("file.digest", steps::digest)
+        .handler("file.compress", steps::compress)
+        .handler("file.verify", steps::verify)
+        .queue("default", 8)
         .heartbeat(HEARTBEAT)
         .build()?
         .run_until(shutdown_signal())
@@ -105,7 +104,7 @@ async fn run(arguments: Arguments) -> Result<bool, Box<dyn Error>> {
     let report = outcome?;
     report.print(data)?;
     println!(
-        "\nThe database is kept. To look closer:\n  ./target/release/longhaul up --data {}\n  {psql}",
+        "\nThe database is kept. To look closer:\n  cargo run --release --bin longhaul -- up --data {}\n  {psql}",
         data.display()
     );
     println!("  select state, count(*) from longhaul.runs group by state;\n  select * from longhaul.attempt;");

@@ -46,8 +46,8 @@ impl Report {
             .query(
                 "select r.id, r.state::text, d.output, c.output, r.error ->> 'message'
                  from longhaul.runs r
-                 join longhaul.step d on d.run_id = r.id and d.seq = 0
-                 join longhaul.step c on c.run_id = r.id and c.seq = 1
+                 left join longhaul.step d on d.run_id = r.id and d.seq = 0
+                 left join longhaul.step c on c.run_id = r.id and c.seq = 1
                  where r.id = any ($1)",
                 &[&ids],
             )

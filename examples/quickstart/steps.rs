@@ -4,7 +4,6 @@ use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -26,53 +25,52 @@ pub struct Compressed {
     file: PathBuf,
 }
 
-/// The handlers, with the folder for compressed files.
-#[derive(Clone, Debug)]
-pub struct Steps {
-    work: Arc<Path>,
+/// The folder for compressed files, which the handlers share.
+#[derive(Debug)]
+pub struct Work(PathBuf);
+
+impl Work {
+    pub fn new(data: &Path) -> Self {
+        Self(data.join("compressed"))
+    }
 }
 
-impl Steps {
-    pub fn new(data: &Path) -> Self {
-        Self { work: data.join("compressed").into() }
-    }
+pub async fn digest(_: StepContext, file: FileInput) -> Result<Digested, StepError> {
+    blocking(move || digest_of(open(&file.path())?)).await
+}
 
-    pub async fn digest(self, _: StepContext, file: FileInput) -> Result<Digested, StepError> {
-        blocking(move || digest(open(&file.path())?)).await
-    }
+pub async fn compress(ctx: StepContext, file: FileInput) -> Result<Compressed, StepError> {
+    // A name of its own for each attempt: a worker that was given up may still be writing.
+    let folder = ctx.state::<Work>()?.0.clone();
+    let target = folder.join(format!("{}-{}.gz", ctx.run_id(), ctx.fencing_token()));
+    blocking(move || {
+        std::fs::create_dir_all(&folder)?;
+        let mut encoder = GzEncoder::new(BufWriter::new(File::create(&target)?), Compression::fast());
+        io::copy(&mut open(&file.path())?, &mut encoder)?;
+        encoder.finish()?.flush()?;
+        Ok(Compressed { bytes: std::fs::metadata(&target)?.len(), file: target })
+    })
+    .await
+}
 
-    pub async fn compress(self, ctx: StepContext, file: FileInput) -> Result<Compressed, StepError> {
-        // A name of its own for each attempt: a worker that was given up may still be writing.
-        let target = self.work.join(format!("{}-{}.gz", ctx.run_id(), ctx.fencing_token()));
-        blocking(move || {
-            std::fs::create_dir_all(&self.work)?;
-            let mut encoder = GzEncoder::new(BufWriter::new(File::create(&target)?), Compression::fast());
-            io::copy(&mut open(&file.path())?, &mut encoder)?;
-            encoder.finish()?.flush()?;
-            Ok(Compressed { bytes: std::fs::metadata(&target)?.len(), file: target })
-        })
-        .await
-    }
-
-    pub async fn verify(self, ctx: StepContext, file: FileInput) -> Result<(), StepError> {
-        let digested: Digested = ctx.output("digest").await?;
-        let compressed: Compressed = ctx.output("compress").await?;
-        let archive = compressed.file.clone();
-        let restored = blocking(move || match File::open(&archive) {
-            Ok(archive) => digest(GzDecoder::new(BufReader::new(archive))).map(Some),
-            // An earlier attempt has verified and removed it, and died before it could say so.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && ctx.attempt() > 1 => Ok(None),
-            Err(error) => Err(error.into()),
-        })
-        .await?;
-        if let Some(restored) = restored {
-            if (restored.bytes, &restored.sha256) != (digested.bytes, &digested.sha256) {
-                return Err(StepError::fail(format!("{} is not what was compressed", file.display())));
-            }
-            std::fs::remove_file(&compressed.file)?;
+pub async fn verify(ctx: StepContext, file: FileInput) -> Result<(), StepError> {
+    let digested: Digested = ctx.output("digest").await?;
+    let compressed: Compressed = ctx.output("compress").await?;
+    let archive = compressed.file.clone();
+    let restored = blocking(move || match File::open(&archive) {
+        Ok(archive) => digest_of(GzDecoder::new(BufReader::new(archive))).map(Some),
+        // An earlier attempt has verified and removed it, and died before it could say so.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && ctx.attempt() > 1 => Ok(None),
+        Err(error) => Err(error.into()),
+    })
+    .await?;
+    if let Some(restored) = restored {
+        if (restored.bytes, &restored.sha256) != (digested.bytes, &digested.sha256) {
+            return Err(StepError::fail(format!("{} is not what was compressed", file.display())));
         }
-        Ok(())
+        std::fs::remove_file(&compressed.file)?;
     }
+    Ok(())
 }
 
 /// A file that is not there or may not be read will not be there at the next attempt either.
@@ -85,7 +83,7 @@ fn open(path: &Path) -> Result<File, StepError> {
     }
 }
 
-fn digest(mut source: impl Read) -> Result<Digested, StepError> {
+fn digest_of(mut source: impl Read) -> Result<Digested, StepError> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];
     let mut bytes = 0;

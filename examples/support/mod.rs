@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use longhaul::{Client, Config, Database, Scheduler, Worker, WorkerBuilder, migrate};
-use longhaul_ops::embedded::{Cluster, ClusterOptions, temporary_folder};
+use longhaul_embedded::{Cluster, ClusterOptions, temporary_folder};
 
 /// What an example gives.
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -31,7 +31,7 @@ impl Server {
     }
 
     /// A worker of 32 slots, to which handlers are added.
-    pub fn worker(&self) -> Result<WorkerBuilder, longhaul::Error> {
+    pub fn worker(&self) -> WorkerBuilder {
         Worker::builder(&self.config).poll(Duration::from_millis(200)).queue("default", 32)
     }
 

@@ -11,10 +11,11 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cli;
-pub mod embedded;
 pub mod flow_file;
 pub mod handlers;
-mod parent;
 mod secrets;
-mod shell;
 mod similar;
+
+/// A private PostgreSQL server.
+pub use longhaul_embedded as embedded;
+use longhaul_embedded::{parent, shell};

@@ -17,7 +17,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use longhaul_schema::{
     Config, Flow,
-    calls::{Deployed, RunFilter, RunInfo},
+    calls::{Deployment, RunFilter, RunInfo},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::runtime::Runtime;
@@ -61,7 +61,7 @@ impl Client {
     }
 
     /// Deploys a flow version. The same definition again changes nothing.
-    pub fn deploy(&self, flow: &Flow) -> Result<Deployed, Error> {
+    pub fn deploy(&self, flow: &Flow) -> Result<Deployment, Error> {
         self.runtime.block_on(self.client.deploy(flow))
     }
 

@@ -1,14 +1,11 @@
 //! Chores: expired leases, due timers, partitions, and what else recurs. They are rows; whichever scheduler finds one due
 //! does it, and `SKIP LOCKED` keeps the others off. No leader is elected, so none can be missing.
 
-use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
-use longhaul_schema::{Calls, Config, Database, retry::Backoff};
+use longhaul_schema::{Calls, Config, Database, backoff::Backoff};
 
-use crate::{Error, schedules, stand_in};
+use crate::{Error, pace::Pace, schedules, stand_in};
 
 /// Longest sleep between two looks at the chores.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
@@ -71,15 +68,6 @@ impl Scheduler {
             ended = schedules::run(&self.database) => ended,
         }
     }
-}
-
-/// How eagerly chores are done, and how many were.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// Milliseconds that others are given before a chore that is due is done here.
-    pub(crate) courtesy: AtomicU64,
-    /// Chores done here.
-    pub(crate) done: AtomicI64,
 }
 
 async fn work(database: &Database, pace: &Pace) -> Result<(), Error> {

@@ -3,8 +3,8 @@
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
-        AttemptInfo, DeadLetter, DeadLetterFilter, Deployed, Difference, Executor, FlowInfo, LockInfo, NewSignal,
-        Progress, Question, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo, TimelineEntry,
+        AttemptInfo, DeadLetter, DeadLetterFilter, Deployment, Difference, FlowInfo, LockInfo, NewSignal, OpenQuestion,
+        Progress, QueueInfo, QueueLimits, RunFilter, RunInfo, RunPage, ScheduleInfo, StepInfo,
     },
     lock::Locked,
     migrate,
@@ -13,7 +13,7 @@ use serde::Serialize;
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{BulkStarted, Error, IntoStart, RunHandle, Schedule, Start, start};
+use crate::{Error, Schedule};
 
 /// Starts, reads and steers the runs of one tenant. Cheap to clone; clones share a pool.
 ///
@@ -46,7 +46,7 @@ impl Client {
     // Flows --------------------------------------------------------------------------------------------------------
 
     /// Deploys a flow version. The same definition again changes nothing; another one under the same version is refused.
-    pub async fn deploy(&self, flow: &Flow) -> Result<Deployed, Error> {
+    pub async fn deploy(&self, flow: &Flow) -> Result<Deployment, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.deploy(tenant, flow).await }).await
     }
@@ -63,47 +63,6 @@ impl Client {
         self.database.retrying(|calls| async move { calls.get_flow(tenant, name, version).await }).await
     }
 
-    // Starting -----------------------------------------------------------------------------------------------------
-
-    /// Starts a run of the latest version of a flow.
-    pub async fn start(&self, flow: &str, input: &impl Serialize) -> Result<RunHandle, Error> {
-        Start::new(input)?.send(self, flow).await
-    }
-
-    /// Starts a run with options: a key that keeps it single, name, priority, delay, deadline, version, id. Gives the run that holds
-    /// the key, when one does.
-    pub async fn start_with(&self, flow: &str, start: Start) -> Result<RunHandle, Error> {
-        start.send(self, flow).await
-    }
-
-    /// Starts a run in the caller's own transaction: it exists if and only if that commits. All options count there as well; the
-    /// key of a unique start delays other starts with the same key until the transaction ends, and nobody else.
-    ///
-    /// A transaction of a `tokio_postgres::Client` or of a pool's connection, on the same database. Nothing is tried again here.
-    pub async fn start_in(&self, transaction: &impl Executor, flow: &str, start: Start) -> Result<Uuid, Error> {
-        start.send_in(self, transaction, flow).await
-    }
-
-    /// Starts any number of runs of one flow in one transaction; 100,000 are one call. The items are inputs, or [`Start`]s with all
-    /// their options. Each is accepted or refused for itself; an error means that none was started.
-    pub async fn start_many<S: IntoStart>(
-        &self,
-        flow: &str,
-        items: impl IntoIterator<Item = S>,
-    ) -> Result<BulkStarted, Error> {
-        start::send_many(self, flow, items).await
-    }
-
-    /// As [`Client::start_many`], in the caller's own transaction.
-    pub async fn start_many_in<S: IntoStart>(
-        &self,
-        transaction: &impl Executor,
-        flow: &str,
-        items: impl IntoIterator<Item = S>,
-    ) -> Result<BulkStarted, Error> {
-        start::send_many_in(self, transaction, flow, items).await
-    }
-
     /// An input, checked.
     pub(crate) fn payload(&self, input: &impl Serialize) -> Result<Payload, Error> {
         let payload = Payload::new(input)?;
@@ -116,11 +75,6 @@ impl Client {
     }
 
     // Reading ------------------------------------------------------------------------------------------------------
-
-    /// A run that was started earlier or elsewhere. Does not ask the database whether it exists.
-    pub fn run(&self, id: Uuid) -> RunHandle {
-        RunHandle::new(self.clone(), id)
-    }
 
     /// The present state of a run.
     pub async fn get(&self, id: Uuid) -> Result<RunInfo, Error> {
@@ -152,11 +106,6 @@ impl Client {
     pub async fn attempts(&self, run: Uuid) -> Result<Vec<AttemptInfo>, Error> {
         self.get(run).await?;
         self.database.retrying(|calls| async move { calls.list_attempts(run).await }).await
-    }
-
-    /// What happened to a run, when, and by whom.
-    pub async fn timeline(&self, run: Uuid) -> Result<Vec<TimelineEntry>, Error> {
-        self.run(run).timeline().await
     }
 
     // Signals, questions, dead letters -------------------------------------------------------------------------------
@@ -196,7 +145,7 @@ impl Client {
     }
 
     /// Open questions, of one run if asked; longest first.
-    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<Question>, Error> {
+    pub async fn questions(&self, run: Option<Uuid>) -> Result<Vec<OpenQuestion>, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.questions(tenant, run).await }).await
     }
@@ -266,12 +215,6 @@ impl Client {
     pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.resume_schedule(tenant, name).await }).await
-    }
-
-    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
-    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
-        let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
-        Ok(id.map(|id| self.run(id)))
     }
 
     /// Deletes a schedule; its runs stay.

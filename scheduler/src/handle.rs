@@ -1,10 +1,10 @@
-//! A started run.
+//! A started run, and how a client comes to it.
 
 use std::time::{Duration, Instant};
 
 use longhaul_schema::{
     Calls, Payload,
-    calls::{Answer, Asking, NewSignal, Operation, RunInfo, RunState, TimelineEntry},
+    calls::{Answer, NewSignal, Operation, OperationOptions, RunInfo, RunState, TimelineEntry},
     connect::Connection,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -22,6 +22,24 @@ pub struct RunHandle {
 /// First and longest wait between two looks at a run.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+impl Client {
+    /// A run that was started earlier or elsewhere. Does not ask the database whether it exists.
+    pub fn run(&self, id: Uuid) -> RunHandle {
+        RunHandle::new(self.clone(), id)
+    }
+
+    /// What happened to a run, when, and by whom.
+    pub async fn timeline(&self, run: Uuid) -> Result<Vec<TimelineEntry>, Error> {
+        self.run(run).timeline().await
+    }
+
+    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
+    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
+        let id = self.database().calls().await?.run_schedule(self.database().tenant(), name).await?;
+        Ok(id.map(|id| self.run(id)))
+    }
+}
 
 impl RunHandle {
     pub(crate) fn new(client: Client, id: Uuid) -> Self {
@@ -49,15 +67,18 @@ impl RunHandle {
     // is carried out once.
 
     /// Carries out an operation, with who asks and what state or revision is expected. Returns the run's revision.
-    pub async fn operate(&self, operation: Operation, asking: Asking) -> Result<i32, Error> {
+    pub async fn operate(&self, operation: Operation, options: OperationOptions) -> Result<i32, Error> {
         let tenant = self.client.database().tenant();
-        let asking = Asking { request: asking.request.or_else(|| Some(Uuid::now_v7())), ..asking };
-        let (id, operation, asking) = (self.id, &operation, &asking);
-        self.client.database().retrying(|calls| async move { calls.operate(tenant, id, operation, asking).await }).await
+        let options = OperationOptions { request: options.request.or_else(|| Some(Uuid::now_v7())), ..options };
+        let (id, operation, options) = (self.id, &operation, &options);
+        self.client
+            .database()
+            .retrying(|calls| async move { calls.operate(tenant, id, operation, options).await })
+            .await
     }
 
     async fn simply(&self, operation: Operation) -> Result<(), Error> {
-        self.operate(operation, Asking::default()).await.map(|_| ())
+        self.operate(operation, OperationOptions::default()).await.map(|_| ())
     }
 
     /// Starts a pending run now.
@@ -114,14 +135,20 @@ impl RunHandle {
     /// Starts a new run of the same flow version that takes over what was done before a step, and does that step and all
     /// that follows it again.
     pub async fn fork(&self, step: &str) -> Result<RunHandle, Error> {
-        self.fork_with(step, None, Asking::default()).await
+        self.fork_with(step, None, OperationOptions::default()).await
     }
 
     /// As [`RunHandle::fork`], with another input for the steps that are done again, and with who asks and what is expected.
-    pub async fn fork_with(&self, step: &str, input: Option<Payload>, asking: Asking) -> Result<RunHandle, Error> {
+    pub async fn fork_with(
+        &self,
+        step: &str,
+        input: Option<Payload>,
+        options: OperationOptions,
+    ) -> Result<RunHandle, Error> {
         let tenant = self.client.database().tenant();
-        let (id, new, input, asking) = (self.id, Uuid::now_v7(), input.as_ref(), &asking);
-        let fork = |calls: Calls<Connection>| async move { calls.fork_run(tenant, id, step, input, new, asking).await };
+        let (id, new, input, options) = (self.id, Uuid::now_v7(), input.as_ref(), &options);
+        let fork =
+            |calls: Calls<Connection>| async move { calls.fork_run(tenant, id, step, input, new, options).await };
         Ok(self.client.run(self.client.database().retrying(fork).await?))
     }
 

@@ -3,11 +3,12 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`client`] | deploying flows; starting, reading and awaiting runs |
-//! | [`start`] | one start with its options; many starts at once |
+//! | [`start`], [`bulk`] | one start with its options; many at once |
+//! | [`jobs`] | starts of typed jobs |
 //! | [`handle`] | a started run: waiting for it, reading its output |
 //! | [`blocking`] | the client for programs without an async runtime |
 //! | [`cron`], [`schedules`] | cron expressions with time zones, and the runs that they start |
-//! | [`chores`], `stand_in` | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
+//! | [`chores`], `pace`, `stand_in` | the [`Scheduler`], which does chores that are due; any number may run, none is the leader |
 //!
 //! ```no_run
 //! use longhaul_scheduler::Client;
@@ -22,20 +23,25 @@
 //! ```
 
 pub mod blocking;
+pub mod bulk;
 pub mod chores;
 pub mod client;
 pub mod cron;
 pub mod handle;
+pub mod jobs;
+mod pace;
 pub mod schedules;
 mod stand_in;
 pub mod start;
 
+pub use bulk::{BulkStarted, IntoStart};
 pub use chores::Scheduler;
 pub use client::Client;
 pub use handle::RunHandle;
+pub use jobs::JobHandle;
 pub use longhaul_schema::calls::{Missed, Overlap};
 pub use schedules::Schedule;
-pub use start::{BulkStarted, IntoStart, Start, Unique};
+pub use start::{Start, Unique};
 
 /// Errors of this crate are those of the database layer.
 pub use longhaul_schema::Error;

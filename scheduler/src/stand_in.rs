@@ -8,7 +8,7 @@ use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use longhaul_schema::Database;
 
-use crate::{Error, chores::Pace};
+use crate::{Error, pace::Pace};
 
 /// Between two looks at what others did.
 const LOOK: Duration = Duration::from_secs(5);

@@ -1,16 +1,12 @@
-//! Starts: one with options, or many at once.
+//! Starting a run, with options.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 pub use longhaul_schema::calls::Unique;
 use longhaul_schema::{
-    Calls, Payload,
-    calls::{Executor, NewRun, NotStarted, StartRuns},
-    payload::into_calls,
+    Payload,
+    calls::{InTransaction, NewRun, NotStarted, StartRuns},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -30,8 +26,8 @@ use crate::{Client, Error, RunHandle};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Start {
-    run: NewRun,
-    version: Option<i32>,
+    pub(crate) run: NewRun,
+    pub(crate) version: Option<i32>,
 }
 
 impl Start {
@@ -110,6 +106,11 @@ impl Start {
         self
     }
 
+    /// Whether it is of a certain version of the flow.
+    pub(crate) fn names_version(&self) -> bool {
+        self.version.is_some()
+    }
+
     pub(crate) async fn send(self, client: &Client, flow: &str) -> Result<RunHandle, Error> {
         self.check(client)?;
         let batch = self.batch(client, flow);
@@ -117,13 +118,17 @@ impl Start {
         Ok(client.run(started(self.run.id, answer)?))
     }
 
-    pub(crate) async fn send_in(self, client: &Client, transaction: &impl Executor, flow: &str) -> Result<Uuid, Error> {
+    pub(crate) async fn send_in(
+        self,
+        client: &Client,
+        mut transaction: impl InTransaction,
+        flow: &str,
+    ) -> Result<Uuid, Error> {
         self.check(client)?;
-        let calls = Calls::on(transaction, client.database().schema().clone());
-        started(self.run.id, calls.start_runs(self.batch(client, flow)).await?)
+        started(self.run.id, transaction.start_runs(client.database().schema(), self.batch(client, flow)).await?)
     }
 
-    fn check(&self, client: &Client) -> Result<(), Error> {
+    pub(crate) fn check(&self, client: &Client) -> Result<(), Error> {
         client.check_size(&self.run.input)?;
         self.run.metadata.as_ref().map_or(Ok(()), |metadata| client.check_size(metadata))
     }
@@ -145,148 +150,35 @@ fn started(id: Uuid, not_started: Vec<NotStarted>) -> Result<Uuid, Error> {
     item.into_error().map_or(Ok(existing), Err)
 }
 
-/// What can be started as one of many: an input alone, or a [`Start`] with all its options.
-pub trait IntoStart {
-    /// The start of it.
-    fn into_start(self) -> Result<Start, Error>;
-}
-
-impl IntoStart for Start {
-    fn into_start(self) -> Result<Start, Error> {
-        Ok(self)
-    }
-}
-
-impl<T: Serialize> IntoStart for T {
-    fn into_start(self) -> Result<Start, Error> {
-        Start::new(&self)
-    }
-}
-
-/// What became of a bulk start. Positions are those of the items.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BulkStarted {
-    /// Ids of the runs that were started, each with the position of its item. A run that an earlier call started under the same id
-    /// is among them.
-    pub started: Vec<(usize, Uuid)>,
-    /// Items whose key belongs to another run, each with that run.
-    pub existing: Vec<(usize, Uuid)>,
-    /// Items that were refused, each with the reason.
-    pub refused: Vec<(usize, String)>,
-}
-
-impl BulkStarted {
-    /// The ids of the started runs.
-    pub fn ids(&self) -> Vec<Uuid> {
-        self.started.iter().map(|(_, id)| *id).collect()
-    }
-}
-
-/// Runs in one call of the database: enough that a call's own cost is nothing, and little enough for a bounded statement.
-const RUNS_PER_CALL: usize = 2000;
-
-/// Items for one call.
-struct Part {
-    version: Option<i32>,
-    runs: Vec<NewRun>,
-}
-
-/// The items of a bulk start: in parts for calls, with the id of each by its place, and those that are refused here.
-struct Items {
-    parts: Vec<Part>,
-    ids: Vec<(usize, Uuid)>,
-    refused: Vec<(usize, String)>,
-}
-
-impl Items {
-    fn of<S: IntoStart>(client: &Client, items: impl IntoIterator<Item = S>) -> Self {
-        let mut ids = Vec::new();
-        let mut refused = Vec::new();
-        let mut by_version: BTreeMap<Option<i32>, Vec<NewRun>> = BTreeMap::new();
-        for (place, item) in items.into_iter().enumerate() {
-            match item.into_start().and_then(|start| start.check(client).map(|()| start)) {
-                Ok(Start { run, version }) => {
-                    ids.push((place, run.id));
-                    by_version.entry(version).or_default().push(run);
-                }
-                Err(error) => refused.push((place, error.to_string())),
-            }
-        }
-        let parts = by_version
-            .into_iter()
-            .flat_map(|(version, runs)| {
-                let calls = into_calls(runs, RUNS_PER_CALL, |run| run.input.as_str().len());
-                calls.into_iter().map(move |runs| Part { version, runs })
-            })
-            .collect();
-        Self { parts, ids, refused }
+impl Client {
+    /// Starts a run of the latest version of a flow.
+    pub async fn start(&self, flow: &str, input: &impl Serialize) -> Result<RunHandle, Error> {
+        Start::new(input)?.send(self, flow).await
     }
 
-    fn outcome(self, not_started: Vec<NotStarted>) -> BulkStarted {
-        let mut outcome = BulkStarted { refused: self.refused, ..BulkStarted::default() };
-        let mut others: HashMap<Uuid, NotStarted> = HashMap::new();
-        for item in not_started {
-            if item.refusal.is_some() || item.existing.is_some_and(|run| run != item.id) {
-                others.entry(item.id).or_insert(item);
-            }
-        }
-        for (place, id) in self.ids {
-            match others.get(&id) {
-                Some(NotStarted { refusal: Some(reason), .. }) => outcome.refused.push((place, reason.clone())),
-                Some(NotStarted { existing: Some(run), .. }) => outcome.existing.push((place, *run)),
-                _ => outcome.started.push((place, id)),
-            }
-        }
-        outcome.refused.sort();
-        outcome
+    /// Starts a run with options: a key that keeps it single, name, priority, delay, deadline, version, id. Gives the run that holds
+    /// the key, when one does.
+    pub async fn start_with(&self, flow: &str, start: Start) -> Result<RunHandle, Error> {
+        start.send(self, flow).await
     }
-}
 
-/// Starts all runs in one transaction: when it fails, none was started. Repeated after a lost answer, it finds them there.
-pub(crate) async fn send_many<S: IntoStart>(
-    client: &Client,
-    flow: &str,
-    items: impl IntoIterator<Item = S>,
-) -> Result<BulkStarted, Error> {
-    let items = Items::of(client, items);
-    let parts = &items.parts;
-    let not_started = client
-        .database()
-        .retrying(|connection| async move {
-            let mut connection = connection.into_executor();
-            let transaction = connection.transaction().await?;
-            let not_started = start_parts(client, &transaction, flow, parts).await?;
-            transaction.commit().await?;
-            Ok(not_started)
-        })
-        .await?;
-    Ok(items.outcome(not_started))
-}
-
-/// As [`send_many`], in a transaction of the caller's.
-pub(crate) async fn send_many_in<S: IntoStart>(
-    client: &Client,
-    transaction: &impl Executor,
-    flow: &str,
-    items: impl IntoIterator<Item = S>,
-) -> Result<BulkStarted, Error> {
-    let items = Items::of(client, items);
-    let not_started = start_parts(client, transaction, flow, &items.parts).await?;
-    Ok(items.outcome(not_started))
-}
-
-async fn start_parts(
-    client: &Client,
-    transaction: &impl Executor,
-    flow: &str,
-    parts: &[Part],
-) -> Result<Vec<NotStarted>, Error> {
-    let database = client.database();
-    let calls = Calls::on(transaction, database.schema().clone());
-    let mut not_started = Vec::new();
-    for Part { version, runs } in parts {
-        let batch = StartRuns { tenant: database.tenant(), flow, version: *version, runs };
-        not_started.extend(calls.start_runs(batch).await?);
+    /// Starts a run in the caller's own transaction: it exists if and only if that commits. All options count there as well; the
+    /// key of a unique start delays other starts with the same key until the transaction ends, and nobody else.
+    ///
+    /// A transaction on the same database: `&transaction` of `tokio_postgres` or of a pool's connection, `&mut transaction` of sqlx
+    /// (with the feature `sqlx`), or of another driver ([`JsonStatement`](longhaul_schema::calls::JsonStatement)). Nothing is tried
+    /// again here.
+    ///
+    /// ```no_run
+    /// # use longhaul_scheduler::{Client, Error, Start};
+    /// # async fn order(client: Client, connection: &mut tokio_postgres::Client) -> Result<(), Error> {
+    /// let transaction = connection.transaction().await?;
+    /// transaction.execute("insert into orders values (7)", &[]).await?;
+    /// client.start_in(&transaction, "order", Start::new(&7)?).await?;
+    /// transaction.commit().await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn start_in(&self, transaction: impl InTransaction, flow: &str, start: Start) -> Result<Uuid, Error> {
+        start.send_in(self, transaction, flow).await
     }
-    Ok(not_started)
 }

@@ -1,4 +1,4 @@
--- Going on after steps have ended: successors, items of a fan-out, compensations. Rooms: blocked -> task, held, wait.
+-- Going on after steps have ended: successors, items of a fan-out, compensations. Rooms: blocked, or none -> task, held, wait.
 -- The caller holds the runs' locks.
 
 create or replace function unblock_successors(p_steps step_key[]) returns step_key[]
@@ -13,26 +13,38 @@ declare
   v_most     bigint := 2147483647;
 begin
   v_lowest := lowest_id(array(select k.run_id from unnest(p_steps) k));
-  with waiting as (
-    select d.run_id, n.seq, count(*)::int as ended, not bool_and(f.plain_successors) as special, bool_or(r.state = 'paused') as paused
+  with counted as (
+    select d.run_id, n.seq, count(*)::int as ended, r.flow_id, r.priority, r.state = 'paused' as paused
     from (select * from unnest(p_steps) limit cardinality(p_steps)) d
-    cross join lateral (select x.flow_id, x.state from run x where x.id = d.run_id and x.id >= v_lowest offset 0) r
-    join flow_step f on f.flow_id = r.flow_id and f.seq = d.seq
+    -- What has ended in a run that ended by it, or is being undone, begins nothing any more.
+    cross join lateral (
+      select x.flow_id, x.state, x.priority from run x
+      where x.id = d.run_id and x.id >= v_lowest and x.state in ('running', 'paused') and x.compensating is not true offset 0) r
+    cross join lateral (select x.successors from flow_step x where x.flow_id = r.flow_id and x.seq = d.seq offset 0) f
     cross join lateral unnest(f.successors) n(seq)
-    group by d.run_id, n.seq
-    order by d.run_id, n.seq
-  ), counted as (
-    update step s set blockers = s.blockers - w.ended
-    from (select * from waiting limit v_most) w
-    where s.run_id = w.run_id and s.seq = w.seq and s.run_id >= v_lowest and s.outcome is null
-    returning s.run_id, s.lane_id, s.seq, s.priority, s.blockers, w.special, w.paused
+    group by d.run_id, n.seq, r.flow_id, r.priority, r.state
+  ), waiting as materialized (
+    select c.run_id, c.seq, c.paused, f.plain, f.lane_id, coalesce(c.priority, f.priority) as priority, b.tid,
+      coalesce(b.blockers, f.predecessors) - c.ended as blockers
+    from (select * from counted limit v_most) c
+    cross join lateral (
+      select x.plain, x.lane_id, x.priority, x.predecessors from flow_step x where x.flow_id = c.flow_id and x.seq = c.seq offset 0) f
+    left join lateral (
+      select x.ctid as tid, x.blockers from blocked x where f.predecessors > 1 and x.run_id = c.run_id and x.seq = c.seq offset 0) b on true
+  ), gone as (
+    delete from blocked x where x.ctid = any (array(select w.tid from waiting w where w.blockers = 0 and w.tid is not null))
+  ), stay as (
+    update blocked x set blockers = w.blockers
+    from (select * from waiting y where y.blockers > 0 and y.tid is not null limit v_most) w
+    where x.ctid = w.tid
+  ), come as (
+    insert into blocked (run_id, seq, blockers) select w.run_id, w.seq, w.blockers from waiting w where w.blockers > 0 and w.tid is null
   )
-  select array_agg((c.run_id, v_position, c.lane_id, c.seq, 0, c.priority, 0)::task order by c.run_id, c.seq)
-           filter (where not c.special),
-         array_agg((c.run_id, c.seq)::step_key order by c.run_id, c.seq) filter (where c.special),
-         bool_or(c.paused)
+  select array_agg((w.run_id, v_position, w.lane_id, w.seq, 0, w.priority, 0)::task order by w.run_id, w.seq) filter (where w.plain),
+         array_agg((w.run_id, w.seq)::step_key order by w.run_id, w.seq) filter (where not w.plain),
+         bool_or(w.paused)
   into v_ready, v_special, v_paused
-  from counted c where c.blockers = 0;
+  from waiting w where w.blockers = 0;
 
   if v_ready is not null and v_paused then
     perform place_ready(v_ready);
@@ -101,24 +113,29 @@ begin
 end $$;
 comment on function go_on(step_key[]) is 'Counts steps whose outcome was written off their runs, and goes on after them.';
 
-create or replace function end_step(p_run_id uuid, p_seq integer, p_output jsonb) returns void
+create or replace function end_step(p_run_id uuid, p_seq integer, p_output jsonb, p_started_at timestamptz default null) returns void
 language plpgsql as $$
 declare
-  v_key    step_key := (p_run_id, p_seq);
-  v_parent boolean;
+  v_key step_key := (p_run_id, p_seq);
 begin
-  update step s set outcome = 'completed', started_at = coalesce(s.started_at, clock()), ended_at = clock(), output = p_output
-  where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null
-  returning s.parent into v_parent;
-  if found then
+  if is_live(p_run_id, p_seq) then
+    perform record_end(p_run_id, p_seq, 'completed', coalesce(p_started_at, clock()), p_output);
     perform go_on(array[v_key]);
     -- Children that it has begun and that lost against what completed it.
-    if v_parent then
-      perform stop_children_of_steps(array[v_key]);
-    end if;
+    perform stop_children_of_steps(parents_among(array[v_key]));
   end if;
 end $$;
-comment on function end_step(uuid, integer, jsonb) is 'Completes a step that the database does itself.';
+comment on function end_step(uuid, integer, jsonb, timestamptz) is 'Completes a step that the database does itself.';
+
+create or replace function parents_among(p_steps step_key[]) returns step_key[]
+language plpgsql stable as $$
+begin
+  return array(
+    select k from unnest(p_steps) k
+    cross join lateral (select x.has_children from run x where x.id = k.run_id offset 0) r
+    where r.has_children);
+end $$;
+comment on function parents_among(step_key[]) is 'Those of some steps that may have started child runs that end with them.';
 
 -- Failing steps ---------------------------------------------------------------------------------------------------
 
@@ -131,21 +148,19 @@ declare
   v_run_ids    uuid[];
   v_errors     jsonb[];
   v_continuing step_key[];
-  v_parents    step_key[];
 begin
   v_lowest := lowest_id(array(select x.run_id from unnest(p_failed) x));
 
-  with written as (
-    update step s
-    set outcome = 'failed', started_at = e.claimed_at, ended_at = v_now, worker_id = e.worker_id, attempt = e.attempt, error = e.error
+  with ended as materialized (
+    select e.run_id, e.claimed_at, e.worker_id, e.seq, e.attempt, e.error, o.tid, o.def, o.input
     from (select * from unnest(p_failed) limit cardinality(p_failed)) e
-    where s.run_id = e.run_id and s.seq = e.seq and s.run_id >= v_lowest
-    returning s.run_id, s.seq, s.parent
+    left join lateral (select x.ctid as tid, x.def, x.input from own_step x where x.run_id = e.run_id and x.seq = e.seq offset 0) o on true
+  ), gone as (
+    delete from own_step o where o.ctid = any (array(select e.tid from ended e where e.tid is not null))
   )
-  select array_agg((w.run_id, w.seq)::step_key) filter (where w.parent) into v_parents from written w;
-  if v_parents is not null then
-    perform stop_children_of_steps(v_parents);
-  end if;
+  insert into step (run_id, started_at, ended_at, worker_id, seq, attempt, def, outcome, error, input)
+  select e.run_id, e.claimed_at, v_now, e.worker_id, e.seq, e.attempt, e.def, 'failed', e.error, e.input from ended e;
+  perform stop_children_of_steps(parents_among(array(select (e.run_id, e.seq)::step_key from unnest(p_failed) e)));
 
   insert into dead_letter (run_id, seq, died_at) select e.run_id, e.seq, v_now from unnest(p_failed) e on conflict do nothing;
 

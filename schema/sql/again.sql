@@ -30,24 +30,39 @@ begin
   if p_run.parent_path is not null then
     select r.* into v_parent from run r
     where r.id = p_run.parent_id and r.state in ('failed', 'cancelled') and r.compensating is not true
-      and exists (select from step s where s.run_id = r.id and s.seq = p_run.parent_seq and s.outcome in ('failed', 'cancelled'));
+      and outcome_of(r.id, p_run.parent_seq) in ('failed', 'cancelled');
   end if;
   return v_parent;
 end $$;
 comment on function parent_to_retry(run) is 'The run that failed or was stopped together with this child, and goes on with it when it is retried; null when there is none.';
 
+create or replace function take_back(p_id uuid, p_run run) returns void
+language plpgsql as $$
+begin
+  with again as (
+    delete from step s using flow_step f
+    where s.run_id = p_id and f.flow_id = p_run.flow_id and f.seq = coalesce(s.def, s.seq) and f.undoes is null
+      and (s.outcome = 'cancelled' or (s.outcome = 'failed' and not f.continues))
+    returning s.seq, s.def, s.input, f.lane_id, f.priority, f.input is not null as templated
+  )
+  -- Items are what they were; and so is a function that had continued as new.
+  insert into own_step (run_id, seq, lane_id, def, priority, input)
+  select p_id, a.seq, case when a.def is null then own_lane(a.lane_id) else a.lane_id end, a.def, coalesce(p_run.priority, a.priority), a.input
+  from again a where a.def is not null or (a.input is not null and not a.templated);
+end $$;
+comment on function take_back(uuid, run) is 'Takes the rows of those steps of a run away that failed or were cancelled: they live again.';
+
 create or replace function retry_steps(p_id uuid, p_by text, p_request uuid) returns void
 language plpgsql as $$
--- Rooms: none -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
+-- Rooms: step -> those of steps that begin. What was completed or skipped stays; so does what failed in a flow that went on.
 -- The caller holds the run's lock.
 declare
   v_run   run;
   v_other uuid;
   v_now   timestamptz := clock();
-  v_live  step_key[];
-  v_fans integer[];
-  v_fan  integer;
-  v_keys step_key[];
+  v_live  integer[];
+  v_fans  integer[];
+  v_fan   integer;
 begin
   select r.* into v_run from run r where r.id = p_id;
   if v_run.compensating then
@@ -57,32 +72,26 @@ begin
   if v_other is not null then
     raise exception using errcode = 'LH003', message = format('run %s is %s and its key belongs to run %s now', p_id, v_run.state, v_other);
   end if;
-  with again as (
-    update step s set outcome = null, started_at = null, ended_at = null, worker_id = null, attempt = null, output = null, error = null, blockers = 0
-    from flow_step f
-    where s.run_id = p_id and f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq) and f.undoes is null
-      and (s.outcome = 'cancelled' or (s.outcome = 'failed' and not f.continues))
-    returning s.seq
-  )
-  select array_agg((p_id, a.seq)::step_key order by a.seq) into v_live from again a;
-  if v_live is null then
+  perform take_back(p_id, v_run);
+  v_live := array(
+    select f.seq from flow_step f
+    where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step s where s.run_id = p_id and s.seq = f.seq)
+    union
+    select o.seq from own_step o where o.run_id = p_id
+    order by 1);
+  if cardinality(v_live) = 0 then
     raise exception using errcode = 'LH003', message = format('run %s is %s and has no step to retry', p_id, v_run.state);
   end if;
-  update step s set blockers = (
-      select count(*) from flow_step f cross join lateral unnest(f.predecessor_seqs) p(seq)
-      join step b on b.run_id = p_id and b.seq = p.seq and b.outcome is null
-      where f.flow_id = v_run.flow_id and f.seq = s.seq)
-  where s.run_id = p_id and s.outcome is null and s.def is null;
+  perform block_steps(p_id, v_run.flow_id);
 
   -- What was begun but not answered is begun anew, and so is what failed; but a child that was begun is gone on with, so that
   -- its work is not done twice.
   update checkpoint c
   set answer = null, value = jsonb_build_object('child', c.value -> 'child', 'again', true)
-  from unnest(v_live) k
-  where c.run_id = k.run_id and c.seq = k.seq and c.kind = 'child' and c.answer is distinct from 'ok' and c.value ->> 'child' is not null;
-  delete from checkpoint c using unnest(v_live) k
-  where c.run_id = k.run_id and c.seq = k.seq and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject') and not (c.kind = 'child' and c.answer is null and c.value ? 'again');
-  delete from dead_letter d using unnest(v_live) k where d.run_id = k.run_id and d.seq = k.seq;
+  where c.run_id = p_id and c.seq = any (v_live) and c.kind = 'child' and c.answer is distinct from 'ok' and c.value ->> 'child' is not null;
+  delete from checkpoint c
+  where c.run_id = p_id and c.seq = any (v_live) and (c.answer is distinct from 'ok' or c.value ->> 'choice' = 'reject') and not (c.kind = 'child' and c.answer is null and c.value ? 'again');
+  delete from dead_letter d where d.run_id = p_id and d.seq = any (v_live);
   update run r
   set state = 'running', ended_at = null, error = null, dismissed_at = null, open_steps = cardinality(v_live), revision = r.revision + 1,
       start_at = case when r.start_at > v_now then v_now else r.start_at end
@@ -91,17 +100,16 @@ begin
   perform record_event(p_id, 'retried', null, p_by, jsonb_build_object('steps', cardinality(v_live)), p_request);
 
   -- Fan-outs that had begun go on where they were: their live items begin, and those to come fill up the window.
-  v_fans := array(select f.seq from fan_out f join step s on s.run_id = p_id and s.seq = f.seq and s.outcome is null where f.run_id = p_id);
-  update fan_out f set ended = (
-      select count(*) from step s where s.run_id = p_id and s.seq >= f.first_seq and s.seq < f.first_seq + f.total and s.outcome is not null)
+  v_fans := array(select f.seq from fan_out f where f.run_id = p_id and f.seq = any (v_live));
+  update fan_out f set ended = (select count(*) from step s where s.run_id = p_id and s.seq >= f.first_seq and s.seq < f.first_seq + f.total)
   where f.run_id = p_id and f.seq = any (v_fans);
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since)
   select p_id, x.seq, '', 0, 0, 'items', true, v_now from unnest(v_fans) x(seq);
 
-  v_keys := array(
-    select k from unnest(v_live) k join step s on s.run_id = k.run_id and s.seq = k.seq
-    where s.blockers = 0 and s.seq <> all (v_fans) order by s.seq);
-  perform begin_steps(v_keys);
+  perform begin_steps(array(
+    select k from unnest(steps_to_begin(p_id, v_run.flow_id)) k where k.seq <> all (v_fans)
+    union all
+    select (p_id, x.seq)::step_key from unnest(v_live) x(seq) where x.seq >= 32768));
   -- Items may have ended in the very call in which the run did: nobody has gone on after those.
   foreach v_fan in array v_fans loop
     continue when not is_live(p_id, v_fan);
@@ -160,11 +168,11 @@ begin
     end if;
   end if;
 
-  insert into run (id, created_at, flow_id, open_steps, state, tenant, name, input, metadata, forked_from)
-  values (v_new, v_now, v_run.flow_id, 0, 'running', p_tenant, v_run.name, coalesce(p_input, v_run.input), v_run.metadata, p_id);
+  insert into run (id, created_at, flow_id, open_steps, state, tenant, name, input, metadata, forked_from, priority)
+  values (v_new, v_now, v_run.flow_id, 0, 'running', p_tenant, v_run.name, coalesce(p_input, v_run.input), v_run.metadata, p_id, v_run.priority);
   -- Final steps outside of what is done again are taken over, with the items of fan-outs.
-  insert into step (run_id, started_at, ended_at, worker_id, seq, lane_id, blockers, attempt, outcome, priority, output, error, def, input)
-  select v_new, s.started_at, s.ended_at, s.worker_id, s.seq, s.lane_id, 0, s.attempt, s.outcome, s.priority, s.output, s.error, s.def, s.input
+  insert into step (run_id, started_at, ended_at, worker_id, seq, attempt, def, outcome, output, error, input)
+  select v_new, s.started_at, s.ended_at, s.worker_id, s.seq, s.attempt, s.def, s.outcome, s.output, s.error, s.input
   from step s
   join step own on own.run_id = p_id and own.seq = coalesce(s.def, s.seq)
   join flow_step f on f.flow_id = v_run.flow_id and f.seq = own.seq and f.undoes is null
@@ -174,19 +182,16 @@ begin
   insert into fan_out (run_id, seq, first_seq, total, opened, ended, list)
   select v_new, f.seq, f.first_seq, f.total, f.opened, f.ended, f.list
   from fan_out f join step s on s.run_id = v_new and s.seq = f.seq where f.run_id = p_id;
-  insert into step (run_id, seq, lane_id, blockers, priority)
-  select v_new, f.seq, f.lane_id,
-         (select count(*) from unnest(f.predecessor_seqs) p(seq) where not exists (select from step d where d.run_id = v_new and d.seq = p.seq)),
-         coalesce((select s.priority from step s where s.run_id = p_id and s.seq = f.seq), f.priority)
-  from flow_step f
-  where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq);
-  get diagnostics v_open = row_count;
+  v_open := (
+    select count(*) from flow_step f
+    where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step d where d.run_id = v_new and d.seq = f.seq));
+  perform block_steps(v_new, v_run.flow_id);
   update run r set open_steps = v_open where r.id = v_new;
   perform set_deadline(v_new, v_run.flow_id, v_now);
 
   perform record_event(v_new, 'forked', v_from, p_by, jsonb_build_object('from', p_id, 'step', p_step, 'taken', v_taken), null);
   perform record_event(p_id, 'forked', v_from, p_by, jsonb_build_object('to', v_new, 'step', p_step), null);
-  perform begin_steps(array(select (s.run_id, s.seq)::step_key from step s where s.run_id = v_new and s.outcome is null and s.blockers = 0 order by s.seq));
+  perform begin_steps(steps_to_begin(v_new, v_run.flow_id));
   return v_new;
 end $$;
 comment on function fork_run(text, uuid, text, jsonb, uuid, text, text, integer) is
@@ -195,13 +200,13 @@ comment on function fork_run(text, uuid, text, jsonb, uuid, text, text, integer)
 -- Dead letters --------------------------------------------------------------------------------------------------------
 
 create or replace view dead_letters as
-select d.run_id, d.seq, r.tenant, fl.name as flow, fl.version, f.name as step, l.handler, q.name as queue, d.died_at, s.attempt, s.error, r.state as run_state
+select d.run_id, d.seq, r.tenant, fl.name as flow, fl.version, f.name as step, l.handler, q.name as queue, d.died_at, s.attempt, s.error, r.state as run_state, r.name as run_name
 from dead_letter d
 join run r on r.id = d.run_id and r.dismissed_at is null
 join flow fl on fl.id = r.flow_id
 join step s on s.run_id = d.run_id and s.seq = d.seq
 join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
-left join lane l on l.id = s.lane_id
+left join lane l on l.id = f.lane_id
 left join queue q on q.id = l.queue_id;
 comment on view dead_letters is 'Steps that used up their attempts, until somebody retries or discards them.';
 

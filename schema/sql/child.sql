@@ -70,7 +70,7 @@ begin
 end $$;
 comment on function is_to_be_retried(uuid) is 'Whether a child that has failed is retried a moment later: its failure is no answer then.';
 
-create or replace function begin_child(p_run run, p_step step, p_flow_step flow_step, p_input jsonb) returns boolean
+create or replace function begin_child(p_run run, p_step own_step, p_flow_step flow_step, p_input jsonb) returns boolean
 language plpgsql as $$
 declare
   v_detached boolean := coalesce((p_flow_step.settings ->> 'detached')::boolean, false);
@@ -90,15 +90,13 @@ begin
     end;
   end if;
   if v_detached then
-    update step s set outcome = 'completed', started_at = clock(), ended_at = clock(), output = jsonb_build_object('run_id', v_child)
-    where s.run_id = p_run.id and s.seq = p_step.seq;
+    perform record_end(p_run.id, p_step.seq, 'completed', clock(), jsonb_build_object('run_id', v_child));
     return true;
   end if;
   -- A child whose steps all ended at once: no wait, and no call within a call.
   select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a where not is_to_be_retried(v_child);
   if v_answer = 'ok' then
-    update step s set outcome = 'completed', started_at = clock(), ended_at = clock(), output = v_value
-    where s.run_id = p_run.id and s.seq = p_step.seq;
+    perform record_end(p_run.id, p_step.seq, 'completed', clock(), v_value);
     return true;
   elsif v_answer = 'error' then
     return fail_step_with(p_run.id, p_step.seq, v_value);
@@ -107,7 +105,7 @@ begin
   values (p_run.id, p_step.seq, '', 0, 0, 'child', true, clock(), v_child);
   return false;
 end $$;
-comment on function begin_child(run, step, flow_step, jsonb) is 'Starts the child run of a step. True when the step has ended by that.';
+comment on function begin_child(run, own_step, flow_step, jsonb) is 'Starts the child run of a step. True when the step has ended by that.';
 
 create or replace function answer_of_child(p_child uuid) returns table (answer answer, value jsonb)
 language plpgsql stable as $$

@@ -1,5 +1,7 @@
--- Chore: leases of workers whose heartbeat stopped go to others. Room: lease -> task, or none after the last attempt.
--- Locks: worker, run (ascending, those that others hold are skipped), lease, step, task.
+-- Chore: leases of workers whose heartbeat stopped go to others. Room: lease -> task, or step after the last attempt. Leases of a
+-- worker are found by reading all leases, which are no more than what runs: an index on their owners would cost each of them, for
+-- the sake of the few that lose him.
+-- Locks: worker, run (ascending, those that others hold are skipped), lease, own_step, task.
 
 create or replace function expire_leases(p_limit integer) returns bigint
 language plpgsql as $$
@@ -22,7 +24,7 @@ begin
   v_freed := free_leases(v_dead, p_limit);
   if v_freed = 0 then
     update worker w set swept = true
-    where w.id = any (v_dead) and not exists (select from lease l where l.worker_id = w.id);
+    where w.id = any (v_dead) and w.id <> all (array(select distinct l.worker_id from lease l where l.worker_id = any (v_dead)));
   end if;
   return v_freed;
 end $$;
@@ -77,14 +79,8 @@ language plpgsql as $$
 declare
   v_orphaned bigint[];
 begin
-  -- A loose index scan finds each owner once, however many leases there are.
-  with recursive owner(id) as (
-    (select l.worker_id from lease l order by l.worker_id limit 1)
-    union all
-    select (select l.worker_id from lease l where l.worker_id > o.id order by l.worker_id limit 1) from owner o where o.id is not null
-  )
-  select array_agg(o.id) into v_orphaned from owner o
-  where o.id is not null and not exists (select from worker w where w.id = o.id and w.state <> 'gone');
+  select array_agg(o.id) into v_orphaned from (select distinct l.worker_id as id from lease l) o
+  where not exists (select from worker w where w.id = o.id and w.state <> 'gone');
   return case when v_orphaned is null then 0 else free_leases(v_orphaned, 1000) end;
 end $$;
 comment on function free_orphans() is 'Chore: hands steps to others whose owner is not known, as when somebody has deleted its row.';

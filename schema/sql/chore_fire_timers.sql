@@ -4,14 +4,12 @@ create or replace function fire_these(p_items text[]) returns bigint
 language plpgsql as $$
 -- The caller has locked the timers. A run that is paused or goes on right now waits for them: its state stays as it is read here.
 declare
-  v_ids    uuid[];
-  v_seqs   integer[];
-  v_lowest uuid;
-  v_due    timer[];
-  v_tasks  task[];
+  v_ids   uuid[];
+  v_seqs  integer[];
+  v_due   timer[];
+  v_tasks task[];
 begin
   select array_agg(split_part(i, ' ', 1)::uuid), array_agg(split_part(i, ' ', 2)::integer) into v_ids, v_seqs from unnest(p_items) i;
-  v_lowest := lowest_id(v_ids);
   with due as (
     delete from timer t
     where t.ctid = any (array(
@@ -21,10 +19,7 @@ begin
   )
   select array_agg(d.t order by (d.t).fire_at) into v_due from due d;
   v_tasks := array(
-    select (d.run_id, task_position(d.fire_at), s.lane_id, d.seq, d.attempt, s.priority, d.failures)::task
-    from (select * from unnest(v_due) limit cardinality(v_due)) d
-    cross join lateral (
-      select y.lane_id, y.priority from step y where y.run_id = d.run_id and y.seq = d.seq and y.run_id >= v_lowest offset 0) s);
+    select (d.run_id, task_position(d.fire_at), d.lane_id, d.seq, d.attempt, d.priority, d.failures)::task from unnest(v_due) d);
   perform lower_floors(v_tasks);
   perform place_ready(v_tasks);
   return cardinality(v_due);

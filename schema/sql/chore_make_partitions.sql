@@ -5,8 +5,9 @@ create or replace function history_tables() returns text[]
 language sql immutable as $$ select array['run', 'step', 'attempt', 'fan_out', 'checkpoint', 'event'] $$;
 comment on function history_tables() is 'The tables that are partitioned by the time in the run id.';
 
+-- Asked from outside as well, where nobody's search path has the function that it calls.
 create or replace function time_of_id(p_id uuid) returns timestamptz
-language sql immutable as $$
+language sql immutable set search_path from current as $$
   select to_timestamp(milliseconds_of(p_id) / 1000.0)
 $$;
 comment on function time_of_id(uuid) is 'The time that a run id carries; uuid_at() is its inverse.';
@@ -55,7 +56,7 @@ begin
   -- everybody else would wait behind it: so it gives up soon, and the chore tries again. There is time.
   perform set_config('lock_timeout', '500ms', true);
   execute format('create table %I (like %I including defaults including constraints including comments)%s', v_name, p_table,
-                 case when p_table in ('run', 'step') then ' with (fillfactor = 50)' else '' end);
+                 case when p_table = 'run' then ' with (fillfactor = 50)' else '' end);
   if astray(p_table, v_from, v_to, 0) is not null then
     -- Rows that came before their partition move into it. All stand still meanwhile: nobody may look where they were, or are not yet.
     execute format('lock table %I in access exclusive mode', p_table);

@@ -71,7 +71,7 @@ begin
   cross join lateral (select x.flow_id, x.input from run x where x.id = l.run_id and x.id >= v_lowest offset 0) r
   -- In a subquery, so that q.own is looked at before the step is: in the join's condition it would be looked at after.
   left join lateral (
-    select x.input, x.def from step x where q.own and x.run_id = l.run_id and x.seq = l.seq and x.run_id >= v_lowest offset 0) s on true;
+    select x.input, x.def from own_step x where q.own and x.run_id = l.run_id and x.seq = l.seq offset 0) s on true;
 end $$;
 comment on function claimed_steps(lease[], text[], boolean[]) is 'What a worker needs to know of the steps that it holds.';
 

@@ -27,8 +27,8 @@ begin
     return false;
   end if;
   perform cancel_steps(array[p_run_id], 'the run failed');
-  insert into step (run_id, seq, lane_id, blockers, priority, def, input)
-  select s.run_id, v_first + k.place::int - 1, u.lane_id, (k.place > 1)::int, s.priority, u.seq,
+  insert into own_step (run_id, seq, lane_id, priority, def, input)
+  select s.run_id, v_first + k.place::int - 1, u.lane_id, coalesce(v_run.priority, f.priority), u.seq,
          jsonb_build_object('input', coalesce(s.input, v_run.input), 'output', s.output, 'error', p_error)
   from unnest(v_undone) with ordinality k(run_id, seq, place)
   join step s on s.run_id = k.run_id and s.seq = k.seq
@@ -49,8 +49,7 @@ comment on function begin_compensation(uuid, jsonb) is
 create or replace function next_compensation(p_run_id uuid, p_seq integer) returns void
 language plpgsql as $$
 begin
-  update step s set blockers = 0 where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
-  if found then
+  if exists (select from own_step o where o.run_id = p_run_id and o.seq = p_seq) then
     perform place_step(p_run_id, p_seq, ready_position());
   end if;
 end $$;

@@ -1,5 +1,5 @@
--- Completing steps. Room: lease -> none; successors without further blockers: blocked -> task.
--- Locks: run (ascending), lease, step, task.
+-- Completing steps. Room: lease -> step; successors that wait for nothing more -> task.
+-- Locks: run (ascending), lease, own_step, blocked, task.
 
 create or replace function complete(
   p_worker bigint, p_run_ids uuid[], p_seqs integer[], p_attempts integer[], p_outputs jsonb[], p_skip_busy boolean default false
@@ -11,9 +11,10 @@ declare
   v_leases   lease[];
   v_done     step_key[];
   v_many     boolean;
+  v_owned    boolean;
   v_children uuid[];
   v_gates    bigint[];
-  v_parents  step_key[];
+  v_parents  uuid[];
   v_busy     uuid[];
   v_max      bigint := 2 * setting_value('max_payload_bytes');
 begin
@@ -38,17 +39,22 @@ begin
   end if;
 
   v_leases := close_leases(p_worker, p_run_ids, p_seqs, p_attempts);
-  with written as (
-    update step s
-    set outcome = 'completed', started_at = h.claimed_at, ended_at = v_now, worker_id = p_worker, attempt = h.attempt, output = h.output
-    from (select * from unnest(v_leases, p_outputs) x(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, output)
-          limit cardinality(p_run_ids)) h
-    where s.run_id = h.run_id and s.seq = h.seq and s.run_id >= v_lowest
-    returning s.run_id, s.seq, s.gate_id, s.parent
+  -- Most steps have nothing of their own, and their lanes say so.
+  v_owned := exists (select from lane n where n.id = any (array(select l.lane_id from unnest(v_leases) l)) and n.own_input);
+  with done as materialized (
+    select h.run_id, h.claimed_at, h.seq, h.attempt, h.output, o.tid, o.def, o.gate_id, o.input
+    from unnest(v_leases, p_outputs) h(run_id, worker_id, claimed_at, seq, attempt, failures, lane_id, output)
+    left join lateral (
+      select x.ctid as tid, x.def, x.gate_id, x.input from own_step x where v_owned and x.run_id = h.run_id and x.seq = h.seq offset 0) o on true
+    where h.run_id is not null
+  ), gone as (
+    delete from own_step o where o.ctid = any (array(select d.tid from done d where d.tid is not null))
+  ), written as (
+    insert into step (run_id, started_at, ended_at, worker_id, seq, attempt, def, outcome, output, input)
+    select d.run_id, d.claimed_at, v_now, p_worker, d.seq, d.attempt, d.def, 'completed', d.output, d.input from done d
   )
-  select array_agg((w.run_id, w.seq)::step_key), array_agg(w.gate_id) filter (where w.gate_id is not null),
-         array_agg((w.run_id, w.seq)::step_key) filter (where w.parent)
-  into v_done, v_gates, v_parents from written w;
+  select array_agg((d.run_id, d.seq)::step_key), array_agg(d.gate_id) filter (where d.gate_id is not null)
+  into v_done, v_gates from done d;
 
   if v_done is not null then
     with ended as (
@@ -61,10 +67,11 @@ begin
           revision = r.revision + 1
       from ended e
       where r.id = e.run_id and r.id >= v_lowest
-      returning r.id, r.open_steps, r.parent_path
+      returning r.id, r.open_steps, r.parent_path, r.has_children
     )
-    select bool_or(c.open_steps > 0), array_agg(c.id) filter (where c.open_steps = 0 and c.parent_path is not null)
-    into v_many, v_children from counted c;
+    select bool_or(c.open_steps > 0), array_agg(c.id) filter (where c.open_steps = 0 and c.parent_path is not null),
+           array_agg(c.id) filter (where c.has_children)
+    into v_many, v_children, v_parents from counted c;
 
     if v_many then
       perform advance(v_done);
@@ -73,7 +80,7 @@ begin
       perform tell_parents(v_children);
     end if;
     if v_parents is not null then
-      perform stop_children_of_steps(v_parents);
+      perform stop_children_of_steps(array(select k from unnest(v_done) k where k.run_id = any (v_parents)));
     end if;
     if v_gates is not null then
       perform leave_gates(v_gates);

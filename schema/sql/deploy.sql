@@ -28,7 +28,7 @@ begin
   on conflict (tenant, name) do nothing;
 
   insert into lane (queue_id, handler, own_input)
-  select distinct q.id, s ->> 'handler', s ?| array['input', 'for_each', 'undoes']
+  select distinct q.id, s ->> 'handler', s ?| array['input', 'for_each', 'undoes', 'concurrency']
   from jsonb_array_elements(v_all) s join queue q on q.tenant = p_flow.tenant and q.name = s ->> 'queue'
   where s ->> 'handler' is not null
   order by 1, 2, 3
@@ -36,7 +36,7 @@ begin
 
   with part as materialized (
     select s, (s ->> 'seq')::int as seq, s ->> 'name' as name, s ->> 'queue' as queue, s ->> 'handler' as handler,
-      s ?| array['input', 'for_each', 'undoes'] as own_input, (s ->> 'undoes')::int as undoes,
+      s ?| array['input', 'for_each', 'undoes', 'concurrency'] as own_input, (s ->> 'undoes')::int as undoes,
       (case when s ? 'flow' then 'child' when s ? 'sleep_ms' then 'sleep' when s ? 'wait_signal' then 'signal' else 'handler' end)::step_kind as kind,
       nullif((select coalesce(jsonb_object_agg(k.key, k.value), '{}') from jsonb_each(s) k
               where k.key in ('flow', 'flow_version', 'detached', 'sleep_ms', 'approval', 'budget', 'concurrency', 'fair')) || coalesce(s -> 'wait_signal', '{}'), '{}') as settings
@@ -50,15 +50,13 @@ begin
     select e.seq, array_agg(e.next order by e.next) as successors from edge e group by e.seq
   ), before as (
     select e.next as seq, array_agg(e.seq order by e.seq) as seqs from edge e group by e.next
-  ), special as (
-    select distinct e.seq from edge e join judged j on j.seq = e.next where not j.plain
   ), reading as (
     select r.step - 1 as seq, array_agg(n.place::int - 1 order by r.name) as reads
     from unnest(p_readers, p_reads) r(step, name) join unnest(p_names) with ordinality n(name, place) on n.name = r.name
     group by r.step
   )
   insert into flow_step (flow_id, seq, name, phase, lane_id, priority, predecessors, predecessor_seqs, successors, max_attempts, backoff_ms, factor, cap_ms,
-                         jitter, never_on, timeout_ms, parameters, kind, plain, plain_successors, own_input, continues, reads, condition, input, each, window_size,
+                         jitter, never_on, timeout_ms, parameters, kind, plain, own_input, continues, reads, condition, input, each, window_size,
                          undo, undoes, settings)
   select p_flow.id, j.seq, j.name, j.s ->> 'phase', l.id, (j.s ->> 'priority')::smallint,
          -- A compensation waits for the failure of its run.
@@ -66,14 +64,13 @@ begin
          (j.s -> 'retry' ->> 'attempts')::smallint, (j.s -> 'retry' ->> 'backoff_ms')::bigint,
          (j.s -> 'retry' ->> 'factor')::double precision, (j.s -> 'retry' ->> 'cap_ms')::bigint, (j.s -> 'retry' ->> 'jitter')::double precision,
          (select array_agg(c) from jsonb_array_elements_text(j.s -> 'retry' -> 'never_on') c), (j.s ->> 'timeout_ms')::bigint, nullif(j.s -> 'with', 'null'),
-         j.kind, j.plain, x.seq is null, coalesce(l.own_input, false), coalesce(j.s ->> 'on_failure' = 'continue', false), coalesce(r.reads, '{}'),
+         j.kind, j.plain, coalesce(l.own_input, false), coalesce(j.s ->> 'on_failure' = 'continue', false), coalesce(r.reads, '{}'),
          (j.s ->> 'when')::jsonpath, j.s -> 'input', (j.s ->> 'for_each')::jsonpath, (j.s ->> 'window')::int, u.seq, j.undoes, j.settings
   from judged j
   left join queue q on q.tenant = p_flow.tenant and q.name = j.queue
   left join lane l on l.queue_id = q.id and l.handler = j.handler and l.own_input = j.own_input
   left join after a on a.seq = j.seq
   left join before b on b.seq = j.seq
-  left join special x on x.seq = j.seq
   left join reading r on r.seq = j.seq
   left join judged u on u.undoes = j.seq;
 end $$;

@@ -24,11 +24,12 @@ comment on function step_output(uuid, integer) is
 create or replace function item_outputs(p_run_id uuid, p_seq integer, p_from integer, p_limit integer)
 returns table (index integer, outcome step_state, output jsonb, error jsonb)
 language sql stable as $$
-  select s.seq - f.first_seq, s.outcome, s.output, s.error
+  select i.index, s.outcome, s.output, s.error
   from fan_out f
-  join step s on s.run_id = f.run_id and s.seq >= f.first_seq + p_from and s.seq < f.first_seq + least(f.total, p_from + p_limit)
+  cross join lateral generate_series(p_from, least(f.opened, p_from + p_limit) - 1) i(index)
+  left join step s on s.run_id = f.run_id and s.seq = f.first_seq + i.index
   where f.run_id = p_run_id and f.seq = p_seq
-  order by s.seq
+  order by i.index
 $$;
 comment on function item_outputs(uuid, integer, integer, integer) is 'A page of what the items of a fan-out gave.';
 
@@ -37,11 +38,11 @@ language sql stable as $$
   select jsonb_build_object(
     'input', p_run.input,
     'run', jsonb_build_object('id', p_run.id, 'name', p_run.name, 'metadata', p_run.metadata),
-    'steps', coalesce(jsonb_object_agg(f.name, step_output(s.run_id, s.seq)) filter (where f.name is not null), '{}'),
+    'steps', coalesce(jsonb_object_agg(f.name, step_output(p_run.id, n.seq)) filter (where f.name is not null), '{}'),
     'states', coalesce(jsonb_object_agg(f.name, s.outcome) filter (where f.name is not null), '{}'))
   from unnest(p_flow_step.reads) n(seq)
   join flow_step f on f.flow_id = p_run.flow_id and f.seq = n.seq
-  join step s on s.run_id = p_run.id and s.seq = n.seq
+  left join step s on s.run_id = p_run.id and s.seq = n.seq
 $$;
 comment on function step_context(run, flow_step) is 'What the expressions of a step look at.';
 

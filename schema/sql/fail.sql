@@ -1,5 +1,5 @@
 -- Attempts that end without completing their step. Room: lease -> timer (backoff, snooze), task (at once) or none.
--- Locks: run (ascending), lease, step, rooms.
+-- Locks: run (ascending), lease, own_step, rooms.
 
 create or replace function backoff_ms(p_step flow_step, p_failures integer) returns bigint
 language plpgsql volatile as $$
@@ -29,15 +29,14 @@ begin
   from unnest(p_ended) e;
 
   with judged as (
-    select x.e, f,
+    select x.e, f, coalesce(s.lane_id, f.lane_id) as lane_id, coalesce(r.priority, f.priority) as priority,
       (x.e).failures + case when (x.e).outcome in ('released', 'snoozed', 'deferred') then 0 else 1 end as failures
     from (select e from unnest(p_ended) e limit cardinality(p_ended)) x
-    cross join lateral (select y.flow_id from run y where y.id = (x.e).run_id and y.id >= v_lowest offset 0) r
-    left join lateral (
-      select y.def from step y where (x.e).seq >= 32768 and y.run_id = (x.e).run_id and y.seq = (x.e).seq and y.run_id >= v_lowest offset 0) s on true
+    cross join lateral (select y.flow_id, y.priority from run y where y.id = (x.e).run_id and y.id >= v_lowest offset 0) r
+    left join lateral (select y.def, y.lane_id from own_step y where y.run_id = (x.e).run_id and y.seq = (x.e).seq offset 0) s on true
     join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, (x.e).seq)
   ), decided as (
-    select j.e, j.failures,
+    select j.e, j.failures, j.lane_id, j.priority,
       -- No handler's mistake reaches beyond 10,000 days.
       least(864000000000, greatest(0,
         case when (j.e).outcome in ('released', 'snoozed') then coalesce((j.e).delay_ms, 0)
@@ -50,7 +49,7 @@ begin
   )
   select
     array_agg(((d.e).run_id, v_now + d.delay_ms * interval '1 millisecond', (d.e).seq, (d.e).attempt, d.failures::smallint,
-               case when (d.e).outcome in ('snoozed', 'deferred') then 'snooze' else 'retry' end)::timer
+               case when (d.e).outcome in ('snoozed', 'deferred') then 'snooze' else 'retry' end, d.lane_id, d.priority)::timer
               order by (d.e).run_id, (d.e).seq) filter (where d.again),
     array_agg(d.e order by (d.e).run_id, (d.e).seq) filter (where not d.again)
   into v_next, v_failed
@@ -62,10 +61,8 @@ begin
   if exists (select from unnest(v_next) n where n.fire_at <= v_now) then
     v_position := ready_position();
     perform place_ready(array(
-      select (n.run_id, v_position, s.lane_id, n.seq, n.attempt, s.priority, n.failures)::task
-      from (select * from unnest(v_next) limit cardinality(v_next)) n
-      cross join lateral (
-        select y.lane_id, y.priority from step y where y.run_id = n.run_id and y.seq = n.seq and y.run_id >= v_lowest offset 0) s
+      select (n.run_id, v_position, n.lane_id, n.seq, n.attempt, n.priority, n.failures)::task
+      from unnest(v_next) n
       where n.fire_at <= v_now
       order by n.run_id, n.seq));
   end if;

@@ -1,7 +1,7 @@
 -- Fan-out: a step for each item of a list that is known only at run time. Items become steps as others end, a window of
 -- them at a time; so a list of 100,000 costs no more at once than its window. The caller holds the runs' locks.
 
-create or replace function begin_fan_out(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns step_key[]
+create or replace function begin_fan_out(p_run run, p_step own_step, p_flow_step flow_step, p_context jsonb) returns step_key[]
 language plpgsql as $$
 declare
   v_key   step_key := (p_step.run_id, p_step.seq);
@@ -16,15 +16,14 @@ begin
   insert into fan_out (run_id, seq, first_seq, total, opened, ended, list)
   values (p_run.id, p_step.seq, next_dynamic_seq(p_run.id), v_total, 0, 0, v_list);
   if v_total = 0 then
-    update step s set outcome = 'completed', ended_at = clock() where s.run_id = p_run.id and s.seq = p_step.seq;
+    perform record_end(p_run.id, p_step.seq, 'completed');
     return array[v_key];
   end if;
-  update step s set started_at = clock() where s.run_id = p_run.id and s.seq = p_step.seq;
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since)
   values (p_run.id, p_step.seq, '', 0, 0, 'items', true, clock());
   return open_items(p_run.id, p_step.seq, p_flow_step.window_size);
 end $$;
-comment on function begin_fan_out(run, step, flow_step, jsonb) is
+comment on function begin_fan_out(run, own_step, flow_step, jsonb) is
   'Begins a fan-out. Returns what has ended by that already, still to be counted off: the step itself when its list is empty, or items.';
 
 create or replace function next_dynamic_seq(p_run_id uuid) returns integer
@@ -64,7 +63,7 @@ end $$;
 comment on function item_inputs(jsonb, jsonb, jsonb[], integer) is
   'The inputs of items of a fan-out, from the template of its step. An item whose data the template cannot use has an error and no input.';
 
-create or replace function item_input(p_step step, p_flow_step flow_step, p_context jsonb) returns jsonb
+create or replace function item_input(p_step own_step, p_flow_step flow_step, p_context jsonb) returns jsonb
 language plpgsql stable as $$
 declare
   v_place integer;
@@ -74,14 +73,13 @@ begin
   from fan_out f where f.run_id = p_step.run_id and f.seq = p_step.def;
   return filled_in(p_flow_step.input, p_context || jsonb_build_object('item', v_item, 'index', v_place));
 end $$;
-comment on function item_input(step, flow_step, jsonb) is
+comment on function item_input(own_step, flow_step, jsonb) is
   'The input of an item that has none yet: the template of its step could not use its data when it was opened, and is asked again when its run is retried.';
 
 create or replace function open_items(p_run_id uuid, p_seq integer, p_count integer) returns step_key[]
 language plpgsql as $$
 declare
   v_run      run;
-  v_step     step;
   v_def      flow_step;
   v_fan      fan_out;
   v_to       integer;
@@ -99,7 +97,6 @@ begin
     return '{}';
   end if;
   select r.* into v_run from run r where r.id = p_run_id;
-  select s.* into v_step from step s where s.run_id = p_run_id and s.seq = p_seq;
   select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = p_seq;
   v_first := v_fan.first_seq + v_fan.opened;
   v_inputs := array(
@@ -112,10 +109,10 @@ begin
   update fan_out f set opened = v_to where f.run_id = p_run_id and f.seq = p_seq;
   update run r set open_steps = r.open_steps + v_to - v_fan.opened where r.id = p_run_id;
   with opened as (
-    insert into step as s (run_id, seq, lane_id, blockers, priority, def, input)
-    select p_run_id, v_first + i.place::integer - 1, v_def.lane_id, 0, v_step.priority, p_seq, i.input
+    insert into own_step as o (run_id, seq, lane_id, priority, def, input)
+    select p_run_id, v_first + i.place::integer - 1, v_def.lane_id, coalesce(v_run.priority, v_def.priority), p_seq, i.input
     from unnest(v_inputs) with ordinality i(input, place)
-    returning s.seq, s.lane_id, s.priority
+    returning o.seq, o.lane_id, o.priority
   )
   select array_agg((p_run_id, v_position, o.lane_id, o.seq, 0, o.priority, 0)::task order by o.seq) into v_items from opened o;
 
@@ -144,14 +141,15 @@ language plpgsql as $$
 declare
   v_fan    fan_out;
   v_window integer;
+  v_since  timestamptz;
 begin
   select f.* into v_fan from fan_out f where f.run_id = p_run_id and f.seq = p_seq;
   if v_fan.ended < v_fan.total then
     select f.window_size into v_window from run r join flow_step f on f.flow_id = r.flow_id and f.seq = p_seq where r.id = p_run_id;
     return open_items(p_run_id, p_seq, v_window - (v_fan.opened - v_fan.ended));
   end if;
-  delete from wait w where w.run_id = p_run_id and w.seq = p_seq;
-  update step s set outcome = 'completed', ended_at = clock() where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
+  delete from wait w where w.run_id = p_run_id and w.seq = p_seq returning w.since into v_since;
+  perform record_end(p_run_id, p_seq, 'completed', v_since);
   return array[(p_run_id, p_seq)::step_key];
 end $$;
 comment on function fill_window(uuid, integer) is
@@ -177,7 +175,7 @@ begin
       continue;
     end if;
     -- A run that is being undone opens no more items.
-    continue when not exists (select from step s where s.run_id = v_group.run_id and s.seq = v_group.def and s.outcome is null);
+    continue when not is_live(v_group.run_id, v_group.def);
     update fan_out f set ended = f.ended + v_group.items where f.run_id = v_group.run_id and f.seq = v_group.def;
     v_ended := v_ended || fill_window(v_group.run_id, v_group.def);
   end loop;

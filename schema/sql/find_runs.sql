@@ -99,3 +99,13 @@ begin
 end $$;
 comment on function find_runs(text, text, integer, text, text, jsonb, timestamptz, timestamptz, uuid, boolean, uuid, bigint, bigint) is
   'Ids of runs, the newest first: of a flow, a version, a state, with a name (% stands for any text), with this in their metadata, created in a time, children of a run. Looks at p_look runs at most; when it stops before the end of the history, a last row without an id says in looked_to where to go on (as p_before).';
+
+create or replace function runs_like(p_tenant text, p_prefix text, p_tail text default '', p_limit integer default 11) returns setof uuid
+language sql stable as $$
+  select r.id from run r
+  where r.id >= rpad(p_prefix, 32, '0')::uuid and r.id <= rpad(p_prefix, 32, 'f')::uuid and r.tenant = p_tenant
+    and right(replace(r.id::text, '-', ''), length(p_tail)) = p_tail
+  order by r.id desc limit p_limit
+$$;
+comment on function runs_like(text, text, text, integer) is
+  'Ids of runs that begin and end with these hexadecimal digits, without hyphens; the newest first. The prefix is searched by the primary key: eight digits are about a minute of starts.';

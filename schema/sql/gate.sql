@@ -25,7 +25,7 @@ begin
 end $$;
 comment on function gate_key(jsonb, jsonb, jsonb) is 'The key of a step under a limit; null when its data have none.';
 
-create or replace function gate_of(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns bigint
+create or replace function gate_of(p_run run, p_step own_step, p_flow_step flow_step, p_context jsonb) returns bigint
 language plpgsql stable as $$
 declare
   v_limit jsonb := p_flow_step.settings -> 'concurrency';
@@ -33,7 +33,7 @@ declare
 begin
   return case when v_key is not null then gate_id(p_run.tenant, v_limit ->> 'name', v_key) end;
 end $$;
-comment on function gate_of(run, step, flow_step, jsonb) is 'The number of the key that a step belongs to; null when nothing bounds it.';
+comment on function gate_of(run, own_step, flow_step, jsonb) is 'The number of the key that a step belongs to; null when nothing bounds it.';
 
 create or replace function place_queued(p_tasks task[]) returns task[]
 language plpgsql as $$
@@ -44,7 +44,7 @@ begin
   with mine as (
     select t, s.gate_id
     from unnest(p_tasks) t
-    cross join lateral (select x.gate_id from step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s
+    left join lateral (select x.gate_id from own_step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s on true
   ), come as (
     insert into queued (run_id, gate_id, position, lane_id, seq, attempt, priority, failures, waits)
     select (m.t).run_id, m.gate_id, (m.t).position, (m.t).lane_id, (m.t).seq, (m.t).attempt, (m.t).priority, (m.t).failures, false
@@ -68,7 +68,7 @@ begin
   return (
     select array_agg(s.gate_id)
     from unnest(p_steps) k
-    cross join lateral (select x.gate_id from step x where x.run_id = k.run_id and x.seq = k.seq offset 0) s
+    cross join lateral (select x.gate_id from own_step x where x.run_id = k.run_id and x.seq = k.seq offset 0) s
     where s.gate_id is not null);
 end $$;
 comment on function gates_of(step_key[]) is 'The keys of steps, one for each step that has one.';
@@ -120,7 +120,7 @@ begin
     cross join lateral (
       select q.run_id, q.seq from queued q where q.gate_id = x.id
       order by q.waits, q.priority, q.position limit 1) q
-    cross join lateral (select y as step from step y where y.run_id = q.run_id and y.seq = q.seq offset 0) s
+    cross join lateral (select y as step from own_step y where y.run_id = q.run_id and y.seq = q.seq offset 0) s
     cross join lateral (select y as run from run y where y.id = q.run_id offset 0) r
     join lateral (select y as def from flow_step y where y.flow_id = (r.run).flow_id and y.seq = coalesce((s.step).def, (s.step).seq)) f on true
     where not exists (select from gate g where g.id = x.id)

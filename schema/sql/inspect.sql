@@ -36,7 +36,7 @@ from (
   where d.at < (select l.at from late l) and r.state not in ('completed', 'failed', 'cancelled')
   union all
   select 'lease', 'expire_leases', e.run_id, e.seq, format('worker %s (%s)', w.id, w.name), w.expires_at
-  from worker w cross join lateral (select x.run_id, x.seq from lease x where x.worker_id = w.id offset 0) e
+  from worker w join lease e on e.worker_id = w.id
   where w.expires_at < (select l.at from late l) and (w.state in ('active', 'draining') or w.state = 'lost' and not w.swept)
 ) o
 union all
@@ -46,30 +46,30 @@ union all
 select 'chore', null, null, c.name, c.next_at, coalesce('it failed last with: ' || case when c.last_done is null then c.last_error end, 'nobody does it: is a scheduler running?')
 from chore c where c.next_at < (select l.at from late l) - interval '50 seconds' or c.last_done is null and c.failures > 0;
 comment on view overdue is 'What should have happened by now and has not: since when, and why. Empty while a scheduler does its work.';
-comment on column overdue.kind is 'timer, wait, deadline, lease, schedule or chore.';
-comment on column overdue.item is 'What kind of timer or wait it is, who owns the lease, or the name of the schedule or chore.';
-comment on column overdue.since is 'When its time came.';
 
 create or replace view horizon_pins as
 select 'session' as kind, a.pid, format('%s of user %s (%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application name')) as name,
-  a.state, a.xact_start as since, greatest(age(a.backend_xmin), age(a.backend_xid))::bigint as transactions, left(a.query, 200) as query
+  a.state, a.xact_start as since, greatest(age(a.backend_xmin), age(a.backend_xid))::bigint as transactions, left(a.query, 200) as query,
+  a.usename::text as username, a.application_name, format('select pg_terminate_backend(%s)', a.pid) as remedy
 from pg_stat_activity a
 where a.datname = current_database() and (a.backend_xmin is not null or a.backend_xid is not null)
   and a.pid <> pg_backend_pid() and a.backend_type not in ('autovacuum worker', 'walsender')
 union all
-select 'prepared transaction', null, format('%L of user %s', p.gid, p.owner), 'prepared', p.prepared, age(p.transaction)::bigint, null
+select 'prepared transaction', null, format('%L of user %s', p.gid, p.owner), 'prepared', p.prepared, age(p.transaction)::bigint, null,
+  p.owner::text, null, format('rollback prepared %L', p.gid)
 from pg_prepared_xacts p where p.database = current_database()
 union all
-select 'replication slot', s.active_pid, s.slot_name::text, case when s.active then 'active' else 'inactive' end, null, age(s.xmin)::bigint, null
+select 'replication slot', s.active_pid, s.slot_name::text, case when s.active then 'active' else 'inactive' end, null, age(s.xmin)::bigint, null,
+  null, null, format('select pg_drop_replication_slot(%L)', s.slot_name)
 from pg_replication_slots s where s.xmin is not null
 union all
 select 'standby', r.pid, format('%s at %s', coalesce(nullif(r.application_name, ''), r.usename::text), coalesce(r.client_addr::text, 'a local socket')), r.state,
-  null, age(r.backend_xmin)::bigint, null
+  null, age(r.backend_xmin)::bigint, null,
+  r.usename::text, r.application_name, 'set hot_standby_feedback = off there, or end its long queries'
 from pg_stat_replication r where r.backend_xmin is not null;
 comment on view horizon_pins is
   'Who keeps the server from removing dead rows of this database: sessions, prepared transactions, replication slots, standbys with feedback. What other users do is seen only by members of pg_read_all_stats.';
 comment on column horizon_pins.since is 'Since when its transaction is open; null where the server does not say.';
-comment on column horizon_pins.transactions is 'How many transactions have begun since the one that it holds on to.';
 
 create or replace view blocked_calls as
 select a.pid, a.usename::text as username, a.application_name, a.wait_event as waits_for, a.query_start as since, left(a.query, 200) as query,

@@ -5,7 +5,6 @@ language plpgsql as $$
 -- Looked up by their keys, one by one, and deleted by what was found. A join with lease, found empty by the last vacuum, began
 -- with all of it, dead entries included: 600 ms a call until the next one.
 --
--- IS NOT DISTINCT FROM cannot use an index: with = the planner takes the index on the owner.
 declare
   v_leases lease[];
 begin
@@ -14,7 +13,7 @@ begin
     from unnest(p_run_ids, p_seqs, p_attempts) with ordinality i(run_id, seq, attempt, number)
     left join lateral (
       select x.ctid as tid, x as lease from lease x
-      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker offset 0) l on true
+      where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt and x.worker_id = p_worker offset 0) l on true
   ), closed as (
     delete from lease l where l.ctid = any (array(select h.tid from held h))
   )
@@ -31,7 +30,7 @@ language plpgsql stable as $$
 begin
   return query
   select i.run_id, i.seq, i.attempt,
-    case when s.run_id is null then 'not_found'
+    case when s.run_id is null and f.there is null and not is_live(i.run_id, i.seq) then 'not_found'
          when s.outcome = 'completed' and s.attempt = i.attempt and s.worker_id = p_worker then 'already_completed'
          when a.outcome is not null and a.worker_id = p_worker and a.outcome not in ('expired', 'cancelled') then 'already_' || a.outcome
          else 'lease_lost' end
@@ -41,6 +40,8 @@ begin
     select x.run_id, x.outcome, x.attempt, x.worker_id from step x where x.run_id = i.run_id and x.seq = i.seq offset 0) s on true
   left join lateral (
     select x.outcome, x.worker_id from attempt x where x.run_id = i.run_id and x.seq = i.seq and x.attempt = i.attempt offset 0) a on true
+  left join lateral (
+    select true as there from run r join flow_step x on x.flow_id = r.flow_id and x.seq = i.seq and x.undoes is null where r.id = i.run_id offset 0) f on true
   where i.held_run_id is null;
 end $$;
 comment on function refused_items(bigint, uuid[], integer[], integer[], lease[]) is

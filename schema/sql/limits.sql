@@ -140,13 +140,20 @@ begin
 end $$;
 comment on function count_calls(integer, timestamptz) is 'Counts the ends of leases off the limits of a queue. The caller holds its lock.';
 
+create or replace function leave_queues(p_lanes integer[], p_bad integer[], p_completed boolean) returns void
+language plpgsql as $$
+begin
+  if limits_in_use() then
+    perform count_ended(p_lanes, p_bad, p_completed);
+  end if;
+end $$;
+comment on function leave_queues(integer[], integer[], boolean) is 'Leases of these lanes were closed: gives their places under the limits of queues to others.';
+
 create or replace function leave_limits(p_steps step_key[], p_lanes integer[], p_bad integer[], p_completed boolean) returns void
 language plpgsql as $$
 begin
   perform leave_gates(gates_of(p_steps));
-  if limits_in_use() then
-    perform count_ended(p_lanes, p_bad, p_completed);
-  end if;
+  perform leave_queues(p_lanes, p_bad, p_completed);
 end $$;
 comment on function leave_limits(step_key[], integer[], integer[], boolean) is
   'Steps have left task or lease, and leases of these lanes were closed: gives their places under the limits of keys and queues to others.';

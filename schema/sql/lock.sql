@@ -126,7 +126,7 @@ comment on function force_release_lock(text, text, text, bigint) is
 
 create or replace view locks as
 select l.tenant, l.name, l.holder, l.token, l.acquired_at, l.expires_at, l.holder is not null and l.expires_at > (select present()) as held,
-  l.acquired, l.blocked, l.expired, l.forced, l.held_ms
+  l.acquired, l.blocked, l.expired, l.forced, l.held_ms, l.name as lock
 from lock l;
 comment on view locks is 'Named locks: who holds each, and how often it was acquired, found taken, expired and forced open.';
 

@@ -39,7 +39,7 @@ create or replace view queue_figures as
 select q.tenant, q.name, count(w.id) filter (where w.state in ('active', 'draining')) as workers,
   coalesce(sum(f.running) filter (where w.state in ('active', 'draining')), 0)::bigint as running,
   coalesce(sum(f.slots) filter (where w.state in ('active', 'draining')), 0)::bigint as slots,
-  coalesce(sum(f.claimed), 0)::bigint as claimed, coalesce(sum(f.completed), 0)::bigint as completed, coalesce(sum(f.failed), 0)::bigint as failed, max(f.at) as at
+  coalesce(sum(f.claimed), 0)::bigint as claimed, coalesce(sum(f.completed), 0)::bigint as completed, coalesce(sum(f.failed), 0)::bigint as failed, max(f.at) as at, q.name as queue
 from queue q left join queue_figure f on f.queue_id = q.id left join worker w on w.id = f.worker_id
 group by q.tenant, q.name;
 comment on view queue_figures is 'Live figures of queues, from what workers last said: nothing is counted.';

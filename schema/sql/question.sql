@@ -23,7 +23,7 @@ begin
 end $$;
 comment on function end_question_pause(uuid) is 'Lets a run go on that was paused for a question, when no question is left that pauses it.';
 
-create or replace function ask(p_run run, p_step step, p_path text, p_prompt jsonb) returns void
+create or replace function ask(p_run run, p_step own_step, p_path text, p_prompt jsonb) returns void
 language plpgsql as $$
 begin
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, prompt)
@@ -34,9 +34,9 @@ begin
     perform pause_for_question(p_run.id);
   end if;
 end $$;
-comment on function ask(run, step, text, jsonb) is 'Asks a question before a step begins.';
+comment on function ask(run, own_step, text, jsonb) is 'Asks a question before a step begins.';
 
-create or replace function ask_approval(p_run run, p_step step, p_flow_step flow_step) returns boolean
+create or replace function ask_approval(p_run run, p_step own_step, p_flow_step flow_step) returns boolean
 language plpgsql as $$
 begin
   if exists (select from checkpoint c where c.run_id = p_run.id and c.seq = p_step.seq and c.path = 'approval') then
@@ -45,13 +45,13 @@ begin
   perform ask(p_run, p_step, 'approval', p_flow_step.settings -> 'approval');
   return true;
 end $$;
-comment on function ask_approval(run, step, flow_step) is 'Asks for the approval that a step needs. False when it was given before.';
+comment on function ask_approval(run, own_step, flow_step) is 'Asks for the approval that a step needs. False when it was given before.';
 
 create or replace function failed_without(p_goes_on boolean) returns boolean
 language sql immutable as $$ select case when p_goes_on then null else false end $$;
 comment on function failed_without(boolean) is 'What spend() says of a step that has failed: null when its run goes on without it.';
 
-create or replace function spend(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
+create or replace function spend(p_run run, p_step own_step, p_flow_step flow_step, p_context jsonb) returns boolean
 language plpgsql as $$
 declare
   v_now    timestamptz := clock();
@@ -98,7 +98,7 @@ begin
   end case;
   return false;
 end $$;
-comment on function spend(run, step, flow_step, jsonb) is
+comment on function spend(run, own_step, flow_step, jsonb) is
   'Takes what a step costs out of its budget for the present window of time. False when it waits, asks or fails because too little is left; null when it failed and its run goes on without it.';
 
 create or replace function answer_question(p_wait wait, p_choice text, p_data jsonb, p_by text) returns void
@@ -127,13 +127,13 @@ begin
     return false;
   end if;
   select w.* into v_wait
-  from wait w join step s on s.run_id = w.run_id and s.seq = w.seq join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
-  where w.run_id = p_id and w.kind = 'decision' and step_label(p_id, f.name, s.seq, s.def) = p_step
+  from wait w cross join lateral (select def_of(w.run_id, w.seq) as def offset 0) s join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, w.seq)
+  where w.run_id = p_id and w.kind = 'decision' and step_label(p_id, f.name, w.seq, s.def) = p_step
   order by w.since, w.path limit 1;
   if not found then
-    select c.value into v_made from checkpoint c join step s on s.run_id = c.run_id and s.seq = c.seq
-    join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, s.seq)
-    where c.run_id = p_id and c.kind = 'decision' and c.answer = 'ok' and step_label(p_id, f.name, s.seq, s.def) = p_step order by c.at desc limit 1;
+    select c.value into v_made from checkpoint c cross join lateral (select def_of(c.run_id, c.seq) as def offset 0) s
+    join flow_step f on f.flow_id = v_run.flow_id and f.seq = coalesce(s.def, c.seq)
+    where c.run_id = p_id and c.kind = 'decision' and c.answer = 'ok' and step_label(p_id, f.name, c.seq, s.def) = p_step order by c.at desc limit 1;
     if v_made ->> 'choice' = p_choice then
       return false;
     end if;
@@ -159,11 +159,11 @@ comment on function decide(text, uuid, text, text, jsonb, text, uuid) is
 create or replace view questions as
 select w.run_id, step_label(w.run_id, f.name, w.seq, s.def) as step, r.tenant, fl.name as flow, r.name as run_name, w.kind, w.prompt ->> 'question' as question,
   choices_of(w.prompt) as choices, nullif(w.prompt -> 'by', 'null') as may_answer, w.prompt -> 'value' as value, w.since, w.due_at as expires_at,
-  w.prompt ->> 'default' as at_expiry
+  w.prompt ->> 'default' as at_expiry, w.seq
 from wait w
 join run r on r.id = w.run_id
 join flow fl on fl.id = r.flow_id
-join step s on s.run_id = w.run_id and s.seq = w.seq
-join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
+cross join lateral (select def_of(w.run_id, w.seq) as def offset 0) s
+join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, w.seq)
 where w.kind in ('decision', 'interrupt');
 comment on view questions is 'Open questions: what is asked, what can be answered, and by whom. Decisions are answered with decide(), interrupts with resume_run().';

@@ -43,28 +43,25 @@ create or replace function place_step(
   p_run_id uuid, p_seq integer, p_position bigint, p_attempt integer default null, p_failures smallint default 0::smallint
 ) returns void
 language plpgsql as $$
+declare
+  v_step own_step := live_step(p_run_id, p_seq);
 begin
-  perform place_ready(array_agg((s.run_id, p_position, s.lane_id, s.seq, coalesce(p_attempt, last_attempt(s.run_id, s.seq)), s.priority, p_failures)::task))
-  from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null;
+  if v_step.run_id is not null then
+    perform place_ready(array[
+      (p_run_id, p_position, v_step.lane_id, p_seq, coalesce(p_attempt, last_attempt(p_run_id, p_seq)), v_step.priority, p_failures)::task]);
+  end if;
 end $$;
 comment on function place_step(uuid, integer, bigint, integer, smallint) is
   'Puts one live step in its lane, at this place in line: after its last attempt, with all its attempts before it unless failures are named.';
 
-create or replace function is_live(p_run_id uuid, p_seq integer) returns boolean
-language plpgsql stable as $$
-begin
-  return exists (select from step s where s.run_id = p_run_id and s.seq = p_seq and s.outcome is null);
-end $$;
-comment on function is_live(uuid, integer) is
-  'Whether a step has not ended. To be asked before a step is moved on when its run may have ended since the call began, by another item of it or by what that let go.';
-
-create or replace function enter_step(p_run run, p_step step, p_flow_step flow_step) returns step_key[]
+create or replace function enter_step(p_run run, p_step own_step, p_flow_step flow_step) returns step_key[]
 language plpgsql as $$
 -- What a step asks for before it begins, in this order: that its run is not paused, its condition, its input, an approval,
 -- room in a budget. Then it begins. Returned are the steps that have ended by that already: itself, or items of it.
 declare
   v_now     timestamptz := clock();
   v_item    boolean := p_step.def is not null;
+  v_own     own_step := p_step;
   v_key     step_key := (p_step.run_id, p_step.seq);
   v_context jsonb;
   v_input   jsonb;
@@ -87,7 +84,7 @@ begin
                   then array[v_key] else '{}' end;
     end if;
     if not v_holds then
-      update step s set outcome = 'skipped', ended_at = v_now where s.run_id = p_run.id and s.seq = p_step.seq;
+      perform record_end(p_run.id, p_step.seq, 'skipped');
       return array[v_key];
     end if;
   end if;
@@ -97,7 +94,8 @@ begin
   end if;
   if p_flow_step.input is not null and (not v_item or p_step.input is null) then
     v_input := case when v_item then item_input(p_step, p_flow_step, v_context) else filled_in(p_flow_step.input, v_context) end;
-    update step s set input = v_input where s.run_id = p_run.id and s.seq = p_step.seq;
+    v_own.input := v_input;
+    perform keep_own(v_own);
     p_step.input := case when v_item then v_input else p_step.input end;
   end if;
   v_input := coalesce(v_input, p_step.input, p_run.input);
@@ -118,7 +116,8 @@ begin
   case p_flow_step.kind
     when 'handler' then
       if p_flow_step.settings ? 'concurrency' then
-        update step s set gate_id = gate_of(p_run, p_step, p_flow_step, v_context) where s.run_id = p_run.id and s.seq = p_step.seq;
+        v_own.gate_id := gate_of(p_run, p_step, p_flow_step, v_context);
+        perform keep_own(v_own);
       end if;
       if p_flow_step.settings ? 'fair' then
         perform place_step(p_run.id, p_step.seq, next_turn(p_step.lane_id, p_step.priority,
@@ -139,7 +138,7 @@ begin
       return case when begin_signal_wait(p_run, p_step, p_flow_step, v_context) then array[v_key] else '{}' end;
   end case;
 end $$;
-comment on function enter_step(run, step, flow_step) is
+comment on function enter_step(run, own_step, flow_step) is
   'Begins a step whose predecessors have ended. Returns what has ended at once, still to be counted off: a step that was skipped or whose answer was there, items of a fan-out.';
 
 create or replace function enter_in_turn(p_steps step_key[]) returns step_key[]
@@ -148,13 +147,13 @@ declare
   v_ended step_key[] := '{}';
   v_key   step_key;
   v_run   run;
-  v_step  step;
+  v_step  own_step;
   v_def   flow_step;
 begin
   foreach v_key in array coalesce(p_steps, '{}') loop
     -- Read anew each time: the step before may have paused or ended the run.
-    select s.* into v_step from step s where s.run_id = v_key.run_id and s.seq = v_key.seq and s.outcome is null;
-    continue when not found;
+    v_step := live_step(v_key.run_id, v_key.seq);
+    continue when v_step.run_id is null;
     select r.* into v_run from run r where r.id = v_key.run_id;
     select f.* into v_def from flow_step f where f.flow_id = v_run.flow_id and f.seq = coalesce(v_step.def, v_step.seq);
     v_ended := v_ended || enter_step(v_run, v_step, v_def);

@@ -116,7 +116,7 @@ comment on function retention_candidates(text, integer) is
 
 create or replace function delete_runs(p_run_ids uuid[], p_revisions integer[] default null) returns bigint
 language plpgsql as $$
--- Rooms: none, ended runs stand in none. All is looked at again under the runs' locks: somebody may have retried one.
+-- Rooms: step -> none; ended runs stand in no other. All is looked at again under the runs' locks: somebody may have retried one.
 declare
   v_now     timestamptz := clock();
   v_ids     uuid[];

@@ -45,7 +45,7 @@ begin
       union all
       select s.gate_id, -1
       from (select t.run_id, t.seq from task t union all select l.run_id, l.seq from lease l) r
-      cross join lateral (select y.gate_id from step y where y.run_id = r.run_id and y.seq = r.seq offset 0) s
+      cross join lateral (select y.gate_id from own_step y where y.run_id = r.run_id and y.seq = r.seq offset 0) s
       where s.gate_id is not null and exists (select from gate)) x
     group by x.id having sum(x.steps) <> 0) u
   left join gate g on g.id = u.id;
@@ -67,6 +67,59 @@ begin
 end $$;
 comment on function stranded() is 'Steps that wait for what can never come: a child run that is gone or has ended untold, a time that is none.';
 
+create or replace function in_room(p_run_id uuid, p_seq integer) returns boolean
+language plpgsql stable as $$
+begin
+  return exists (select from task x where x.run_id = p_run_id and x.seq = p_seq)
+    or exists (select from lease x where x.run_id = p_run_id and x.seq = p_seq)
+    or exists (select from timer x where x.run_id = p_run_id and x.seq = p_seq)
+    or exists (select from held x where x.run_id = p_run_id and x.seq = p_seq)
+    or exists (select from queued x where x.run_id = p_run_id and x.seq = p_seq)
+    or exists (select from wait x where x.run_id = p_run_id and x.seq = p_seq);
+end $$;
+comment on function in_room(uuid, integer) is 'Whether a step stands in one of the rooms from which it goes on.';
+
+create or replace function ended_before(p_run_id uuid, p_def flow_step) returns integer
+language plpgsql stable as $$
+begin
+  return (
+    select count(*) from unnest(p_def.predecessor_seqs) p(seq)
+    cross join lateral (select from step s where s.run_id = p_run_id and s.seq = p.seq offset 0) x);
+end $$;
+comment on function ended_before(uuid, flow_step) is 'How many predecessors of a step have ended.';
+
+create or replace function lost_steps(p_run_id uuid) returns table (seq integer, violation text)
+language plpgsql stable as $$
+-- Of one live run: what stands in no room has to wait for something that has not ended, and is counted right.
+declare
+  v_run run;
+begin
+  select r.* into v_run from run r where r.id = p_run_id;
+  if v_run.compensating then
+    -- One compensation after the other: the first that has not ended is in a room.
+    return query
+    select o.seq, 'live, not blocked, and in no room'
+    from (select x.seq from own_step x where x.run_id = p_run_id order by x.seq limit 1) o where not in_room(p_run_id, o.seq);
+    return;
+  end if;
+  if exists (select from notice n where n.run_id = p_run_id and n.kind = 'go_on') then
+    return;
+  end if;
+  return query
+  select o.seq, 'live, not blocked, and in no room' from own_step o where o.run_id = p_run_id and o.def is not null and not in_room(p_run_id, o.seq);
+  return query
+  select j.seq, case when j.ended = j.predecessors then 'live, not blocked, and in no room'
+                     else format('blocked by %s steps, but counted as blocked by %s', j.predecessors - j.ended, coalesce(j.counted::text, 'all')) end
+  from (
+    select f.seq, f.predecessors, ended_before(p_run_id, f) as ended, (select b.blockers from blocked b where b.run_id = p_run_id and b.seq = f.seq) as counted
+    from flow_step f
+    where f.flow_id = v_run.flow_id and f.undoes is null and not exists (select from step s where s.run_id = p_run_id and s.seq = f.seq)
+      and not in_room(p_run_id, f.seq)) j
+  where j.ended = j.predecessors
+    or j.counted is distinct from case when j.predecessors > 1 and j.ended > 0 then j.predecessors - j.ended end;
+end $$;
+comment on function lost_steps(uuid) is 'Steps of a live run that have fallen out of all rooms, or are counted wrong.';
+
 create or replace function violations_among(p_recent bigint) returns table (run_id uuid, seq integer, violation text)
 language sql stable set jit = off as $$
   with room as (
@@ -82,34 +135,65 @@ language sql stable set jit = off as $$
     select s.run_id, sum(s.placed) as placed
     from (select y.run_id, 1 as placed from stay y
           union all
+          select b.run_id, 0 from blocked b
+          union all
+          select o.run_id, 0 from own_step o
+          union all
           select r.id, 0 from (select x.id, x.state from run x order by x.id desc limit p_recent) r where r.state not in ('completed', 'failed', 'cancelled')
           union all
           (select r.id, 0 from run r order by r.id desc limit p_recent / 100)) s
     group by s.run_id
+  ), shape as materialized (
+    select f.flow_id, bool_or(f.predecessors > 1) as joins, count(*) filter (where f.predecessors = 0) as first
+    from flow_step f where f.undoes is null group by f.flow_id
   ), judged as materialized (
-    select a.run_id, a.placed, r.id, r.state, r.open_steps, r.paused_for, l.live, l.loose
+    select a.run_id, a.placed, r.id, r.state, r.open_steps, r.paused_for, r.state in ('completed', 'failed', 'cancelled') as ended,
+      -- Only then are its steps looked at one by one.
+      c.to_begin + o.others <> a.placed or h.joins or coalesce(r.compensating, false) as doubtful,
+      case when r.state in ('failed', 'cancelled') then 0
+           when r.compensating then o.others
+           else f.step_count - d.own + o.others end as live
     from looked_at a
-    left join lateral (select x.id, x.state, x.open_steps, x.paused_for from run x where x.id = a.run_id offset 0) r on true
+    left join lateral (select x.id, x.state, x.open_steps, x.paused_for, x.compensating, x.flow_id from run x where x.id = a.run_id offset 0) r on true
+    left join flow f on f.id = r.flow_id
+    cross join lateral (select count(*) filter (where x.def is null) as own from step x where x.run_id = a.run_id offset 0) d
+    cross join lateral (select count(*) filter (where x.def is not null) as others from own_step x where x.run_id = a.run_id offset 0) o
+    left join shape h on h.flow_id = r.flow_id
     cross join lateral (
-      select count(*) as live, count(*) filter (where x.blockers <= 0) as loose from step x where x.run_id = a.run_id and x.outcome is null offset 0) l
+      select case when h.joins or r.state not in ('running', 'paused') then 0 when d.own = 0 then h.first
+                  else (
+                    select count(*) from flow_step x
+                    where x.flow_id = r.flow_id and x.undoes is null
+                      and not exists (select from step s where s.run_id = a.run_id and s.seq = x.seq)
+                      and not exists (
+                        select from unnest(x.predecessor_seqs) p(seq) where not exists (select from step s where s.run_id = a.run_id and s.seq = p.seq)))
+             end as to_begin) c
   )
   select y.run_id, y.seq,
-    case when s.there is null then 'in ' || y.names || ', but there is no such step'
-         when s.outcome is not null then s.outcome || ', but in ' || y.names
+    case when s.outcome is not null then s.outcome || ', but in ' || y.names
+         when o.there is null and f.predecessors is null then 'in ' || y.names || ', but there is no such step'
          when y.rooms > 1 then 'in several rooms: ' || y.names
+         when o.there is null and r.over then 'its run is over, but it is in ' || y.names
          else 'blocked, but in ' || y.names end
   from stay y
-  left join lateral (select x.outcome, x.blockers, true as there from step x where x.run_id = y.run_id and x.seq = y.seq offset 0) s on true
-  where s.there is null or s.outcome is not null or y.rooms > 1 or s.blockers > 0
+  join lateral (select x.flow_id, x.state in ('completed', 'failed', 'cancelled') or coalesce(x.compensating, false) as over from run x where x.id = y.run_id offset 0) r on true
+  left join lateral (select x.outcome from step x where x.run_id = y.run_id and x.seq = y.seq offset 0) s on true
+  left join lateral (select true as there from own_step x where x.run_id = y.run_id and x.seq = y.seq and x.def is not null offset 0) o on true
+  left join lateral (
+    select x.predecessors, case when x.predecessors > 0 then ended_before(y.run_id, x) else 0 end as ended
+    from flow_step x where x.flow_id = r.flow_id and x.seq = y.seq and x.undoes is null offset 0) f on true
+  where s.outcome is not null or y.rooms > 1 or (o.there is null and (f.predecessors is null or r.over or f.ended < f.predecessors))
   union all
-  select j.run_id, s.seq, 'live, not blocked, and in no room'
-  from judged j
-  cross join lateral (select x.seq from step x where x.run_id = j.run_id and x.outcome is null and x.blockers <= 0 offset 0) s
-  where j.loose > j.placed and not exists (select from stay y where y.run_id = j.run_id and y.seq = s.seq)
+  select j.run_id, l.seq, l.violation from judged j cross join lateral lost_steps(j.run_id) l where not j.ended and j.live > j.placed and j.doubtful
   union all
   select j.run_id, null, coalesce(format('%s with %s open steps, but %s are live', j.state, j.open_steps, j.live), 'in a room, but there is no such run')
   from judged j
-  where j.id is null or j.live <> j.open_steps or (j.state in ('completed', 'failed', 'cancelled')) <> (j.open_steps = 0)
+  where j.id is null or j.live <> j.open_steps or j.ended <> (j.open_steps = 0)
+  union all
+  select b.run_id, b.seq, 'counted as blocked, but ' || case when j.ended then 'its run has ended' else 'in a room' end
+  from blocked b join judged j on j.run_id = b.run_id where j.ended or in_room(b.run_id, b.seq)
+  union all
+  select o.run_id, o.seq, 'its run has ended, but it has something of its own still' from own_step o join judged j on j.run_id = o.run_id where j.ended
   union all
   select j.run_id, null, 'paused until a question is answered, but none is open'
   from judged j

@@ -1,6 +1,6 @@
 -- What all transitions of running steps share: the lock on their runs, and the end of a run.
 --
--- Locks are taken in one order: worker, run (ids ascending), step, rooms. Rooms are left forward (timer -> queued -> task ->
+-- Locks are taken in one order: worker, run (ids ascending), rooms. Rooms are left forward (timer -> queued -> task ->
 -- lease) without the run's lock; every other move holds it. Whoever ends or pauses a run therefore looks into the rooms
 -- in that order. A transition that finds something to do for another run takes that run's lock only if it is free, and
 -- leaves a notice otherwise (notices.sql).
@@ -50,14 +50,29 @@ language plpgsql as $$
 declare
   v_now    timestamptz;
   v_lowest uuid;
+  v_asleep step_key[];
+  v_held   step_key[];
+  v_queued step_key[];
   v_left   step_key[];
+  v_waits  step_key[];
   v_leases lease[];
+  v_gates  bigint[];
 begin
   v_lowest := lowest_id(p_run_ids);
 
-  delete from timer t where t.run_id = any (p_run_ids);
-  delete from held h where h.run_id = any (p_run_ids);
-  delete from queued q where q.run_id = any (p_run_ids);
+  -- One statement for each room: what has left one while its row was waited for is found in the next.
+  with closed as (
+    delete from timer t where t.run_id = any (p_run_ids) returning t.run_id, t.seq
+  )
+  select array_agg((c.run_id, c.seq)::step_key) into v_asleep from closed c;
+  with closed as (
+    delete from held h where h.run_id = any (p_run_ids) returning h.run_id, h.seq
+  )
+  select array_agg((c.run_id, c.seq)::step_key) into v_held from closed c;
+  with closed as (
+    delete from queued q where q.run_id = any (p_run_ids) returning q.run_id, q.seq
+  )
+  select array_agg((c.run_id, c.seq)::step_key) into v_queued from closed c;
   with closed as (
     delete from task t where t.run_id = any (p_run_ids) returning t.run_id, t.seq
   )
@@ -66,7 +81,11 @@ begin
     delete from lease l where l.run_id = any (p_run_ids) returning l
   )
   select array_agg(c.l) into v_leases from closed c;
-  delete from wait w where w.run_id = any (p_run_ids);
+  with closed as (
+    delete from wait w where w.run_id = any (p_run_ids) returning w.run_id, w.seq
+  )
+  select array_agg(distinct (c.run_id, c.seq)::step_key) into v_waits from closed c;
+  delete from blocked b where b.run_id = any (p_run_ids);
   delete from notice n where n.run_id = any (p_run_ids) and n.kind = 'go_on';
 
   -- Not before: the rooms may have been waited for, while claims took steps.
@@ -78,11 +97,20 @@ begin
     perform pg_notify(wake_channel(l.worker_id), 'heartbeat') from (select distinct x.worker_id from unnest(v_leases) x) l;
   end if;
 
-  update step s set outcome = 'cancelled', ended_at = v_now
-  where s.run_id = any (p_run_ids) and s.run_id >= v_lowest and s.outcome is null;
+  v_left := v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l);
+  v_gates := gates_of(v_left);
+  with own as (
+    delete from own_step o where o.run_id = any (p_run_ids) returning o.run_id, o.seq, o.def, o.input
+  )
+  insert into step (run_id, ended_at, seq, def, outcome, input) select o.run_id, v_now, o.seq, o.def, 'cancelled', o.input from own o;
+  -- Of what has not begun nothing is written: the end of the run is its end.
+  insert into step (run_id, ended_at, seq, outcome)
+  select k.run_id, v_now, k.seq, 'cancelled'
+  from (select * from unnest(v_asleep || v_held || v_queued || v_left || v_waits)) k
+  where not exists (select from step s where s.run_id = k.run_id and s.seq = k.seq and s.run_id >= v_lowest);
 
-  perform leave_limits(
-    v_left || array(select (l.run_id, l.seq)::step_key from unnest(v_leases) l), array(select l.lane_id from unnest(v_leases) l), null, false);
+  perform leave_gates(v_gates);
+  perform leave_queues(array(select l.lane_id from unnest(v_leases) l), null, false);
 
   perform stop_children(p_run_ids, v_lowest);
 end $$;

@@ -323,7 +323,7 @@ comment on function forget_ticks() is 'Chore: forgets what became of old ticks (
 
 create or replace view schedules as
 select s.id, s.tenant, s.name, s.cron, s.zone, s.flow, s.version, s.missed, s.overlap, s.jitter_ms, s.starts_at, s.ends_at, s.paused_at, s.next_at, s.last_at, s.last_error, s.input,
-  (select count(*) from schedule_tick t where t.schedule_id = s.id and t.outcome = 'failed') as failed_ticks
+  (select count(*) from schedule_tick t where t.schedule_id = s.id and t.outcome = 'failed') as failed_ticks, s.name as schedule
 from schedule s;
 comment on view schedules is 'Schedules with their next tick, and how many of the ticks that are remembered could not start a run.';
 

@@ -183,7 +183,7 @@ end $$;
 comment on function broadcast_signal(text, text, jsonb, text, jsonb, text, interval, text) is
   'Sends a signal to every live run, of a flow or with certain metadata if asked; with an idempotency key, to those that have not got it. Waits for no run. Returns to how many.';
 
-create or replace function begin_signal_wait(p_run run, p_step step, p_flow_step flow_step, p_context jsonb) returns boolean
+create or replace function begin_signal_wait(p_run run, p_step own_step, p_flow_step flow_step, p_context jsonb) returns boolean
 language plpgsql as $$
 declare
   v_settings jsonb := p_flow_step.settings;
@@ -199,8 +199,7 @@ begin
     update signal s set consumed_at = clock(), consumed_by = p_run.id, consumed_seq = p_step.seq where s.id = v_signal.id;
     perform record_event(p_run.id, 'signal', p_step.seq, v_signal.sent_by,
       jsonb_strip_nulls(jsonb_build_object('topic', v_signal.topic, 'key', v_signal.key, 'signal', v_signal.id)));
-    update step s set outcome = 'completed', started_at = clock(), ended_at = clock(), output = v_signal.payload
-    where s.run_id = p_run.id and s.seq = p_step.seq;
+    perform record_end(p_run.id, p_step.seq, 'completed', clock(), v_signal.payload);
     return true;
   end if;
   insert into wait (run_id, seq, path, attempt, failures, kind, completes, since, due_at, tenant, topic, key, prompt)
@@ -214,7 +213,7 @@ begin
   end if;
   return false;
 end $$;
-comment on function begin_signal_wait(run, step, flow_step, jsonb) is 'Begins a step that waits for a signal. True when one was there and it has ended.';
+comment on function begin_signal_wait(run, own_step, flow_step, jsonb) is 'Begins a step that waits for a signal. True when one was there and it has ended.';
 
 -- Chore: signals that nobody needs any more ---------------------------------------------------------------------------
 

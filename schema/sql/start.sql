@@ -1,4 +1,5 @@
--- Starting runs. Rooms: steps without predecessors go to task, or to timer when the start is delayed; the others are blocked.
+-- Starting runs. Rooms: steps without predecessors go to task, or to timer when the start is delayed. Of the others nothing is
+-- written: the flow tells them.
 
 create or replace function interval_ms(p_interval interval) returns bigint
 language sql immutable as $$
@@ -151,15 +152,15 @@ begin
   -- An id that is there already is the rare case (the caller asks again after a lost answer), so it alone pays for
   -- the check: ON CONFLICT would write a second WAL record for each row.
   begin
-    insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth)
+    insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth, priority)
     select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata,
-           p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth
+           p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth, i.priority
     from unnest(v_items) i;
   exception when unique_violation then
     with inserted as (
-      insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth)
+      insert into run (id, created_at, start_at, flow_id, open_steps, state, tenant, name, input, metadata, parent_id, parent_seq, parent_path, depth, priority)
       select i.id, v_now, nullif(i.start_at, v_now), v_flow.id, v_flow.step_count, 'running', p_tenant, i.name, i.input, i.metadata,
-           p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth
+             p_parent.run_id, p_parent.seq, p_parent.path, p_parent.depth, i.priority
       from unnest(v_items) i
       on conflict do nothing
       returning run.id
@@ -180,17 +181,12 @@ begin
     end if;
   end;
 
-  insert into step (run_id, seq, lane_id, blockers, priority)
-  select i.id, s.seq, s.lane_id, s.predecessors, coalesce(i.priority, s.priority)
-  from unnest(v_items) i
-  cross join lateral (select * from flow_step fs where fs.flow_id = v_flow.id and fs.seq < v_flow.step_count order by fs.seq) s;
-
   if p_start_ats is not null or p_delays_ms is not null or p_create_only is not null then
     v_next := (select min(i.start_at) from unnest(v_items) i where i.start_at > v_now);
   end if;
   if v_next is not null then
-    insert into timer (run_id, fire_at, seq, attempt, failures, kind)
-    select i.id, i.start_at, s.seq, 0, 0, 'start'
+    insert into timer (run_id, fire_at, seq, attempt, failures, kind, lane_id, priority)
+    select i.id, i.start_at, s.seq, 0, 0, 'start', s.lane_id, coalesce(i.priority, s.priority)
     from unnest(v_items) i
     join flow_step s on s.flow_id = v_flow.id and s.predecessors = 0 and s.plain
     where i.start_at > v_now;

@@ -69,7 +69,7 @@ begin
   end if;
   begin
     v_child := coalesce(v_child, start_child(p_run, p_lease.seq, p_path, p_wait ->> 'flow', (p_wait ->> 'version')::integer, p_wait -> 'input'));
-    update step s set parent = true where s.run_id = p_lease.run_id and s.seq = p_lease.seq and s.parent is null;
+    update run r set has_children = true where r.id = p_lease.run_id and r.has_children is null;
     select a.answer, a.value into v_answer, v_value from answer_of_child(v_child) a where not is_to_be_retried(v_child);
   exception when sqlstate 'LH001' or sqlstate 'LH002' or sqlstate 'LH003' or data_exception then
     v_answer := 'error';
@@ -198,18 +198,18 @@ comment on function drop_waits(uuid, integer) is 'Ends all that a step waits for
 create or replace function continue_as_new(p_lease lease, p_input jsonb) returns void
 language plpgsql as $$
 declare
-  v_key step_key := (p_lease.run_id, p_lease.seq);
+  v_key  step_key := (p_lease.run_id, p_lease.seq);
+  v_step own_step := live_step(p_lease.run_id, p_lease.seq);
 begin
   delete from checkpoint c where c.run_id = p_lease.run_id and c.seq = p_lease.seq;
   -- Nobody can wait any more for the children that it has begun.
   perform stop_children_of_steps(array[v_key]);
   -- From now on it has an input of its own, and stands in the lane of such steps.
-  insert into lane (queue_id, handler, own_input)
-  select l.queue_id, l.handler, true from step s join lane l on l.id = s.lane_id where s.run_id = p_lease.run_id and s.seq = p_lease.seq
+  insert into lane (queue_id, handler, own_input) select l.queue_id, l.handler, true from lane l where l.id = v_step.lane_id
   on conflict do nothing;
-  update step s set input = coalesce(p_input, 'null'), lane_id = o.id
-  from lane l join lane o on o.queue_id = l.queue_id and o.handler = l.handler and o.own_input
-  where s.run_id = p_lease.run_id and s.seq = p_lease.seq and l.id = s.lane_id;
+  v_step.lane_id := own_lane(v_step.lane_id);
+  v_step.input := coalesce(p_input, 'null');
+  perform keep_own(v_step);
   perform record_event(p_lease.run_id, 'continued as new', p_lease.seq, null, null);
   perform place_step(p_lease.run_id, p_lease.seq, ready_position(), p_lease.attempt);
 end $$;
@@ -267,8 +267,7 @@ begin
       perform place_step(p_wait.run_id, p_wait.seq, ready_position(), p_wait.attempt, p_wait.failures);
     end if;
   elsif p_answer = 'ok' then
-    update step s set started_at = p_wait.since where s.run_id = p_wait.run_id and s.seq = p_wait.seq;
-    perform end_step(p_wait.run_id, p_wait.seq, p_value);
+    perform end_step(p_wait.run_id, p_wait.seq, p_value, p_wait.since);
   elsif p_wait.kind = 'external' then
     -- The attempt that handed the work out has failed, and the step's policy says what follows.
     perform settle_external(p_wait, p_answer, p_value);

@@ -105,7 +105,7 @@ begin
   select v_state, lost.run_id, lost.seq, lost.attempt, what_became_of(p_worker, lost.run_id, lost.seq, lost.attempt)
   from (select i.run_id, i.seq, i.attempt
         from unnest(p_run_ids, p_seqs, p_attempts) i(run_id, seq, attempt)
-        -- As in close_leases(): by the key, one by one, and never by the index on the owner.
+        -- As in close_leases(): by the key, one by one.
         left join lateral (
           select true as there from lease l
           where l.run_id = i.run_id and l.seq = i.seq and l.attempt = i.attempt and l.worker_id is not distinct from p_worker offset 0) l on true

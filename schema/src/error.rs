@@ -47,6 +47,9 @@ pub enum Error {
     /// The database answered something that cannot be: a defect, or a damaged installation.
     #[error("unexpected answer of the database: {0}")]
     Corrupt(String),
+    /// An error of another driver, in whose transaction a call was made.
+    #[error("{0}")]
+    Driver(#[source] Box<dyn StdError + Send + Sync>),
     /// Any other error of the database.
     #[error("database error: {}", describe(.0))]
     Database(#[source] tokio_postgres::Error),

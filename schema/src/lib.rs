@@ -5,11 +5,12 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`config`] | where the database is, which schema and tenant to use, how many connections |
-//! | [`connect`] | libpq URLs and `PG*` variables, TLS, the pool, notifications |
+//! | [`connect`] | where the database is, which schema and tenant to use; libpq URLs and `PG*` variables, TLS, the pool, notifications |
 //! | [`migrate`] | tables as versioned migrations, functions and views as files that are installed when they changed |
 //! | [`flow`] | definitions of flows: steps, their order, retries |
+//! | [`job`] | a job: name, input and output tied at compile time |
 //! | [`payload`] | JSON on its way in: size, depth, and what PostgreSQL cannot store |
+//! | [`backoff`] | growing waits while the database is away |
 //! | [`calls`] | one typed method for each database function |
 //! | [`duration`] | durations on their way to the database and back |
 //! | [`error`] | what can go wrong, by what a caller can do about it |
@@ -25,26 +26,26 @@
 //! # Ok(()) }
 //! ```
 
+pub mod backoff;
 pub mod calls;
-pub mod config;
 pub mod connect;
 pub mod duration;
 pub mod error;
 pub mod flow;
+pub mod job;
 pub mod lock;
 pub mod migrate;
 pub mod names;
 pub mod payload;
-pub mod retry;
 pub mod span;
 
 pub use calls::Calls;
-pub use config::Config;
-pub use connect::Database;
+pub use connect::{Config, Database};
 pub use error::Error;
 pub use flow::{
     Approval, Budget, Concurrency, Exceeded, Fair, Flow, OnFailure, OnTimeout, Pauses, Phase, Retry, Step, WaitSignal,
 };
+pub use job::Job;
 pub use names::SchemaName;
 pub use payload::Payload;
 pub use span::Span;

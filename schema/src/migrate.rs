@@ -35,6 +35,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("wake.sql", include_str!("../sql/wake.sql")),
     ("run_end.sql", include_str!("../sql/run_end.sql")),
     ("expression.sql", include_str!("../sql/expression.sql")),
+    ("live_step.sql", include_str!("../sql/live_step.sql")),
     ("ready.sql", include_str!("../sql/ready.sql")),
     ("advance.sql", include_str!("../sql/advance.sql")),
     ("fan_out.sql", include_str!("../sql/fan_out.sql")),
@@ -55,11 +56,15 @@ const SOURCES: &[(&str, &str)] = &[
     ("limits.sql", include_str!("../sql/limits.sql")),
     ("gate.sql", include_str!("../sql/gate.sql")),
     ("views.sql", include_str!("../sql/views.sql")),
+    ("throughput.sql", include_str!("../sql/throughput.sql")),
     ("room_violations.sql", include_str!("../sql/room_violations.sql")),
     ("inspect.sql", include_str!("../sql/inspect.sql")),
     ("why.sql", include_str!("../sql/why.sql")),
+    ("explain.sql", include_str!("../sql/explain.sql")),
+    ("explain_step.sql", include_str!("../sql/explain_step.sql")),
     ("find_runs.sql", include_str!("../sql/find_runs.sql")),
     ("operate.sql", include_str!("../sql/operate.sql")),
+    ("explain_run.sql", include_str!("../sql/explain_run.sql")),
     ("again.sql", include_str!("../sql/again.sql")),
     ("question.sql", include_str!("../sql/question.sql")),
     ("timeline.sql", include_str!("../sql/timeline.sql")),
@@ -72,17 +77,22 @@ const SOURCES: &[(&str, &str)] = &[
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
+    ("protocol.sql", include_str!("../sql/protocol.sql")),
+    ("sizes.sql", include_str!("../sql/sizes.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
     ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
     ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),
 ];
 
-/// What every function gets, once all are there.
-const FINISH: (&str, &str) = ("installation.sql", include_str!("../sql/installation.sql"));
+/// What every function and every column of a view gets, once all are there.
+const FINISH: &[(&str, &str)] = &[
+    ("installation.sql", include_str!("../sql/installation.sql")),
+    ("columns.sql", include_str!("../sql/columns.sql")),
+];
 
 /// All files, in the order of their installation.
 fn sources() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    SOURCES.iter().chain(std::iter::once(&FINISH))
+    SOURCES.iter().chain(FINISH)
 }
 
 /// Table of the applied migrations, in the schema of the installation.
@@ -266,7 +276,7 @@ comment on function installed_functions() is 'Checksum of the files that the fun
         ours::list()
     );
     files.push(("what is installed", installed));
-    files.push((FINISH.0, FINISH.1.to_owned()));
+    files.extend(FINISH.iter().map(|(name, source)| (*name, (*source).to_owned())));
     Ok(files)
 }
 

@@ -30,8 +30,8 @@ fn worker_of_two_threads(db: &TestDb, stop: CancellationToken) -> std::thread::J
             .heartbeat(LEASE / 4)
             .lease(LEASE)
             .handler("blocks", blocks)
-            .and_then(|builder| builder.handler("patient", patient))
-            .and_then(|builder| builder.build())
+            .handler("patient", patient)
+            .build()
             .unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async move {

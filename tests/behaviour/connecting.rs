@@ -56,7 +56,7 @@ async fn missing_privileges_are_told_as_such() {
         config.connection.postgres.options(format!("-c role={role}"));
         let error = Client::connect(&config).await.unwrap_err();
         assert!(matches!(&error, longhaul::Error::Denied(text) if text.contains("permission denied")), "{error}");
-        let worker = Worker::builder(&config).handler("nothing", nothing).unwrap().build().unwrap();
+        let worker = Worker::builder(&config).handler("nothing", nothing).build().unwrap();
         let error = within("the worker gives up", worker.run_until(std::future::pending())).await.unwrap_err();
         assert!(matches!(error, longhaul::Error::Denied(_)), "{error}");
         db.execute(&format!("drop owned by {role}; drop role {role}")).await;
@@ -80,7 +80,7 @@ async fn the_documented_privileges_are_enough_for_clients_and_workers() {
         restricted.config.connection.postgres.options(format!("-c role={role}"));
         restricted.database = Database::new(&restricted.config).unwrap();
         restricted.deploy_single("one", Step::new("a", "nothing")).await;
-        let worker = restricted.spawn(restricted.worker().handler("nothing", nothing).unwrap());
+        let worker = restricted.spawn(restricted.worker().handler("nothing", nothing));
         let run = restricted.client().await.start("one", &1).await.unwrap();
         within("the run", run.output::<()>()).await.unwrap();
         worker.stop().await;
@@ -155,7 +155,7 @@ async fn no_setting_of_a_database_changes_what_happens() {
         .step(Step::new("b", "nothing").after("a").when("$.input.n > 0"))
         .step(Step::wait_signal("c", longhaul::WaitSignal::new("go")).after("b"));
     client.deploy(&flow).await.unwrap();
-    let worker = hostile.spawn(hostile.worker().handler("nothing", nothing).unwrap());
+    let worker = hostile.spawn(hostile.worker().handler("nothing", nothing));
     hostile.spawn_scheduler();
     let runs = client.start_many("two", (1..20).map(|n| serde_json::json!({ "n": n }))).await.unwrap().ids();
     for run in &runs {

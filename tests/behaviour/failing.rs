@@ -43,7 +43,7 @@ async fn a_failed_attempt_is_retried_until_it_succeeds_or_none_is_left() {
                 Ok(ctx.fencing_token())
             }
         };
-        let worker = db.spawn(db.worker().handler("flaky", flaky).unwrap());
+        let worker = db.spawn(db.worker().handler("flaky", flaky));
         db.spawn_scheduler();
 
         let (state, attempts) = outcome(&db, Step::new("enough", "flaky").retry(quick(3))).await;
@@ -66,13 +66,9 @@ async fn panics_timeouts_and_final_errors_are_told_apart() {
             .handler("panics", |_: StepContext, _: Value| async move {
                 if true { panic!("at {}", "sea") } else { Ok::<_, StepError>(()) }
             })
-            .unwrap()
             .handler("hangs", |_: StepContext, _: Value| std::future::pending::<Result<(), StepError>>())
-            .unwrap()
             .handler("fails", |_: StepContext, _: Value| async move { Err::<(), _>(StepError::fail("no use")) })
-            .unwrap()
-            .handler("wants", |_: StepContext, _: u32| async move { Ok::<_, StepError>(()) })
-            .unwrap();
+            .handler("wants", |_: StepContext, _: u32| async move { Ok::<_, StepError>(()) });
         let worker = db.spawn(worker);
         db.spawn_scheduler();
 
@@ -117,9 +113,8 @@ async fn a_panic_in_a_destructor_fails_the_attempt_and_harms_nobody_else() {
                 std::future::pending::<Result<(), StepError>>().await
             }
         };
-        let worker = db.worker().handler("bomb", bomb).unwrap();
-        let worker =
-            db.spawn(worker.handler("fine", |_: StepContext, n: i64| async move { Ok::<_, StepError>(n) }).unwrap());
+        let worker = db.worker().handler("bomb", bomb);
+        let worker = db.spawn(worker.handler("fine", |_: StepContext, n: i64| async move { Ok::<_, StepError>(n) }));
         db.spawn_scheduler();
         let (state, attempts) =
             outcome(&db, Step::new("bomb", "bomb").retry(quick(1)).timeout(Duration::from_millis(20))).await;
@@ -140,7 +135,7 @@ async fn snoozing_consumes_no_attempt() {
             assert_eq!(ctx.attempt(), 1);
             if ctx.fencing_token() < 4 { Err(StepError::snooze(Duration::from_millis(1))) } else { Ok(()) }
         };
-        let worker = db.spawn(db.worker().handler("poll", poll).unwrap());
+        let worker = db.spawn(db.worker().handler("poll", poll));
         db.spawn_scheduler();
         let (state, attempts) = outcome(&db, Step::new("poll", "poll").retry(quick(1))).await;
         assert_eq!(state, RunState::Completed);
@@ -172,14 +167,12 @@ async fn a_failed_step_fails_its_run_and_cancels_what_is_left_of_it() {
                 }
                 Err::<(), _>(StepError::fail("no use"))
             })
-            .unwrap()
             .handler("hangs", |ctx: StepContext, _: Value| async move {
                 BUSY.store(true, std::sync::atomic::Ordering::SeqCst);
                 let _end = SetOnDrop;
                 ctx.cancelled().await;
                 std::future::pending::<Result<(), StepError>>().await
-            })
-            .unwrap();
+            });
         let worker = db.spawn(worker);
         let run = client.start("f", &1).await.unwrap();
         let ended = within("the run", run.wait(Duration::from_secs(60))).await.unwrap().expect("in time");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul::{
     Error, Flow, Payload, Retry, Step,
-    calls::{AttemptKey, AttemptOutcome, Claimed, Ended, RunState},
+    calls::{AttemptKey, AttemptOutcome, ClaimedStep, EndedAttempt, RunState},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     starting::play_worker,
 };
 
-pub async fn claim_one(db: &TestDb, worker: i64) -> Claimed {
+pub async fn claim_one(db: &TestDb, worker: i64) -> ClaimedStep {
     let mut claimed = db.calls().await.claim(worker, &["default"], &[1]).await.unwrap();
     assert_eq!(claimed.len(), 1, "there is a ready step");
     claimed.remove(0)
@@ -51,7 +51,7 @@ async fn a_claim_that_arrives_after_its_worker_has_asked_what_it_took_takes_noth
         let late = calls.claim_numbered(worker, &["default"], &[1], Some(1)).await.unwrap_err();
         assert!(matches!(&late, Error::Refused(reason) if reason.contains("comes too late")), "{late}");
         assert_eq!(calls.claim_numbered(worker, &["default"], &[1], Some(2)).await.unwrap().len(), 1);
-        // Asking once more, about an older claim, takes nothing back.
+        // OperationOptions once more, about an older claim, takes nothing back.
         let known = [forgotten[0].key].into_iter();
         assert_eq!(calls.forgotten_leases(worker, known, Some(0)).await.unwrap().len(), 1);
         assert!(calls.claim_numbered(worker, &["default"], &[1], Some(1)).await.is_err());
@@ -64,12 +64,12 @@ async fn a_claim_that_arrives_after_its_worker_has_asked_what_it_took_takes_noth
     .await;
 }
 
-fn ended(key: AttemptKey, outcome: AttemptOutcome) -> Ended {
-    Ended { key, outcome, error: None, retryable: true, delay: Some(Duration::ZERO) }
+fn ended(key: AttemptKey, outcome: AttemptOutcome) -> EndedAttempt {
+    EndedAttempt { key, outcome, error: None, retryable: true, delay: Some(Duration::ZERO) }
 }
 
 /// The one reason for which a call was refused; empty when it was not.
-fn reason(refused: &[longhaul::calls::Refused]) -> &str {
+fn reason(refused: &[longhaul::calls::RefusedAttempt]) -> &str {
     refused.first().map_or("", |r| r.reason.as_str())
 }
 
@@ -128,7 +128,7 @@ async fn fifty_racing_ends_of_one_attempt_give_one_outcome() {
             let outcomes = futures::future::join_all(races).await;
             let won = outcomes.into_iter().filter(|refused| refused.as_ref().unwrap().is_empty()).count();
             assert_eq!(won, 1);
-            db.execute("delete from longhaul.task; update longhaul.step set outcome = 'cancelled' where outcome is null; update longhaul.run set state = 'cancelled', open_steps = 0 where open_steps > 0").await;
+            db.execute("delete from longhaul.task; update longhaul.run set state = 'cancelled', open_steps = 0 where open_steps > 0").await;
         }
     })
     .await;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use longhaul::{Concurrency, Flow, Retry, Step, StepError, calls::Claimed};
+use longhaul::{Concurrency, Flow, Retry, Step, StepError, calls::ClaimedStep};
 use serde_json::Value;
 
 use crate::{
@@ -28,7 +28,7 @@ async fn raise(db: &TestDb) {
     .await;
 }
 
-async fn claim_all(db: &TestDb, worker: i64) -> Vec<Claimed> {
+async fn claim_all(db: &TestDb, worker: i64) -> Vec<ClaimedStep> {
     db.calls().await.claim(worker, &["default"], &[1000]).await.expect("claim")
 }
 
@@ -278,7 +278,7 @@ async fn nothing_is_missed_while_floors_are_raised_all_the_time() {
             }
         };
         let workers: Vec<_> = (0..3)
-            .map(|_| db.spawn(db.worker().handler("flaky", flaky.clone()).unwrap().queue("default", 20).unwrap()))
+            .map(|_| db.spawn(db.worker().handler("flaky", flaky.clone()).queue("default", 20)))
             .collect();
         let raising = tokio::spawn({
             let db = db.clone();

@@ -18,8 +18,8 @@ const HISTORY: &str = "
         insert into longhaul.signal (tenant, run_id, topic, scope, payload, sent_at, sent_by, expires_at, consumed_at)
         select 'default', p.id, 't', 'one', '1', p.at, 'x', p.at + interval '900 days', p.at from past p
       )
-      insert into longhaul.step (run_id, seq, lane_id, blockers, outcome, priority, ended_at, started_at, attempt, worker_id, output)
-      select p.id, s, 1, 0, 'completed', 0, p.at, p.at, 1, 1, '1' from past p, generate_series(0, 1) s;
+      insert into longhaul.step (run_id, seq, outcome, ended_at, started_at, attempt, worker_id, output)
+      select p.id, s, 'completed', p.at, p.at, 1, 1, '1' from past p, generate_series(0, 1) s;
     $$;";
 
 /// Partitions for it.
@@ -57,11 +57,11 @@ const ASKED: &[(&str, i64)] = &[
 ];
 
 /// A session with a history of its making.
-struct Asking {
+struct OperationOptions {
     client: tokio_postgres::Client,
 }
 
-impl Asking {
+impl OperationOptions {
     async fn connect(db: &TestDb) -> Self {
         let (client, connection) = db.config.connection.postgres.connect(tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -88,10 +88,11 @@ async fn what_is_asked_often_costs_the_same_with_ten_times_the_history() {
     with_database(|db| async move {
         let client = db.client().await;
         for flow in ["common", "rare"] {
-            db.deploy_single(flow, longhaul::Step::new("a", "nobody")).await;
+            let two = Flow::new(flow, 1).step(Step::new("a", "nobody")).step(Step::new("b", "nobody").after("a"));
+            db.client().await.deploy(&two).await.unwrap();
         }
         client.start_many("common", 0..20).await.unwrap();
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         asking.execute(PAST).await;
         asking
             .execute("select longhaul.put_retention_policy('default', 'rare', '1 day', 'completed', 'rare', 10)")
@@ -118,9 +119,10 @@ async fn what_is_asked_often_costs_the_same_with_ten_times_the_history() {
 async fn a_policy_goes_on_where_it_has_looked_and_finds_the_old_runs_of_a_rare_flow_below_many_others() {
     with_database(|db| async move {
         for flow in ["common", "rare"] {
-            db.deploy_single(flow, longhaul::Step::new("a", "nobody")).await;
+            let two = Flow::new(flow, 1).step(Step::new("a", "nobody")).step(Step::new("b", "nobody").after("a"));
+            db.client().await.deploy(&two).await.unwrap();
         }
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         asking.execute(PAST).await;
         asking.execute("select pg_temp.history(50, 'rare'), pg_temp.history(5000, 'common')").await;
         asking.execute("select longhaul.put_retention_policy('default', 'rare', '2 days', null, 'rare', 10)").await;
@@ -194,7 +196,7 @@ async fn a_list_says_how_far_it_has_looked_and_goes_on_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_flows_are_deployed_in_time_that_grows_with_their_size_only() {
     with_database(|db| async move {
-        let asking = Asking::connect(&db).await;
+        let asking = OperationOptions::connect(&db).await;
         // Twelve thousand steps in layers, two edges into each, each looking at the output of one far above.
         asking
             .execute(
@@ -207,7 +209,7 @@ async fn large_flows_are_deployed_in_time_that_grows_with_their_size_only() {
             )
             .await;
         let stored: (i64, i64, i64) = {
-            let sql = "select count(*), sum(predecessors), count(*) filter (where plain_successors) from longhaul.flow_step";
+            let sql = "select count(*), sum(predecessors), count(*) filter (where plain) from longhaul.flow_step";
             let row = asking.client.query_one(sql, &[]).await.unwrap();
             (row.get(0), row.get(1), row.get(2))
         };

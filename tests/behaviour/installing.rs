@@ -48,7 +48,7 @@ async fn programs_go_on_beside_a_newer_database_that_serves_them_and_do_not_migr
         assert_eq!(migrate::check(&db.database).await.unwrap(), 999);
         // A client and a worker that start only now, as when a process of the old release is restarted.
         let client = db.client().await;
-        let worker = db.spawn(db.worker().handler("h", |_: StepContext, _: Value| async { Ok::<_, StepError>(7) }).unwrap());
+        let worker = db.spawn(db.worker().handler("h", |_: StepContext, _: Value| async { Ok::<_, StepError>(7) }));
         let run = client.start("one", &1).await.unwrap();
         assert_eq!(within("the run", run.output::<i32>()).await.unwrap(), 7);
         worker.stop().await;
@@ -174,7 +174,7 @@ async fn functions_can_be_replaced_while_workers_are_busy() {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             Ok::<_, longhaul::StepError>(())
         };
-        let worker = db.spawn(db.worker().lease(std::time::Duration::from_secs(60)).handler("h", work).unwrap());
+        let worker = db.spawn(db.worker().lease(std::time::Duration::from_secs(60)).handler("h", work));
         let (mut replaced, mut runs) = (0, 0);
         loop {
             if db.value::<i64>("select count(*) from longhaul.run where state = 'running'").await == 0 {
@@ -205,7 +205,7 @@ async fn several_installations_share_a_database() {
         for db in [&db, &other] {
             db.client().await.deploy(&Flow::new("one", 1).step(Step::new("a", "double"))).await.unwrap();
             let double = |_: longhaul::StepContext, n: i64| async move { Ok::<_, longhaul::StepError>(n * 2) };
-            let worker = db.spawn(db.worker().handler("double", double).unwrap());
+            let worker = db.spawn(db.worker().handler("double", double));
             let run = db.client().await.start("one", &4).await.unwrap();
             assert_eq!(crate::harness::within("the run", run.output::<i64>()).await.unwrap(), 8);
             worker.stop().await;

@@ -183,7 +183,7 @@ async fn a_worker_that_was_frozen_with_a_claim_under_way_does_not_begin_what_oth
         barrier.rollback().await.unwrap();
         eventually("it has claimed them", || async { leases_of(&db, &frozen).await == 5 }).await;
         let work = |_: longhaul::StepContext, _: serde_json::Value| async { Ok::<_, longhaul::StepError>(()) };
-        let heir = db.spawn(db.worker().handler("work", work).unwrap());
+        let heir = db.spawn(db.worker().handler("work", work));
         db.until_all_completed().await;
 
         frozen.signal(libc::SIGCONT);

@@ -41,9 +41,7 @@ fn metering(db: &TestDb, meter: &Meter, time: Duration) -> longhaul::WorkerBuild
     db.worker()
         .lease(Duration::from_secs(60))
         .queue("default", 100)
-        .unwrap()
         .handler("meter", move |_: StepContext, key: Value| meter.clone().measure(key.to_string(), time))
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +89,7 @@ async fn no_more_of_a_queue_run_than_may_over_all_workers_and_retries() {
                         if ctx.attempt() < 2 { Err(StepError::retry("again")) } else { Ok(()) }
                     }
                 };
-                db.spawn(metering(&db, &meter, Duration::from_millis(2)).handler("flaky", flaky).unwrap())
+                db.spawn(metering(&db, &meter, Duration::from_millis(2)).handler("flaky", flaky))
             })
             .collect();
         client.start_many("f", vec![1; 300]).await.unwrap();
@@ -162,7 +160,7 @@ async fn a_breaker_closes_the_queue_of_a_dead_provider_and_tries_again_one_at_a_
             )
             .await
             .unwrap();
-        let worker = db.spawn(db.worker().queue("default", 5).unwrap().handler("provider", provider).unwrap());
+        let worker = db.spawn(db.worker().queue("default", 5).handler("provider", provider));
         client.start_many("f", 0..50).await.unwrap();
         let run = client.list(&longhaul::calls::RunFilter { limit: 1, ..Default::default() }).await.unwrap()[0].id;
         eventually("the breaker is open", || async {
@@ -197,9 +195,10 @@ async fn a_thousand_keys_with_a_limit_of_two_are_never_exceeded() {
         // From the history as well: how many overlap with each step of the same key.
         let overlaps: i64 = db
             .value(
-                "select coalesce(max(n), 0) from (
-                   select (select count(*) from longhaul.step o where o.gate_id = s.gate_id and o.started_at <= s.started_at and o.ended_at > s.started_at) as n
-                   from longhaul.step s where s.gate_id in (select id from longhaul.gate order by id limit 50)) x",
+                "with taken as (select r.input as key, s.started_at, s.ended_at from longhaul.step s join longhaul.run r on r.id = s.run_id)
+                 select coalesce(max(n), 0) from (
+                   select (select count(*) from taken o where o.key = s.key and o.started_at <= s.started_at and o.ended_at > s.started_at) as n
+                   from taken s where s.key in (select distinct key from taken order by key limit 50)) x",
             )
             .await;
         assert!(overlaps <= 2, "{overlaps}");
@@ -256,7 +255,7 @@ async fn keys_are_freed_by_failures_stops_pauses_and_lost_workers() {
             calls
                 .end_attempts(
                     worker,
-                    &[longhaul::calls::Ended {
+                    &[longhaul::calls::EndedAttempt {
                         key: claimed.key,
                         outcome: longhaul::calls::AttemptOutcome::Failed,
                         error: None,

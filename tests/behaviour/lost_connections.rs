@@ -22,7 +22,7 @@ async fn a_backend_terminated_in_the_middle_of_a_claim_loses_nothing() {
         let mut connection = db.database.connection().await.unwrap();
         let barrier = connection.transaction().await.unwrap();
         barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
-        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing));
         db.terminate_when_blocked("claim").await;
         barrier.rollback().await.unwrap();
         drop(connection);
@@ -42,12 +42,12 @@ async fn a_backend_terminated_in_the_middle_of_a_completion_loses_nothing() {
             .deploy(&Flow::new("two", 1).step(Step::new("a", "nothing")).step(Step::new("b", "nothing").after("a")))
             .await
             .unwrap();
-        // The completion has closed the lease when it comes to the step, and waits there.
+        // The completion has closed the lease when it comes to write the step, and waits there.
         let mut connection = db.database.connection().await.unwrap();
         client.start_many("two", 0..10).await.unwrap();
         let barrier = connection.transaction().await.unwrap();
-        barrier.batch_execute("select from longhaul.step for update").await.unwrap();
-        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing).unwrap());
+        barrier.batch_execute("lock table longhaul.step in share mode").await.unwrap();
+        let worker = db.spawn(db.worker().lease(Duration::from_secs(30)).handler("nothing", nothing));
         db.terminate_when_blocked("complete").await;
         barrier.rollback().await.unwrap();
         drop(connection);
@@ -99,8 +99,7 @@ async fn remote_worker(db: &TestDb) -> (Client, Network, Running) {
     let mut config = network.config(&db.config);
     config.call_timeout = Duration::from_millis(500);
     config.pool_wait = Duration::from_millis(500);
-    let worker =
-        Worker::builder(&config).poll(Duration::from_secs(3600)).without_chores().handler("nothing", nothing).unwrap();
+    let worker = Worker::builder(&config).poll(Duration::from_secs(3600)).without_chores().handler("nothing", nothing);
     let worker = db.spawn(worker);
     // It never polls: what is ready before it has entered itself it would not learn of.
     eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
@@ -197,7 +196,7 @@ async fn a_slow_network_loses_no_lease() {
         db.deploy_single("one", Step::new("a", "nothing")).await;
         let network = Network::start(&db.config).await.unwrap();
         network.delay(Duration::from_millis(60));
-        let worker = Worker::builder(&network.config(&db.config)).handler("nothing", nothing).unwrap();
+        let worker = Worker::builder(&network.config(&db.config)).handler("nothing", nothing);
         let worker = db.spawn(worker.heartbeat(Duration::from_millis(200)).lease(Duration::from_secs(1)));
         db.client().await.start_many("one", 0..200).await.unwrap();
         db.until_all_completed().await;
@@ -212,7 +211,7 @@ async fn completion_with_a_lost_answer(then: Then) {
         let (client, network, worker) = remote_worker(&db).await;
 
         let run = {
-            // Held until the step is there to be locked.
+            // The completion has closed the lease when it comes to write the step, and waits there.
             let mut connection = db.database.connection().await.unwrap();
             let barrier = connection.transaction().await.unwrap();
             barrier.batch_execute("lock table longhaul.lease in share row exclusive mode").await.unwrap();
@@ -220,7 +219,7 @@ async fn completion_with_a_lost_answer(then: Then) {
             db.until_blocked("claim").await;
             let mut second = db.database.connection().await.unwrap();
             let steps = second.transaction().await.unwrap();
-            steps.batch_execute("select from longhaul.step for update").await.unwrap();
+            steps.batch_execute("lock table longhaul.step in share mode").await.unwrap();
             barrier.rollback().await.unwrap();
             db.until_blocked("complete").await;
             lose_answer(&db, &network, steps, "select count(*) = 2 from longhaul.run where state = 'completed'", then)
@@ -265,11 +264,9 @@ async fn a_server_restarted_under_load_loses_nothing() {
     let stop = CancellationToken::new();
     let workers: Vec<_> = (0..2)
         .map(|_| {
-            let worker = Worker::builder(&config).poll(Duration::from_millis(100)).handler("slow", slow).unwrap();
+            let worker = Worker::builder(&config).poll(Duration::from_millis(100)).handler("slow", slow);
             let stop = stop.clone();
-            tokio::spawn(
-                worker.queue("default", 20).unwrap().build().unwrap().run_until(async move { stop.cancelled().await }),
-            )
+            tokio::spawn(worker.queue("default", 20).build().unwrap().run_until(async move { stop.cancelled().await }))
         })
         .collect();
     tokio::spawn(Scheduler::new(&config).unwrap().run_until(std::future::pending()));

@@ -46,7 +46,7 @@ async fn outputs_that_cannot_be_stored_fail_their_own_step_only() {
                 _ => json!("fine"),
             })
         });
-        let worker = db.spawn(worker.unwrap().queue("default", 50).unwrap());
+        let worker = db.spawn(worker.queue("default", 50));
         db.deploy_single("one", Step::new("a", "echo")).await;
         let client = db.client().await;
         let kinds = (0..100).map(|n| ["fine", "nul", "fine", "large", "deep"][n % 5]);
@@ -95,9 +95,8 @@ async fn malformed_json_in_sql_calls_is_an_error_and_changes_nothing() {
 async fn numbers_and_texts_come_back_as_they_were() {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "echo")).await;
-        let worker = db.spawn(
-            db.worker().handler("echo", |_: StepContext, v: Value| async move { Ok::<_, StepError>(v) }).unwrap(),
-        );
+        let worker =
+            db.spawn(db.worker().handler("echo", |_: StepContext, v: Value| async move { Ok::<_, StepError>(v) }));
         let client = db.client().await;
         for text in [r#"{"a": [1, 2.5, -30000000000, null, true], "ä\n\"": "日本\u0001"}"#, "0", "[]", r#""""#] {
             let input = Payload::from_text(text).unwrap();

@@ -16,11 +16,8 @@ where
 {
     db.worker()
         .handler("good", |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) })
-        .unwrap()
         .handler("bad", bad)
-        .unwrap()
         .queue("default", 50)
-        .unwrap()
 }
 
 /// Starts bad runs and then good ones, and waits until the good ones have completed.

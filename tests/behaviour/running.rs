@@ -25,7 +25,7 @@ async fn a_run_passes_through_its_steps_and_gives_the_last_output() {
             .step(Step::new("right", "double"))
             .step(Step::new("sum", "add_up").after("left").after("right"));
         client.deploy(&flow).await.unwrap();
-        let worker = db.spawn(db.worker().handler("double", double).unwrap().handler("add_up", add_up).unwrap());
+        let worker = db.spawn(db.worker().handler("double", double).handler("add_up", add_up));
 
         let run = client.start("sum", &5).await.unwrap();
 
@@ -43,7 +43,7 @@ async fn several_last_steps_give_an_object_of_their_outputs() {
             .deploy(&Flow::new("two", 1).step(Step::new("x", "double")).step(Step::new("y", "double")))
             .await
             .unwrap();
-        let worker = db.spawn(db.worker().handler("double", double).unwrap());
+        let worker = db.spawn(db.worker().handler("double", double));
         let run = client.start("two", &4).await.unwrap();
         let output: serde_json::Value = within("the run", run.output()).await.unwrap();
         assert_eq!(output, serde_json::json!({ "x": 8, "y": 8 }));
@@ -67,7 +67,7 @@ async fn one_step_waits_for_ten_thousand_predecessors() {
         assert!(client.why(run.id(), "last").await.unwrap().contains("waits for 10000 of its predecessors"));
 
         let workers = [0, 1].map(|_| {
-            db.spawn(db.worker().lease(Duration::from_secs(60)).handler("nothing", nothing).unwrap().queue("default", 500).unwrap())
+            db.spawn(db.worker().lease(Duration::from_secs(60)).handler("nothing", nothing).queue("default", 500))
         });
         let ended = within("the run", run.wait(Duration::from_secs(60))).await.unwrap().expect("in time");
 
@@ -89,7 +89,7 @@ async fn a_step_with_an_unknown_handler_waits_visibly_until_a_worker_comes_that_
         let client = db.client().await;
         client.deploy(&Flow::new("known", 1).step(Step::new("a", "double"))).await.unwrap();
         client.deploy(&Flow::new("unknown", 1).step(Step::new("a", "triple"))).await.unwrap();
-        let worker = db.spawn(db.worker().handler("double", double).unwrap());
+        let worker = db.spawn(db.worker().handler("double", double));
         let stranger = client.start("unknown", &1).await.unwrap();
 
         // The stranger stands before it in the same queue, and is in nobody's way.
@@ -101,7 +101,7 @@ async fn a_step_with_an_unknown_handler_waits_visibly_until_a_worker_comes_that_
         assert_eq!(db.calls().await.unserved_lanes().await.unwrap(), ["handler triple from queue default (1 ready)"]);
 
         let triple = |_: StepContext, number: i64| async move { Ok::<_, StepError>(number * 3) };
-        let newcomer = db.spawn(db.worker().handler("triple", triple).unwrap());
+        let newcomer = db.spawn(db.worker().handler("triple", triple));
         assert_eq!(within("the stranger", stranger.output::<i64>()).await.unwrap(), 3);
         worker.stop().await;
         newcomer.stop().await;
@@ -115,8 +115,8 @@ async fn an_idle_worker_is_notified_of_new_work_in_any_of_its_queues() {
         let client = db.client().await;
         client.deploy(&Flow::new("mail", 1).step(Step::new("a", "double").queue("mail"))).await.unwrap();
         // It would look by itself only after an hour.
-        let worker = db.worker().poll(Duration::from_secs(3600)).queue("default", 1).unwrap().queue("mail", 1).unwrap();
-        let worker = db.spawn(worker.handler("double", double).unwrap());
+        let worker = db.worker().poll(Duration::from_secs(3600)).queue("default", 1).queue("mail", 1);
+        let worker = db.spawn(worker.handler("double", double));
         eventually("it asks to be notified", || async {
             db.value::<i64>("select count(*) from longhaul.listener").await == 2
         })
@@ -140,7 +140,7 @@ async fn an_idle_worker_finds_work_whose_transaction_had_looked_for_idle_workers
         let transaction = connection.transaction().await.unwrap();
         let run = client.start_in(&transaction, "one", Start::new(&4).unwrap()).await.unwrap();
         // It would look by itself only after an hour, and nobody tells it.
-        let worker = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double).unwrap());
+        let worker = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double));
         eventually("it asks to be notified", || async {
             db.value::<i64>("select count(*) from longhaul.listener").await == 1
         })
@@ -162,13 +162,13 @@ async fn a_busy_worker_does_not_take_notifications_from_an_idle_one() {
         client.deploy(&Flow::new("long", 1).step(Step::new("a", "hangs"))).await.unwrap();
         // Both would look by themselves only after an hour.
         let hangs = |_: StepContext, _: i64| std::future::pending::<Result<i64, StepError>>();
-        let busy = db.worker().poll(Duration::from_secs(3600)).grace(Duration::ZERO).queue("default", 1).unwrap();
-        let busy = db.spawn(busy.handler("hangs", hangs).unwrap().handler("double", double).unwrap());
+        let busy = db.worker().poll(Duration::from_secs(3600)).grace(Duration::ZERO).queue("default", 1);
+        let busy = db.spawn(busy.handler("hangs", hangs).handler("double", double));
         let listeners = || async { db.value::<i64>("select count(*) from longhaul.listener").await };
         eventually("the first asks to be notified", || async { listeners().await == 1 }).await;
         client.start("long", &0).await.unwrap();
         eventually("it is busy, and asks no more", || async { listeners().await == 0 }).await;
-        let idle = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double).unwrap());
+        let idle = db.spawn(db.worker().poll(Duration::from_secs(3600)).handler("double", double));
         eventually("the second asks to be notified", || async { listeners().await == 1 }).await;
 
         for number in 0..20 {
@@ -186,7 +186,7 @@ async fn a_worker_that_nobody_notifies_finds_work_by_polling() {
     with_database(|db| async move {
         let client = db.client().await;
         client.deploy(&Flow::new("one", 1).step(Step::new("a", "double"))).await.unwrap();
-        let worker = db.spawn(db.worker().poll(Duration::from_millis(20)).handler("double", double).unwrap());
+        let worker = db.spawn(db.worker().poll(Duration::from_millis(20)).handler("double", double));
         eventually("it asks to be notified", || async {
             db.value::<i64>("select count(*) from longhaul.listener").await == 1
         })
@@ -206,9 +206,8 @@ async fn many_workers_do_every_step_once() {
         let client = db.client().await;
         client.deploy(&Flow::new("one", 1).step(Step::new("a", "nothing"))).await.unwrap();
         client.start_many("one", 0..5_000).await.unwrap();
-        let workers: Vec<_> = (0..6)
-            .map(|_| db.spawn(db.worker().handler("nothing", nothing).unwrap().queue("default", 50).unwrap()))
-            .collect();
+        let workers: Vec<_> =
+            (0..6).map(|_| db.spawn(db.worker().handler("nothing", nothing).queue("default", 50))).collect();
         db.until_all_completed().await;
         let mut settled = 0;
         for worker in workers {
@@ -244,7 +243,7 @@ async fn a_worker_runs_no_more_steps_at_a_time_than_it_has_slots() {
             }
         };
         client.start_many("slow", 0..100).await.unwrap();
-        let worker = db.spawn(db.worker().handler("slow", slow).unwrap().queue("default", 7).unwrap());
+        let worker = db.spawn(db.worker().handler("slow", slow).queue("default", 7));
         db.until_all_completed().await;
         worker.stop().await;
         assert_eq!(most.load(Ordering::SeqCst), 7);
@@ -259,7 +258,7 @@ async fn reading_the_output_of_a_step_that_is_not_a_predecessor_fails_clearly() 
         let peek = |ctx: StepContext, _: i64| async move { ctx.output::<i64>("later").await };
         let flow = Flow::new("peek", 1).step(Step::new("a", "peek")).step(Step::new("later", "double").after("a"));
         client.deploy(&flow).await.unwrap();
-        let worker = db.spawn(db.worker().handler("peek", peek).unwrap().handler("double", double).unwrap());
+        let worker = db.spawn(db.worker().handler("peek", peek).handler("double", double));
         let run = client.start("peek", &1).await.unwrap();
         let error = within("the run", run.output::<i64>()).await.unwrap_err();
         assert!(matches!(&error, Error::Refused(text) if text.contains("must name it in `after`")), "{error}");

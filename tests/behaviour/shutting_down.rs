@@ -19,14 +19,8 @@ async fn nothing_is_lost_and_nothing_runs_twice_because_of_a_shutdown() {
         };
         // Workers come and go while there is work.
         while db.value::<i64>("select count(*) from longhaul.run where state = 'running'").await > 0 {
-            let worker = db.spawn(
-                db.worker()
-                    .grace(Duration::from_millis(15))
-                    .handler("work", work)
-                    .unwrap()
-                    .queue("default", 40)
-                    .unwrap(),
-            );
+            let worker =
+                db.spawn(db.worker().grace(Duration::from_millis(15)).handler("work", work).queue("default", 40));
             let before: i64 = db.value("select count(*) from longhaul.step where outcome = 'completed'").await;
             eventually("it has done something, or nothing is left", || async {
                 db.value::<i64>("select count(*) from longhaul.step where outcome = 'completed'").await > before
@@ -45,8 +39,7 @@ async fn nothing_is_lost_and_nothing_runs_twice_because_of_a_shutdown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_without_work_stops_at_once() {
     with_database(|db| async move {
-        let worker =
-            db.spawn(db.worker().handler("x", |_: StepContext, (): ()| async { Ok::<_, StepError>(()) }).unwrap());
+        let worker = db.spawn(db.worker().handler("x", |_: StepContext, (): ()| async { Ok::<_, StepError>(()) }));
         eventually("it is registered", || async {
             db.value::<i64>("select count(*) from longhaul.listener").await == 1
         })

@@ -235,7 +235,7 @@ async fn calls_that_are_given_up_while_a_table_is_locked_leave_no_sessions_behin
         other.config.call_timeout = Duration::from_millis(300);
         other.database = Database::new(&other.config).unwrap();
         let worker = other.worker().lease(Duration::from_millis(600)).heartbeat(Duration::from_millis(200));
-        let worker = other.spawn(worker.handler("nothing", nothing).unwrap());
+        let worker = other.spawn(worker.handler("nothing", nothing));
         let client = other.client().await;
         within("a run", client.start("one", &1).await.unwrap().wait(Duration::from_secs(60))).await.unwrap().unwrap();
 

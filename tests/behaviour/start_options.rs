@@ -53,7 +53,7 @@ async fn no_option_is_dropped_beside_a_key() {
         let in_days = deadline_in(&db, id).await / 86_400.0;
         assert!((30.9..31.1).contains(&in_days), "a day from its start on, not {in_days} from now");
         assert_eq!(db.value::<Value>("select metadata from longhaul.run").await, json!({ "k": 1 }));
-        assert_eq!(db.value::<i16>("select priority from longhaul.step").await, -7);
+        assert_eq!(db.value::<i16>("select priority from longhaul.steps").await, -7);
         assert_eq!(
             client.start_with("f", all.id(Uuid::now_v7())).await.unwrap().id(),
             id,

@@ -230,9 +230,8 @@ async fn what_cannot_be_started_is_refused_with_the_reason() {
 async fn runs_can_be_started_by_sql_alone() {
     with_database(|db| async move {
         db.deploy_single("one", Step::new("a", "double")).await;
-        let worker = db.spawn(
-            db.worker().handler("double", |_: StepContext, n: i64| async move { Ok::<_, StepError>(n * 2) }).unwrap(),
-        );
+        let worker =
+            db.spawn(db.worker().handler("double", |_: StepContext, n: i64| async move { Ok::<_, StepError>(n * 2) }));
         let id: Uuid = db.value("select longhaul.start_run('one', '21')").await;
         assert_eq!(within("the run", db.client().await.run(id).output::<i64>()).await.unwrap(), 42);
         worker.stop().await;

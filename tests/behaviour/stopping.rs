@@ -31,7 +31,7 @@ async fn a_stopped_run_has_no_step_left_in_any_room_and_its_handlers_stop() {
         };
         // It is told by notification, and not by a heartbeat.
         let worker = db.worker().heartbeat(Duration::from_secs(600)).lease(Duration::from_secs(3600));
-        let worker = db.spawn(worker.handler("hangs", hangs).unwrap());
+        let worker = db.spawn(worker.handler("hangs", hangs));
         let run = client.start("f", &1).await.unwrap();
         within("the handler begins", begun.cancelled()).await;
 
@@ -58,8 +58,8 @@ async fn what_is_claimed_while_a_stop_waits_has_not_ended_before_it_began() {
         let run = client.start("f", &1).await.unwrap();
         db.execute(
             "with asleep as (delete from longhaul.task where seq = 0 returning *)
-             insert into longhaul.timer (run_id, fire_at, seq, attempt, failures, kind)
-             select run_id, now() + interval '1 hour', seq, attempt, failures, 'retry' from asleep",
+             insert into longhaul.timer (run_id, fire_at, seq, attempt, failures, kind, lane_id, priority)
+             select run_id, now() + interval '1 hour', seq, attempt, failures, 'retry', lane_id, priority from asleep",
         )
         .await;
         let mut connection = db.database.connection().await.unwrap();
@@ -145,7 +145,7 @@ async fn stops_beside_claims_and_completions_leave_nothing_behind() {
             Ok::<_, StepError>(())
         };
         let ids = client.start_many("two", 0..1_000).await.unwrap().ids();
-        let workers = [0, 1].map(|_| db.spawn(db.worker().lease(Duration::from_secs(60)).handler("h", work).unwrap()));
+        let workers = [0, 1].map(|_| db.spawn(db.worker().lease(Duration::from_secs(60)).handler("h", work)));
         let stops = ids.iter().step_by(3).map(|id| {
             let run = client.run(*id);
             async move { run.stop().await.is_ok() }

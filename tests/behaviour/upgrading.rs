@@ -77,7 +77,7 @@ async fn live_runs_of_the_first_version_go_on_in_the_present_one() {
     db.assert_rooms_are_sound().await;
     let client = db.client().await;
     let echo = |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) };
-    let worker = db.spawn(db.worker().handler("h", echo).unwrap());
+    let worker = db.spawn(db.worker().handler("h", echo));
     db.spawn_scheduler();
     client.run(ids[4]).retry().await.unwrap();
     client.run(ids[5]).start().await.unwrap();
@@ -181,7 +181,7 @@ async fn the_functions_and_views_of_the_release_before_are_replaced() {
     db.execute(RELEASED_VERSION).await;
     assert!(migrate::migrate(&db.database).await.unwrap().functions);
     let client = db.client().await;
-    let worker = db.spawn(db.worker().handler("h", crate::harness::nothing).unwrap());
+    let worker = db.spawn(db.worker().handler("h", crate::harness::nothing));
     db.deploy_single("one", Step::new("a", "h")).await;
     within("the run", client.start("one", &1).await.unwrap().output::<()>()).await.unwrap();
     worker.stop().await;

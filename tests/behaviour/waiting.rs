@@ -68,7 +68,6 @@ async fn one_run_does_not_wait_for_another() {
         let writer = connection.transaction().await.unwrap();
         for sql in [
             "select from longhaul.run where id = $1 for update",
-            "select from longhaul.step where run_id = $1 for update",
             "select from longhaul.lease where run_id = $1 for update",
         ] {
             writer.execute(sql, &[&locked.id()]).await.unwrap();
@@ -95,8 +94,8 @@ async fn nothing_is_held_in_the_database_while_handlers_run() {
         // Fifty handlers run, and the worker's pool has two connections.
         let mut config = db.config.clone().pool_size(2);
         config.connection.postgres.application_name("the worker");
-        let worker = longhaul::Worker::builder(&config).grace(Duration::ZERO).handler("hangs", hangs).unwrap();
-        let worker = db.spawn(worker.queue("default", 50).unwrap());
+        let worker = longhaul::Worker::builder(&config).grace(Duration::ZERO).handler("hangs", hangs);
+        let worker = db.spawn(worker.queue("default", 50));
         db.client().await.start_many("one", 0..50).await.unwrap();
         eventually("all run", || async { db.value::<i64>("select count(*) from longhaul.lease").await == 50 }).await;
 

@@ -37,9 +37,9 @@ async fn a_worker_alone_retries_wakes_sleepers_fires_schedules_and_takes_over_fr
 
         let worker = Worker::builder(&db.config)
             .handler("charge", fails_first)
-            .and_then(|builder| builder.handler("sleeps", sleeps))
-            .and_then(|builder| builder.handler("nothing", nothing))
-            .and_then(|builder| builder.build())
+            .handler("sleeps", sleeps)
+            .handler("nothing", nothing)
+            .build()
             .unwrap();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -79,7 +79,7 @@ async fn a_sleeper_whose_time_has_come_says_that_nobody_does_the_chores() {
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_without_chores_leave_them_to_others_and_the_watch_tells_when_they_are_neglected() {
     with_database(|db| async move {
-        let worker = db.spawn(db.worker().handler("nothing", nothing).unwrap());
+        let worker = db.spawn(db.worker().handler("nothing", nothing));
         eventually("it is registered", || async { db.calls().await.neglected_chores().await.unwrap().workers == 1 })
             .await;
         db.execute("select longhaul.advance_clock('10 seconds')").await;

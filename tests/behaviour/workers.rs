@@ -44,7 +44,7 @@ async fn a_worker_that_was_drained_from_afar_finishes_what_it_has_and_ends() {
                 Ok::<_, StepError>(())
             }
         };
-        let worker = db.worker().handler("held", handler).unwrap().build().unwrap();
+        let worker = db.worker().handler("held", handler).build().unwrap();
         let observer = worker.observer();
         let task = tokio::spawn(worker.run_until(std::future::pending()));
         let first = client.start("one", &1).await.unwrap();
@@ -70,7 +70,7 @@ async fn a_step_that_is_stopped_because_its_run_ended_is_not_called_lost() {
         let client = db.client().await;
         client.deploy(&Flow::new("one", 1).step(Step::new("a", "hangs"))).await.unwrap();
         let hangs = |_: StepContext, _: Value| std::future::pending::<Result<(), StepError>>();
-        let worker = db.spawn(db.worker().handler("hangs", hangs).unwrap());
+        let worker = db.spawn(db.worker().handler("hangs", hangs));
         let run = client.start("one", &1).await.unwrap();
         eventually("it is begun", || async { db.value::<i64>("select count(*) from longhaul.lease").await == 1 }).await;
         db.execute(&format!("select longhaul.stop_run('default', '{}')", run.id())).await;
@@ -85,7 +85,7 @@ async fn an_idle_worker_leaves_although_the_database_is_silent() {
     with_database(|db| async move {
         let network = Network::start(&db.config).await.unwrap();
         let worker = Worker::builder(&network.config(&db.config)).without_chores().grace(Duration::from_secs(3600));
-        let worker = db.spawn(worker.poll(Duration::from_millis(50)).handler("nothing", nothing).unwrap());
+        let worker = db.spawn(worker.poll(Duration::from_millis(50)).handler("nothing", nothing));
         eventually("it listens", || async { db.value::<bool>("select exists (select from longhaul.listener)").await })
             .await;
         network.lose_answers(true);

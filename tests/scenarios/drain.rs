@@ -82,7 +82,7 @@ impl Driver<'_> {
     /// Something that changes while anything happens; empty when no run lives that has begun.
     async fn state(&self) -> String {
         let sql = "select coalesce(string_agg(r.id || ' ' || r.revision || ' ' || r.state
-                   || (select count(*) from longhaul.attempt a where a.run_id = r.id) || ' ' || (select count(*) from longhaul.step s where s.run_id = r.id and s.outcome is null), ','), '')
+                   || (select count(*) from longhaul.attempt a where a.run_id = r.id) || ' ' || (select count(*) from longhaul.step s where s.run_id = r.id), ','), '')
                    from longhaul.run r where r.state in ('running', 'paused') and coalesce(r.start_at, '-infinity') < 'infinity'";
         self.server.admin(sql).await[0][0].clone().unwrap_or_default()
     }

@@ -14,7 +14,7 @@ union all
 select 'more steps of a key are in task or lease than may be', g.id::text
 from longhaul.gate g
 where g.most < (
-  select count(*) from longhaul.step s where s.gate_id = g.id and s.outcome is null
+  select count(*) from longhaul.own_step s where s.gate_id = g.id
   and (exists (select from longhaul.lease l where l.run_id = s.run_id and l.seq = s.seq)))
 union all
 select 'two live runs have one unique key', min(r.id::text)
@@ -113,7 +113,7 @@ union all
 select 'a key has room, and steps wait for it', g.id::text
 from longhaul.gate g
 where exists (select from longhaul.queued q where q.gate_id = g.id)
-  and g.most > (select count(*) from longhaul.step s where s.gate_id = g.id and s.outcome is null
+  and g.most > (select count(*) from longhaul.own_step s where s.gate_id = g.id
     and (exists (select from longhaul.lease l where l.run_id = s.run_id and l.seq = s.seq) or exists (select from longhaul.task t where t.run_id = s.run_id and t.seq = s.seq)))
 limit 20";
 
@@ -157,5 +157,5 @@ where r.state = 'failed'
     select from longhaul.event e
     where e.run_id = r.id and e.kind = 'forked' and e.detail -> 'taken' @> to_jsonb(coalesce(s.def, s.seq)))
 group by r.id, d.seq, d.undo
-having count(*) <> (select count(*) from longhaul.step u where u.run_id = r.id and u.def = d.undo and u.outcome is not null and u.outcome <> 'cancelled')
+having count(*) <> (select count(*) from longhaul.step u where u.run_id = r.id and u.def = d.undo and u.outcome <> 'cancelled')
 limit 1";

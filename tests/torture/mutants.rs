@@ -19,7 +19,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "no-fencing",
         function: "close_leases",
-        from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id is not distinct from p_worker",
+        from: "x.seq = i.seq and x.attempt = i.attempt and x.worker_id = p_worker",
         to: "x.seq = i.seq",
         also: None,
         seen_by: "the stored output is the completing attempt's",
@@ -35,16 +35,16 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "forgets-successors",
         function: "unblock_successors",
-        from: "set blockers = s.blockers - w.ended",
-        to: "set blockers = s.blockers - case when random() < 0.02 then 0 else w.ended end",
+        from: "coalesce(b.blockers, f.predecessors) - c.ended as blockers",
+        to: "coalesce(b.blockers, f.predecessors) - case when random() < 0.02 then 0 else c.ended end as blockers",
         also: None,
         seen_by: "every run ended in time",
     },
     Mutant {
         name: "successors-too-early",
         function: "unblock_successors",
-        from: "from counted c where c.blockers = 0",
-        to: "from counted c where c.blockers <= 1",
+        from: "from waiting w where w.blockers = 0;",
+        to: "from waiting w where w.blockers <= 1;",
         also: None,
         seen_by: "a step begins after its predecessors have ended",
     },
@@ -82,7 +82,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "keys-let-everybody-in",
-        function: "admit",
+        function: "let_in",
         from: "<= r.most - r.used as enters",
         to: ">= 0 as enters",
         also: None,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use longhaul::Client;
 
-const STEPS: &str = "select count(*) from longhaul.step where outcome is not null";
+const STEPS: &str = "select count(*) from longhaul.step";
 
 /// Shows a bar on a terminal, and a line each minute elsewhere, until it is aborted.
 pub async fn show(client: Client, seconds: u64) {

@@ -37,7 +37,7 @@ async fn look(client: &Client, seen: &Mutex<Seen>) -> Result<(), Error> {
         .query(
             "select g.name || ' ' || g.key, g.most, count(*)
              from (select run_id, seq from longhaul.task union all select run_id, seq from longhaul.lease) x
-             join longhaul.step s on s.run_id = x.run_id and s.seq = x.seq
+             join longhaul.own_step s on s.run_id = x.run_id and s.seq = x.seq
              join longhaul.gate g on g.id = s.gate_id
              group by g.id having count(*) > g.most",
             &[],

@@ -25,34 +25,32 @@ pub async fn run(record: &Path, tenant: &str) {
     config.call_timeout = Duration::from_secs(3);
     config.pool_wait = Duration::from_secs(3);
     let hands = Hands::new(record, Database::new(&config).expect("the configuration")).expect("the record");
-    let worker = Worker::builder(&config).queue("default", 40).and_then(|builder| builder.queue("narrow", 20));
+    let worker = Worker::builder(&config).queue("default", 40).queue("narrow", 20);
     let worker = with(worker, "work", &hands, Hands::work);
     let worker = with(worker, "doom", &hands, Hands::doom);
     let worker = with(worker, "undo", &hands, Hands::undo);
     let worker = with(worker, "guarded", &hands, Hands::guarded);
     let worker = with(worker, "journey", &hands, Hands::journey);
-    let worker = worker.and_then(|builder| {
-        builder
-            .heartbeat(LEASE / 5)
-            .lease(LEASE)
-            .poll(Duration::from_millis(200))
-            .grace(Duration::from_millis(300))
-            .build()
-    });
+    let worker = worker
+        .heartbeat(LEASE / 5)
+        .lease(LEASE)
+        .poll(Duration::from_millis(200))
+        .grace(Duration::from_millis(300))
+        .build();
     worker.expect("worker").run_until(shutdown_signal()).await.expect("the worker");
 }
 
 /// Adds a handler.
 fn with<I, Fut>(
-    builder: Result<WorkerBuilder, longhaul::Error>,
+    builder: WorkerBuilder,
     name: &str,
     hands: &Hands,
     handler: impl Fn(Hands, StepContext, I) -> Fut + Copy + Send + Sync + 'static,
-) -> Result<WorkerBuilder, longhaul::Error>
+) -> WorkerBuilder
 where
     I: DeserializeOwned + Send + 'static,
     Fut: Future<Output = Result<Made, StepError>> + Send + 'static,
 {
     let hands = hands.clone();
-    builder?.handler(name, move |ctx, input: I| handler(hands.clone(), ctx, input))
+    builder.handler(name, move |ctx, input: I| handler(hands.clone(), ctx, input))
 }

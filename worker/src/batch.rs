@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use longhaul_schema::{Error, retry::Backoff};
+use longhaul_schema::{Database, Error, backoff::Backoff};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -108,6 +108,11 @@ pub(crate) fn logged(error: &Error) -> String {
         Error::Invalid(_) => "a value that the database refuses".into(),
         other => other.to_string(),
     }
+}
+
+/// Whether the database answers.
+pub(crate) async fn reachable(database: &Database) -> bool {
+    async { database.calls().await?.clock().await }.await.is_ok()
 }
 
 /// Takes items until all senders are gone, and stores every one of them, however long the database is away. Ends before that only

@@ -2,52 +2,29 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
-use longhaul_schema::{Config, Database, Error, calls::AttemptKey, duration::LONGEST, names::check_label};
+use longhaul_schema::{Config, Database, Error, Job, calls::AttemptKey, duration::LONGEST, names::check_label};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    Observer, Policy, Registry, Slots, StepContext, StepError, chores,
+    Middleware, Policy, Registry, Slots, StepContext, StepError, Worker,
+    middleware::Around,
     observe::Observed,
-    session::{self, Summary},
+    settings::{Settings, ShutdownHook},
+    state::States,
 };
 
-/// Everything a session needs to know.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) name: String,
-    pub(crate) host: String,
-    pub(crate) queues: Vec<(String, Slots)>,
-    pub(crate) heartbeat: Duration,
-    pub(crate) lease: Duration,
-    pub(crate) poll: Duration,
-    pub(crate) grace: Duration,
-    pub(crate) max_payload: usize,
-    pub(crate) max_history: usize,
-    pub(crate) policies: Arc<[Arc<dyn Policy>]>,
-    pub(crate) flush: Duration,
-    pub(crate) at_shutdown: Option<ShutdownHook>,
-    pub(crate) observed: Observed,
-}
-
-/// Called for each run in flight when the worker is told to stop.
-#[derive(Clone)]
-pub(crate) struct ShutdownHook(pub(crate) Arc<dyn Fn(AttemptKey) -> BoxFuture<'static, ()> + Send + Sync>);
-
-impl std::fmt::Debug for ShutdownHook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ShutdownHook")
-    }
-}
-
-/// Makes a [`Worker`]; see there.
+/// The settings of a [`Worker`]. What cannot be is told by [`WorkerBuilder::build`].
 #[derive(Debug)]
 pub struct WorkerBuilder {
     config: Config,
     registry: Registry,
     settings: Settings,
+    around: Around,
+    states: States,
     lease: Option<Duration>,
     chores: bool,
+    /// The first thing that cannot be; told by [`WorkerBuilder::build`].
+    problem: Option<Error>,
 }
 
 impl WorkerBuilder {
@@ -63,43 +40,97 @@ impl WorkerBuilder {
             grace: Duration::from_secs(30),
             max_payload: 0,
             max_history: 0,
-            policies: Arc::new([]),
+            around: Arc::default(),
+            states: Arc::default(),
             flush: Duration::from_millis(500),
             at_shutdown: None,
             observed: Observed::new(),
         };
-        Self { config: config.clone(), registry: Registry::new(), settings, lease: None, chores: true }
+        Self {
+            config: config.clone(),
+            registry: Registry::new(),
+            settings,
+            around: Around::default(),
+            states: States::default(),
+            lease: None,
+            chores: true,
+            problem: None,
+        }
     }
 
     /// Adds a handler: an async function `(StepContext, In) -> Result<Out, StepError>`.
-    pub fn handler<F, In, Out, Fut>(mut self, name: &str, function: F) -> Result<Self, Error>
+    ///
+    /// ```
+    /// use longhaul_worker::{StepContext, StepError, Worker};
+    ///
+    /// async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
+    ///     Ok(format!("Hello, {name}!"))
+    /// }
+    ///
+    /// # fn run(config: longhaul_worker::Config) -> Result<(), longhaul_worker::Error> {
+    /// let worker = Worker::builder(&config).handler("greet", greet).queue("default", 32).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn handler<F, In, Out, Fut>(mut self, name: &str, function: F) -> Self
     where
         F: Fn(StepContext, In) -> Fut + Send + Sync + 'static,
         In: DeserializeOwned + Send + 'static,
         Out: Serialize + 'static,
         Fut: Future<Output = Result<Out, StepError>> + Send + 'static,
     {
-        self.registry.add(name, function)?;
-        Ok(self)
+        let added = self.registry.add(name, function);
+        self.checked(added)
+    }
+
+    /// Adds the function that does a job: name, input and output are the job's, and what does not fit does not compile.
+    ///
+    /// ```
+    /// use longhaul_worker::{Job, StepContext, StepError, Worker};
+    ///
+    /// const GREET: Job<String, String> = Job::new("greet");
+    ///
+    /// async fn greet(_: StepContext, name: String) -> Result<String, StepError> {
+    ///     Ok(format!("Hello, {name}!"))
+    /// }
+    ///
+    /// # fn run(config: longhaul_worker::Config) -> Result<(), longhaul_worker::Error> {
+    /// let worker = Worker::builder(&config).job(GREET, greet).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn job<F, In, Out, Fut>(mut self, job: Job<In, Out>, function: F) -> Self
+    where
+        F: Fn(StepContext, In) -> Fut + Send + Sync + 'static,
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        Fut: Future<Output = Result<Out, StepError>> + Send + 'static,
+    {
+        let added = self.registry.add_job(job, function);
+        self.checked(added)
     }
 
     /// Adds all handlers of a registry.
-    pub fn registry(mut self, registry: Registry) -> Result<Self, Error> {
-        self.registry.merge(registry)?;
-        Ok(self)
+    pub fn registry(mut self, registry: Registry) -> Self {
+        let merged = self.registry.merge(registry);
+        self.checked(merged)
     }
 
     /// Keeps only these of the handlers added so far.
-    pub fn allow(mut self, handlers: &[&str]) -> Result<Self, Error> {
-        self.registry.allow(handlers)?;
-        Ok(self)
+    pub fn allow(mut self, handlers: &[&str]) -> Self {
+        let allowed = self.registry.allow(handlers);
+        self.checked(allowed)
     }
 
     /// Claims from this queue, at most so many steps at a time (1 to 10,000), or between a floor and a ceiling
     /// ([`Slots::between`]). Without any queue: `default` with 16.
-    pub fn queue(mut self, name: &str, slots: impl Into<Slots>) -> Result<Self, Error> {
-        check_label("queue", name)?;
+    pub fn queue(mut self, name: &str, slots: impl Into<Slots>) -> Self {
         let slots = slots.into();
+        let added = self.check_queue(name, slots);
+        self.settings.queues.push((name.into(), slots));
+        self.checked(added)
+    }
+
+    fn check_queue(&self, name: &str, slots: Slots) -> Result<(), Error> {
+        check_label("queue", name)?;
         if !(1..=10_000).contains(&slots.floor) || !(slots.floor..=10_000).contains(&slots.ceiling) {
             return Err(Error::Invalid(format!(
                 "queue {name}: slots are from 1 to 10000, and the floor is not above the ceiling: {} to {}",
@@ -109,14 +140,31 @@ impl WorkerBuilder {
         if self.settings.queues.iter().any(|(known, _)| known == name) {
             return Err(Error::Conflict(format!("queue {name} is named twice")));
         }
-        self.settings.queues.push((name.into(), slots));
-        Ok(self)
+        Ok(())
+    }
+
+    fn checked(mut self, outcome: Result<(), Error>) -> Self {
+        self.problem = self.problem.or(outcome.err());
+        self
+    }
+
+    /// Gives the handlers something to share, such as a pool or a client: [`StepContext::state`] finds it by its type. One value of
+    /// each type.
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        let added = self.states.add(value);
+        let twice = || Error::Conflict(format!("there are two states of type {}", std::any::type_name::<T>()));
+        self.checked(added.then_some(()).ok_or_else(twice))
     }
 
     /// Asks this policy, after those added before, whether a step may begin.
     pub fn policy(mut self, policy: impl Policy) -> Self {
-        let policies = self.settings.policies.iter().cloned().chain([Arc::new(policy) as Arc<dyn Policy>]);
-        self.settings.policies = policies.collect();
+        self.around.policies.push(Arc::new(policy));
+        self
+    }
+
+    /// Runs this around every attempt, within what was added before.
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.around.middleware.push(Arc::new(middleware));
         self
     }
 
@@ -179,8 +227,11 @@ impl WorkerBuilder {
         self
     }
 
-    /// Checks the settings.
+    /// Makes the worker. Fails with the first thing that cannot be: a name, a number, a handler named twice.
     pub fn build(mut self) -> Result<Worker, Error> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
         if self.registry.names().next().is_none() {
             return Err(Error::Invalid("the worker has no handlers".into()));
         }
@@ -201,6 +252,8 @@ impl WorkerBuilder {
                 settings.lease, settings.heartbeat
             )));
         }
+        settings.around = Arc::new(self.around);
+        settings.states = Arc::new(self.states);
         // An answer that comes later than a lease lives is of no use.
         self.config.call_timeout = self.config.call_timeout.min(settings.lease);
         Ok(Worker {
@@ -219,37 +272,10 @@ fn within(what: &str, time: Duration, least: Duration, most: Duration) -> Result
     Err(Error::Invalid(format!("{what} is from {least:?} to {most:?}, not {time:?}")))
 }
 
-/// A process's share in the work: claims steps and does them until it is told to stop.
-#[derive(Debug)]
-pub struct Worker {
-    database: Database,
-    registry: Arc<Registry>,
-    settings: Settings,
-    chores: bool,
-}
-
 impl Worker {
     /// Settings of a worker for the tenant of this configuration.
     pub fn builder(config: &Config) -> WorkerBuilder {
         WorkerBuilder::new(config)
-    }
-
-    /// Looks on at this worker: its status, and the outcomes of its steps.
-    pub fn observer(&self) -> Observer {
-        self.settings.observed.observer()
-    }
-
-    /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`]), hands the rest back with no
-    /// attempt consumed, and deregisters.
-    ///
-    /// Ends as well when somebody drains it, once it has finished what it has: [`Summary::drained`].
-    ///
-    /// While the database cannot be reached it waits for it. Fails only when Longhaul is not installed there, the
-    /// database refuses this user, or the worker breaks down again and again.
-    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Summary, Error> {
-        // Ends with this future.
-        let _chores = if self.chores { Some(chores::start(self.database.config())?) } else { None };
-        session::run(self.database, self.registry, self.settings, stop).await
     }
 }
 
@@ -269,7 +295,7 @@ mod tests {
 
     fn builder() -> WorkerBuilder {
         let config = Config::from_url("postgres://localhost/x").unwrap();
-        Worker::builder(&config).handler("x", |_: StepContext, (): ()| async { Ok(()) }).unwrap()
+        Worker::builder(&config).handler("x", |_: StepContext, (): ()| async { Ok(()) })
     }
 
     #[test]
@@ -281,6 +307,9 @@ mod tests {
             (builder().flush_every(Duration::ZERO), "the flush interval"),
             (builder().lease(Duration::MAX), "a lease"),
             (builder().lease(Duration::from_secs(30)), "a lease"),
+            (builder().queue("q", 0).poll(Duration::MAX), "queue q"),
+            (builder().handler("x", |_: StepContext, (): ()| async { Ok(()) }), "there are two handlers"),
+            (builder().state(1).state(2), "there are two states of type i32"),
         ] {
             let error = builder.build().unwrap_err().to_string();
             assert!(error.starts_with(named), "{error}");

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use longhaul_scheduler::Scheduler;
-use longhaul_schema::{Config, Database, Error, calls::Neglected, retry::Backoff};
+use longhaul_schema::{Config, Database, Error, backoff::Backoff, calls::Neglected};
 use rand::Rng;
 
 use crate::own_thread::OwnThread;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use longhaul_schema::{
     Database, Error,
-    calls::{AttemptKey, Claimed, FlowStep},
+    calls::{AttemptKey, ClaimedStep, FlowStep},
 };
 
 /// Most flow versions that are remembered; beyond, all are forgotten and read again when they are met.
@@ -18,7 +18,7 @@ pub(crate) struct Flows {
 
 impl Flows {
     /// Reads the flow versions of these steps that are not known yet.
-    async fn learn(&mut self, database: &Database, claimed: &[Claimed]) -> Result<(), Error> {
+    async fn learn(&mut self, database: &Database, claimed: &[ClaimedStep]) -> Result<(), Error> {
         if self.steps.len() > MAX_FLOWS {
             self.steps.clear();
         }
@@ -33,7 +33,7 @@ impl Flows {
     }
 
     /// The definition of a claimed step.
-    pub(crate) fn step_of(&self, claimed: &Claimed) -> Option<&Arc<FlowStep>> {
+    pub(crate) fn step_of(&self, claimed: &ClaimedStep) -> Option<&Arc<FlowStep>> {
         self.steps.get(&claimed.flow_id)?.get(usize::try_from(claimed.definition).ok()?)
     }
 }
@@ -74,7 +74,7 @@ pub(crate) struct Claim {
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct ClaimResult {
-    pub(crate) outcome: Result<Vec<Claimed>, Error>,
+    pub(crate) outcome: Result<Vec<ClaimedStep>, Error>,
     /// Whether it asked for the steps of a lost answer instead of claiming.
     pub(crate) recovered: bool,
     /// As in [`Claim::unfinished`], for the claim after this one.
@@ -91,7 +91,7 @@ impl Claim {
         ClaimResult { outcome, recovered, unfinished: self.unfinished, wanted: self.wanted, flows: self.flows }
     }
 
-    async fn attempt(&mut self, database: &Database) -> Result<Vec<Claimed>, Error> {
+    async fn attempt(&mut self, database: &Database) -> Result<Vec<ClaimedStep>, Error> {
         let calls = database.calls().await?;
         let claimed = match &self.recover {
             Some(known) => calls.forgotten_leases(self.worker, known.iter().copied(), Some(self.number)).await?,

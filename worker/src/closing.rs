@@ -8,7 +8,7 @@ use std::{
 
 use longhaul_schema::Database;
 
-use crate::{builder::Settings, report::ProgressWriter};
+use crate::{settings::Settings, sinks::ProgressWriter};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(5);

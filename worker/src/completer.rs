@@ -2,18 +2,18 @@
 
 use longhaul_schema::{
     Database, Error, Payload,
-    calls::{AttemptKey, AttemptOutcome, Awaited, Ended, Refused},
+    backoff::Backoff,
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, NewWait, RefusedAttempt},
     payload::into_calls,
-    retry::Backoff,
 };
 use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     OutcomeReport, StepError,
-    batch::{self, Destination, Stored, logged, reason},
-    engine::Event,
-    execute::Outcome,
+    batch::{self, Destination, Stored, logged, reachable, reason},
+    event::Event,
+    outcome::Outcome,
 };
 
 /// Most outcomes in one call.
@@ -103,7 +103,7 @@ impl Destination for Completer {
             }
             Outcome::Ended(ended) => {
                 let error = json!({ "message": format!("the end of the attempt cannot be stored: {why}") });
-                Outcome::Ended(Ended {
+                Outcome::Ended(EndedAttempt {
                     key,
                     outcome: AttemptOutcome::Failed,
                     error: Payload::new(&error).ok(),
@@ -122,14 +122,14 @@ impl Destination for Completer {
 
 impl Completer {
     /// Makes the call for outcomes of one kind, and gives them back with its answer.
-    async fn call(&self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<Vec<Refused>, Error>) {
+    async fn call(&self, outcomes: Vec<Outcome>) -> (Vec<Outcome>, Result<Vec<RefusedAttempt>, Error>) {
         let calls = match self.database.calls().await {
             Ok(calls) => calls,
             Err(error) => return (outcomes, Err(error)),
         };
         let mut completed: Vec<(AttemptKey, Payload)> = Vec::new();
-        let mut suspended: Vec<(AttemptKey, Vec<Awaited>)> = Vec::new();
-        let mut ended: Vec<Ended> = Vec::new();
+        let mut suspended: Vec<(AttemptKey, Vec<NewWait>)> = Vec::new();
+        let mut ended: Vec<EndedAttempt> = Vec::new();
         for outcome in outcomes {
             match outcome {
                 Outcome::Completed(key, output) => completed.push((key, output)),
@@ -151,7 +151,7 @@ impl Completer {
 
     /// Says what became of attempts. What a call of this worker had decided before counts, and not what was sent now: a handler
     /// may have completed its step itself.
-    async fn settle(&self, mut words: Vec<(AttemptKey, &'static str)>, refused: Vec<Refused>) {
+    async fn settle(&self, mut words: Vec<(AttemptKey, &'static str)>, refused: Vec<RefusedAttempt>) {
         for refused in self.explained(refused).await {
             let word = match refused.done_before() {
                 Some(before) => outcome_named(before),
@@ -179,7 +179,7 @@ impl Completer {
     }
 
     /// Whether leases that are gone were lost, or went with their runs.
-    async fn explained(&self, mut refused: Vec<Refused>) -> Vec<Refused> {
+    async fn explained(&self, mut refused: Vec<RefusedAttempt>) -> Vec<RefusedAttempt> {
         let gone: Vec<AttemptKey> = refused.iter().filter(|r| r.reason == "lease_lost").map(|r| r.key).collect();
         if gone.is_empty() {
             return refused;
@@ -222,9 +222,4 @@ fn outcome_named(name: &str) -> &'static str {
         .into_iter()
         .find(|word| *word == name)
         .unwrap_or("failed")
-}
-
-/// Whether the database answers.
-pub(crate) async fn reachable(database: &Database) -> bool {
-    async { database.calls().await?.clock().await }.await.is_ok()
 }

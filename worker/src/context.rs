@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use longhaul_schema::{
-    Calls, Database, Payload,
-    calls::{AttemptKey, Executor, FlowStep, Refused, Reported},
+    Payload,
+    calls::{AttemptKey, FlowStep, InTransaction, ProgressValue, RefusedAttempt},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
@@ -16,9 +16,11 @@ use uuid::Uuid;
 
 use crate::{
     StepError,
-    durable::{History, Waiting, saver::Save},
     lease_clock::LeaseClock,
-    report::ProgressWriter,
+    replay::{History, Waiting, saver::Save},
+    sinks::ProgressWriter,
+    state::States,
+    store::Store,
 };
 
 /// Given to a handler with its input. Cheap to clone.
@@ -30,7 +32,7 @@ pub struct StepContext {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) database: Database,
+    pub(crate) store: Store,
     pub(crate) key: AttemptKey,
     pub(crate) failures: i16,
     pub(crate) step: Arc<FlowStep>,
@@ -43,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) saver: mpsc::Sender<Save>,
     pub(crate) progress: ProgressWriter,
+    pub(crate) states: Arc<States>,
     /// The step was completed in a transaction of the handler's.
     pub(crate) completed_in: AtomicBool,
 }
@@ -91,6 +94,34 @@ impl StepContext {
         &self.inner.step.name
     }
 
+    /// The tenant of the run.
+    pub fn tenant(&self) -> &str {
+        self.inner.store.tenant()
+    }
+
+    /// What the worker was given for its handlers to share: pools, clients, settings.
+    ///
+    /// ```
+    /// use longhaul_worker::{StepContext, StepError};
+    ///
+    /// struct Bank { url: String }
+    ///
+    /// async fn charge(ctx: StepContext, cents: u64) -> Result<String, StepError> {
+    ///     let bank = ctx.state::<Bank>()?;
+    ///     Ok(format!("{cents} cents from {}", bank.url))
+    /// }
+    ///
+    /// # fn run(config: longhaul_worker::Config) -> Result<(), longhaul_worker::Error> {
+    /// let bank = Bank { url: "https://bank.example".into() };
+    /// let worker = longhaul_worker::Worker::builder(&config).state(bank).handler("payment.charge", charge).build()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Fails, and is tried again, when the worker has no state of this type.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, StepError> {
+        self.inner.states.get()
+    }
+
     /// Id of the worker's registration.
     pub fn worker(&self) -> i64 {
         self.inner.worker
@@ -109,6 +140,11 @@ impl StepContext {
     /// Longest time of one attempt, as the flow has it; unlimited when it says nothing.
     pub fn timeout(&self) -> Option<std::time::Duration> {
         self.inner.step.timeout
+    }
+
+    /// Run, number of the step, and number of the attempt: what the functions of the database know an attempt by.
+    pub fn attempt_key(&self) -> AttemptKey {
+        self.inner.key
     }
 
     /// A number that grows with every claim of this step: a store that has seen a higher one must refuse this one.
@@ -140,46 +176,37 @@ impl StepContext {
     /// The output of another step of the same run; `None` when it was skipped or has failed. The step must have ended: name it
     /// in `after`.
     pub async fn output_if_any<T: DeserializeOwned>(&self, step: &str) -> Result<Option<T>, StepError> {
-        let run_id = self.run_id();
-        let output = self
-            .inner
-            .database
-            .retrying(|calls| async move { calls.step_output(run_id, step).await })
-            .await
-            .map_err(StepError::of_call)?;
-        if let Some(output) = output {
+        let store = &self.inner.store;
+        if let Some(output) = store.step_output(self.run_id(), step).await.map_err(StepError::of_call)? {
             let read =
                 output.read().map_err(|e| StepError::fail(format!("the output of step {step} does not fit: {e}")));
             return read.map(Some);
         }
-        let outcome = self
-            .inner
-            .database
-            .retrying(|calls| async move { calls.step_outcome(run_id, step).await })
-            .await
-            .map_err(StepError::of_call)?;
-        match outcome {
-            Some(_) => Ok(None),
-            None => {
-                Err(StepError::fail(format!("step {step} has not ended; step {} must name it in `after`", self.step())))
-            }
+        if store.step_has_ended(self.run_id(), step).await.map_err(StepError::of_call)? {
+            return Ok(None);
         }
+        Err(StepError::fail(format!("step {step} has not ended; step {} must name it in `after`", self.step())))
     }
 
-    /// Completes the step in a transaction of the handler's own, on the same database: what the handler wrote there and the
+    /// Completes the step in a transaction of the handler's own, on the same database (of `tokio_postgres`, or of another driver: see
+    /// [`InTransaction`]): what the handler wrote there and the
     /// completion exist both or not at all. The handler commits, and then returns; its return value is ignored.
     ///
     /// Fails when the lease was lost; the transaction must be rolled back then, which dropping it does. If it is not
     /// committed in the end, the attempt has failed and is retried.
-    pub async fn complete_in(&self, transaction: &impl Executor, output: &impl Serialize) -> Result<(), StepError> {
+    pub async fn complete_in(
+        &self,
+        mut transaction: impl InTransaction,
+        output: &impl Serialize,
+    ) -> Result<(), StepError> {
         let output = Payload::new(output)
             .and_then(|output| output.check_size(self.inner.max_payload).map(|()| output))
             .map_err(|e| StepError::fail(format!("the output cannot be stored: {e}")))?;
         self.inner.completed_in.store(true, Ordering::Relaxed);
-        let calls = Calls::on(transaction, self.inner.database.schema().clone());
-        match calls.complete(self.inner.worker, &[(self.inner.key, output)]).await?.first() {
+        let inner = &self.inner;
+        match transaction.complete_step(&inner.store.schema(), inner.worker, inner.key, output).await? {
             None => Ok(()),
-            Some(Refused { reason, .. }) if reason.starts_with("invalid: ") => {
+            Some(RefusedAttempt { reason, .. }) if reason.starts_with("invalid: ") => {
                 Err(StepError::fail(format!("the output cannot be stored: {reason}")))
             }
             Some(refused) => Err(StepError::retry(format!("the step is no longer this worker's: {}", refused.reason))),
@@ -201,7 +228,7 @@ impl StepContext {
             return Err(StepError::fail("the key of a progress must not hold \\u0000"));
         }
         let AttemptKey { step, attempt } = self.inner.key;
-        self.inner.progress.put((step, key.to_owned()), Reported { attempt, value }).await;
+        self.inner.progress.put((step, key.to_owned()), ProgressValue { attempt, value }).await;
         Ok(())
     }
 
@@ -213,14 +240,9 @@ impl StepContext {
         from: u32,
         limit: u32,
     ) -> Result<Vec<Option<T>>, StepError> {
-        let run_id = self.run_id();
         let (from, limit) = (i32::try_from(from).unwrap_or(i32::MAX), i32::try_from(limit).unwrap_or(i32::MAX));
-        let items = self
-            .inner
-            .database
-            .retrying(|calls| async move { calls.item_outputs(run_id, step, from, limit).await })
-            .await?;
-        let outputs = items.iter().map(|item| item.output.as_ref().map(Payload::read).transpose());
+        let outputs = self.inner.store.item_outputs(self.run_id(), step, from, limit).await?;
+        let outputs = outputs.iter().map(|output| output.as_ref().map(Payload::read).transpose());
         outputs
             .collect::<Result<_, _>>()
             .map_err(|e| StepError::fail(format!("the outputs of step {step} do not fit: {e}")))

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use longhaul_schema::{Error, retry::Backoff};
+use longhaul_schema::{Error, backoff::Backoff};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,

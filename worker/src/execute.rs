@@ -5,85 +5,45 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt;
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Awaited, Ended},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt},
 };
-use serde_json::json;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::{
-    Handler, Policy, StepContext, StepError,
-    durable::{check_topic, until_suspended},
-    policy,
-    step_error::Next,
+    Handler, Next, StepContext, StepError, middleware::Around, outcome::Outcome, policy, replay::until_suspended,
 };
 
-/// How an attempt ended, on its way to the completer.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// The step is done.
-    Completed(AttemptKey, Payload),
-    /// It is not.
-    Ended(Ended),
-    /// It waits, and holds no slot meanwhile.
-    Suspended(AttemptKey, Vec<Awaited>),
-}
-
-impl Outcome {
-    pub(crate) fn key(&self) -> AttemptKey {
-        match self {
-            Self::Completed(key, _) | Self::Suspended(key, _) => *key,
-            Self::Ended(ended) => ended.key,
-        }
-    }
-
-    /// The word for it.
-    pub(crate) fn as_str(&self) -> &'static str {
-        match self {
-            Self::Completed(..) => "completed",
-            Self::Ended(ended) => ended.outcome.as_str(),
-            Self::Suspended(..) => "suspended",
-        }
-    }
-
-    /// Bytes on their way to the database, or about.
-    pub(crate) fn size(&self) -> usize {
-        let of = |payload: &Option<Payload>| payload.as_ref().map_or(0, |p| p.as_str().len());
-        match self {
-            Self::Completed(_, output) => output.as_str().len(),
-            Self::Suspended(_, awaited) => {
-                awaited.iter().map(|a| 100 + of(&a.input) + of(&a.prompt) + of(&a.metadata)).sum()
-            }
-            Self::Ended(ended) => of(&ended.error),
-        }
-    }
-
-    /// Unfinished: goes back at once with no attempt consumed.
-    pub(crate) fn released(key: AttemptKey, reason: &str) -> Self {
-        let error = Payload::new(&json!({ "message": reason })).ok();
-        Self::Ended(Ended {
-            key,
-            outcome: AttemptOutcome::Released,
-            error,
-            retryable: true,
-            delay: Some(std::time::Duration::ZERO),
-        })
-    }
-
-    /// Failed for good, because of something that another attempt would meet again.
-    pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Self {
-        let error = Some(error.to_payload());
-        Self::Ended(Ended { key, outcome: AttemptOutcome::Failed, error, retryable: false, delay: None })
-    }
-}
-
-/// Runs the handler and hands the outcome over. Waits when the completer is full: the slot stays taken, and so nothing piles up.
+/// Runs the handler and hands the outcome over, within a span that names the attempt: whatever the handler logs belongs to it.
 ///
-/// A cancelled attempt ends without an outcome: whoever cancels it knows what is to become of the step.
+/// Waits when the completer is full: the slot stays taken, and so nothing piles up. A cancelled attempt ends without an outcome:
+/// whoever cancels it knows what is to become of the step.
 pub(crate) async fn execute(
     context: StepContext,
     handler: Arc<dyn Handler>,
     input: Payload,
-    policies: Arc<[Arc<dyn Policy>]>,
+    around: Arc<Around>,
+    outcomes: mpsc::Sender<Outcome>,
+) {
+    let step = &context.inner.step;
+    let span = tracing::info_span!(
+        target: "longhaul::attempt",
+        "attempt",
+        run = %context.run_id(),
+        flow = %step.flow,
+        step = %step.name,
+        attempt = context.attempt(),
+        tenant = context.tenant(),
+        handler = %step.handler,
+    );
+    attempt(context, handler, input, around, outcomes).instrument(span).await;
+}
+
+async fn attempt(
+    context: StepContext,
+    handler: Arc<dyn Handler>,
+    input: Payload,
+    around: Arc<Around>,
     outcomes: mpsc::Sender<Outcome>,
 ) {
     let key = context.inner.key;
@@ -91,16 +51,16 @@ pub(crate) async fn execute(
     let timeout = context.inner.step.timeout;
     // The future is made and dropped inside, so that a panic in either is caught as well.
     let attempt = AssertUnwindSafe(async {
-        if let Some(outcome) = policy::check(&policies, &context, &input).await {
+        if let Some(outcome) = policy::check(&around.policies, &context, &input).await {
             return outcome;
         }
         if !context.inner.lease.holds() {
             return Outcome::released(key, "the worker was away for as long as its lease lives");
         }
-        let call = async { handler.call(context.clone(), input).await };
+        let call = async { Next::new(&around.middleware, &*handler).run(context.clone(), input).await };
         match until_suspended(call, context.inner.waiting.clone(), key, &context.inner.step).await {
             Ok(Ok(output)) => done(&context, output),
-            Ok(Err(error)) => failed(key, &error),
+            Ok(Err(error)) => Outcome::of_error(key, &error),
             Err(awaited) => Outcome::Suspended(key, awaited),
         }
     })
@@ -120,7 +80,7 @@ pub(crate) async fn execute(
         },
         () = limit => {
             let error = StepError::retry(format!("the attempt took longer than {:?}", timeout.unwrap_or_default()));
-            Outcome::Ended(Ended { key, outcome: AttemptOutcome::TimedOut, error: Some(error.to_payload()), retryable: true, delay: None })
+            Outcome::Ended(EndedAttempt { key, outcome: AttemptOutcome::TimedOut, error: Some(error.to_payload()), retryable: true, delay: None })
         }
     };
     cancel.cancel();
@@ -132,11 +92,14 @@ pub(crate) async fn execute(
 fn done(context: &StepContext, output: Payload) -> Outcome {
     let key = context.inner.key;
     if let Err(error) = context.inner.history.check_end() {
-        return failed(key, &error);
+        return Outcome::of_error(key, &error);
     }
     if context.inner.completed_in.load(std::sync::atomic::Ordering::Relaxed) {
         // If the transaction was committed, this is refused because the step is completed.
-        return failed(key, &StepError::retry("the transaction that was to complete the step was not committed"));
+        return Outcome::of_error(
+            key,
+            &StepError::retry("the transaction that was to complete the step was not committed"),
+        );
     }
     match output.check_size(context.inner.max_payload) {
         Ok(()) => Outcome::Completed(key, output),
@@ -144,39 +107,8 @@ fn done(context: &StepContext, output: Payload) -> Outcome {
     }
 }
 
-/// What an error of a handler or a policy asks for.
-pub(crate) fn failed(key: AttemptKey, error: &StepError) -> Outcome {
-    let (outcome, retryable, delay) = match error.next() {
-        Next::Retry(delay) => (AttemptOutcome::Failed, true, *delay),
-        Next::Fail => (AttemptOutcome::Failed, false, None),
-        Next::Snooze(wait) => (AttemptOutcome::Snoozed, true, Some(*wait)),
-        Next::Defer(wait) => (AttemptOutcome::Deferred, true, *wait),
-        Next::Dispatched { topic, key: correlation, deadline } => {
-            if let Err(error) = check_topic(topic, Some(correlation)) {
-                return Outcome::failed(key, &error);
-            }
-            let awaited = Awaited {
-                kind: "external",
-                path: "external".into(),
-                topic: Some(topic.clone()),
-                key: Some(correlation.clone()),
-                wait: *deadline,
-                ..Awaited::default()
-            };
-            return Outcome::Suspended(key, vec![awaited]);
-        }
-        Next::ContinueAsNew(input) => {
-            return Outcome::Suspended(
-                key,
-                vec![Awaited { kind: "new", input: Some(input.clone()), ..Awaited::default() }],
-            );
-        }
-    };
-    Outcome::Ended(Ended { key, outcome, error: Some(error.to_payload()), retryable, delay })
-}
-
 /// A panic is a failed attempt with the panic's message.
-fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> Ended {
+fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> EndedAttempt {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -185,5 +117,11 @@ fn panicked(key: AttemptKey, panic: Box<dyn std::any::Any + Send>) -> Ended {
     // Dropping the panic's value may panic again; that would take the step's task with it, and no harm is done.
     std::mem::forget(panic);
     let error = StepError::retry(format!("the handler panicked: {message}"));
-    Ended { key, outcome: AttemptOutcome::Panicked, error: Some(error.to_payload()), retryable: true, delay: None }
+    EndedAttempt {
+        key,
+        outcome: AttemptOutcome::Panicked,
+        error: Some(error.to_payload()),
+        retryable: true,
+        delay: None,
+    }
 }

@@ -12,7 +12,7 @@ use longhaul_schema::{
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
-    engine::Event,
+    event::Event,
     lease_clock::{LeaseClock, Moment},
 };
 

@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, watch};
 
 /// How a worker is doing.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Status {
     /// Id of its registration; 0 before the first one.
     pub worker: i64,
@@ -30,7 +31,8 @@ pub struct OutcomeReport {
 
 /// An item of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+#[non_exhaustive]
+pub enum OutcomeEvent {
     /// An outcome that was stored.
     Outcome(OutcomeReport),
     /// The subscriber was too slow, and so many outcomes were not kept for it.
@@ -54,21 +56,21 @@ impl Observer {
     }
 
     /// The outcomes from now on.
-    pub fn subscribe(&self) -> Outcomes {
-        Outcomes(self.outcomes.subscribe())
+    pub fn subscribe(&self) -> OutcomeStream {
+        OutcomeStream(self.outcomes.subscribe())
     }
 }
 
 /// A subscription to outcomes.
 #[derive(Debug)]
-pub struct Outcomes(broadcast::Receiver<OutcomeReport>);
+pub struct OutcomeStream(broadcast::Receiver<OutcomeReport>);
 
-impl Outcomes {
+impl OutcomeStream {
     /// The next outcome, or how many were missed; `None` when the worker is gone.
-    pub async fn next(&mut self) -> Option<Report> {
+    pub async fn next(&mut self) -> Option<OutcomeEvent> {
         match self.0.recv().await {
-            Ok(report) => Some(Report::Outcome(report)),
-            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Report::Missed(missed)),
+            Ok(report) => Some(OutcomeEvent::Outcome(report)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(OutcomeEvent::Missed(missed)),
             Err(broadcast::error::RecvError::Closed) => None,
         }
     }

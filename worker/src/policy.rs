@@ -10,14 +10,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::future::BoxFuture;
 use longhaul_schema::Payload;
 
-use crate::{
-    StepContext, StepError,
-    durable::Question,
-    execute::{Outcome, failed},
-};
+use crate::{StepContext, StepError, durable::Question, outcome::Outcome};
 
 /// What a policy says about a step that is about to begin.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It may begin.
     Proceed,
@@ -47,17 +44,17 @@ pub(crate) async fn check(policies: &[Arc<dyn Policy>], context: &StepContext, i
     for policy in policies {
         let outcome = match policy.check(context, input).await {
             Ok(Verdict::Proceed) => continue,
-            Ok(Verdict::Defer(wait, reason)) => failed(key, &StepError::defer_for(wait, reason)),
-            Ok(Verdict::Refuse(reason)) => failed(key, &StepError::fail(reason).code("refused")),
+            Ok(Verdict::Defer(wait, reason)) => Outcome::of_error(key, &StepError::defer_for(wait, reason)),
+            Ok(Verdict::Refuse(reason)) => Outcome::of_error(key, &StepError::fail(reason).code("refused")),
             Ok(Verdict::Ask(question)) => match decided(context).await {
                 Ok(true) => continue,
                 Ok(false) => match question.awaited("policy".into()) {
                     Ok(awaited) => Outcome::Suspended(key, vec![awaited]),
-                    Err(error) => failed(key, &error),
+                    Err(error) => Outcome::of_error(key, &error),
                 },
-                Err(error) => failed(key, &error),
+                Err(error) => Outcome::of_error(key, &error),
             },
-            Err(error) => failed(key, &error),
+            Err(error) => Outcome::of_error(key, &error),
         };
         return Some(outcome);
     }
@@ -66,6 +63,6 @@ pub(crate) async fn check(policies: &[Arc<dyn Policy>], context: &StepContext, i
 
 /// Whether a policy's question about this step was answered. (A rejection has failed the step.)
 async fn decided(context: &StepContext) -> Result<bool, StepError> {
-    let recorded = context.inner.history.recorded(&context.inner.database, context.inner.key).await?;
+    let recorded = context.inner.history.recorded(&context.inner.store, context.inner.key).await?;
     Ok(recorded.get("policy").is_some_and(|entry| entry.answer.is_some()))
 }

@@ -6,38 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use longhaul_schema::calls::{Claimed, FlowStep, QueueFigure};
+use longhaul_schema::calls::{ClaimedStep, FlowStep, QueueFigure};
 
-use crate::claim::{Listening, Wanted};
-
-/// How many steps of a queue run at once: a number, or as many as there is demand for, between a floor and a ceiling.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slots {
-    /// As few as this when there is nothing to do.
-    pub floor: usize,
-    /// Never more than this.
-    pub ceiling: usize,
-}
-
-impl Slots {
-    /// Between a floor and a ceiling. A claim that fills all slots doubles them while this process has processor time to
-    /// spare; slots that stay empty are given up by halves.
-    pub fn between(floor: usize, ceiling: usize) -> Self {
-        Self { floor, ceiling }
-    }
-}
-
-impl From<usize> for Slots {
-    fn from(slots: usize) -> Self {
-        Self { floor: slots, ceiling: slots }
-    }
-}
-
-/// Steps are claimed ahead for as long as this: longer than a claim takes, too short for another worker to miss them.
-const AHEAD: Duration = Duration::from_millis(10);
-
-/// Most steps that are claimed ahead.
-const MOST_AHEAD: usize = 1000;
+use crate::{
+    Slots,
+    claim::{Listening, Wanted},
+    pace::Pace,
+};
 
 /// How long a step may wait for a slot while no handler ends. Then it goes back: the handlers have become slow.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -45,34 +20,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A claimed step, and its definition.
 #[derive(Debug)]
 pub(crate) struct Ready {
-    pub(crate) claimed: Claimed,
+    pub(crate) claimed: ClaimedStep,
     pub(crate) step: Arc<FlowStep>,
-}
-
-/// How fast the slots of a queue come free. Handlers that take long give nothing to claim ahead for.
-#[derive(Debug)]
-struct Pace {
-    since: Instant,
-    ended: usize,
-    per_second: f64,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { since: now, ended: 0, per_second: 0.0 }
-    }
-
-    /// A claim has come back: what was seen since the last one counts as much as all before.
-    fn measure(&mut self, now: Instant) {
-        let elapsed = now.duration_since(self.since).max(Duration::from_millis(1));
-        self.per_second = (self.per_second + self.ended as f64 / elapsed.as_secs_f64()) / 2.0;
-        self.ended = 0;
-        self.since = now;
-    }
-
-    fn ahead(&self) -> usize {
-        ((self.per_second * AHEAD.as_secs_f64()) as usize).min(MOST_AHEAD)
-    }
 }
 
 /// What the engine knows of a queue.
@@ -264,7 +213,7 @@ mod tests {
 
     fn ready(seq: i32) -> Ready {
         let step = StepKey { run_id: Uuid::nil(), seq };
-        let claimed = Claimed {
+        let claimed = ClaimedStep {
             key: AttemptKey { step, attempt: 1 },
             failures: 0,
             flow_id: 1,

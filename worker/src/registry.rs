@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc};
 
 use futures::future::BoxFuture;
-use longhaul_schema::{Error, Payload, names::check_handler};
+use longhaul_schema::{Error, Job, Payload, names::check_handler};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{StepContext, StepError};
@@ -36,6 +36,17 @@ impl Registry {
         Fut: Future<Output = Result<Out, StepError>> + Send + 'static,
     {
         self.add_handler(name, Arc::new(Function { function, types: PhantomData }))
+    }
+
+    /// Adds the function that does a job. Name, input and output are the job's.
+    pub fn add_job<F, In, Out, Fut>(&mut self, job: Job<In, Out>, function: F) -> Result<(), Error>
+    where
+        F: Fn(StepContext, In) -> Fut + Send + Sync + 'static,
+        In: DeserializeOwned + Send + 'static,
+        Out: Serialize + 'static,
+        Fut: Future<Output = Result<Out, StepError>> + Send + 'static,
+    {
+        self.add(job.name(), function)
     }
 
     /// Adds a handler object, for code that takes and gives JSON text.

@@ -22,8 +22,10 @@ pub(crate) enum Next {
     ContinueAsNew(Payload),
 }
 
-/// A handler's error. Any `std::error::Error` becomes a retryable one by `?`. Waits are of whole milliseconds, and at most 10,000 days:
-/// longer ones are that long.
+/// Why a handler did not complete its step, and what shall happen next.
+///
+/// By `?`, any error becomes a retryable one: a `std::error::Error`, an `anyhow::Error`, a `Box<dyn Error + Send + Sync>`. Waits are of
+/// whole milliseconds and at most 10,000 days: longer ones are that long.
 ///
 /// ```
 /// use longhaul_worker::StepError;
@@ -127,6 +129,16 @@ impl StepError {
         &self.parts.next
     }
 
+    /// The causes of the error that this was made of, outermost first.
+    pub fn causes(&self) -> &[String] {
+        &self.parts.causes
+    }
+
+    /// Whether another attempt may be made.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self.parts.next, Next::Fail)
+    }
+
     /// The code, if it has one.
     pub fn error_code(&self) -> Option<&str> {
         self.parts.code.as_deref()
@@ -171,16 +183,14 @@ impl fmt::Display for StepError {
     }
 }
 
-impl<E: std::error::Error> From<E> for StepError {
+/// Whatever can be a boxed error: every `std::error::Error`, a `Box<dyn Error + Send + Sync>`, an `anyhow::Error`, a text. Its
+/// causes are kept.
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for StepError {
     fn from(error: E) -> Self {
-        let mut causes = Vec::new();
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            causes.push(inner.to_string());
-            cause = inner.source();
-        }
+        let error = error.into();
         let mut this = Self::retry(error.to_string());
-        this.parts.causes = causes;
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        this.parts.causes = causes.map(ToString::to_string).collect();
         this
     }
 }
@@ -200,8 +210,42 @@ mod tests {
 
     #[test]
     fn causes_are_kept() {
-        let error = StepError::from(std::io::Error::other(std::fmt::Error));
+        #[derive(Debug)]
+        struct Away(std::fmt::Error);
+        impl fmt::Display for Away {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the bank is away")
+            }
+        }
+        impl std::error::Error for Away {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let charged = || -> Result<(), StepError> { Err(Away(std::fmt::Error))? };
+        let error = charged().unwrap_err();
         assert!(matches!(error.next(), Next::Retry(None)));
-        assert!(error.to_payload().as_str().contains("message"));
+        assert_eq!(
+            (error.to_string().as_str(), error.causes()),
+            ("the bank is away", &[std::fmt::Error.to_string()][..])
+        );
+        assert!(error.to_payload().as_str().contains("causes"));
+    }
+
+    #[test]
+    fn boxed_errors_and_those_of_anyhow_become_step_errors() {
+        use anyhow::Context;
+
+        fn boxed() -> Result<(), StepError> {
+            Err(Box::<dyn std::error::Error + Send + Sync>::from("no stock"))?
+        }
+        fn contextual() -> Result<(), StepError> {
+            Err::<(), _>(std::fmt::Error).context("the shelf is away").context("order 7")?;
+            Ok(())
+        }
+        assert_eq!(boxed().unwrap_err().to_string(), "no stock");
+        let error = contextual().unwrap_err();
+        assert_eq!(error.to_string(), "order 7");
+        assert_eq!(error.causes(), ["the shelf is away".to_owned(), std::fmt::Error.to_string()]);
     }
 }

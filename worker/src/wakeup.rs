@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use longhaul_schema::{Database, retry::Backoff};
+use longhaul_schema::{Database, backoff::Backoff};
 use tokio::sync::{Notify, mpsc};
 
-use crate::engine::Event;
+use crate::event::Event;
 
 /// Listens on the worker's channel, reconnecting for as long as the engine lives.
 pub(crate) async fn run(database: Database, channel: String, heartbeat: Arc<Notify>, events: mpsc::Sender<Event>) {

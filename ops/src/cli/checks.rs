@@ -1,15 +1,19 @@
 //! The checks of `doctor`: each names what is wrong, who or what it is, and since when.
 
-use std::fmt::Display;
+use std::{collections::BTreeMap, fmt::Display};
 
+use chrono::{DateTime, Utc};
+use indicatif::HumanBytes;
 use longhaul_schema::{
     calls::{Calls, Executor, HorizonPin},
     connect::Connection,
 };
+use serde_json::json;
 
 use super::{
     Failure,
     doctor::{Check, Verdict},
+    output::{plural, time},
 };
 
 /// A session or a prepared transaction that is open for longer is named.
@@ -41,14 +45,15 @@ pub(super) async fn all(calls: &Calls<Connection>) -> Result<Vec<Check>, Failure
         locks(calls).await?,
         vacuum(calls, standby).await?,
         partitions(calls).await?,
+        sizes(calls).await?,
         attention(calls).await?,
     ])
 }
 
 fn warn(name: &'static str, findings: &[String], good: impl Display) -> Check {
     match findings {
-        [] => (name, Verdict::Good, good.to_string()),
-        _ => (name, Verdict::Warning, some(findings)),
+        [] => Check::new(name, Verdict::Good, good.to_string()),
+        _ => Check::new(name, Verdict::Warning, some(findings)).with(json!({ "count": findings.len() })),
     }
 }
 
@@ -62,26 +67,29 @@ fn some(findings: &[String]) -> String {
 async fn rooms(calls: &Calls<impl Executor>, standby: bool) -> Result<Check, Failure> {
     let violations = calls.room_violations().await?;
     Ok(match violations.first() {
-        None if standby => (
+        None if standby => Check::new(
             "rooms",
             Verdict::Good,
-            "every live step is in exactly one room (a standby: floors are not looked at)".into(),
+            "every live step is in exactly one room (a standby: floors are not looked at)",
         ),
-        None => ("rooms", Verdict::Good, "every live step is in exactly one room".into()),
-        Some(first) => ("rooms", Verdict::Bad, format!("{} violations, such as {first}", violations.len())),
+        None => Check::new("rooms", Verdict::Good, "every live step is in exactly one room"),
+        Some(first) => {
+            let finding = format!("{}, such as {first}", plural(violations.len(), "violation"));
+            Check::new("rooms", Verdict::Bad, finding).with(json!({ "count": violations.len() }))
+        }
     })
 }
 
 async fn clock(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     Ok(match calls.setting("clock_offset_ms").await? {
-        0 => ("clock", Verdict::Good, "the server's own".into()),
-        offset => ("clock", Verdict::Bad, format!("moved by {offset} ms; that is for tests only")),
+        0 => Check::new("clock", Verdict::Good, "the server's own"),
+        offset => Check::new("clock", Verdict::Bad, format!("moved by {offset} ms; that is for tests only")),
     })
 }
 
 async fn workers(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     let figures = calls.figures().await?;
-    Ok((
+    Ok(Check::new(
         "workers",
         if figures.workers == 0 { Verdict::Warning } else { Verdict::Good },
         format!(
@@ -94,52 +102,66 @@ async fn workers(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
             figures.paused,
             figures.queued
         ),
-    ))
+    )
+    .with(json!(figures)))
 }
 
 async fn chores(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     Ok(match calls.overdue_chores().await?.as_slice() {
-        [] => ("chores", Verdict::Good, "all done in time".into()),
+        [] => Check::new("chores", Verdict::Good, "all done in time"),
         late => {
-            ("chores", Verdict::Warning, format!("overdue or failing: {}; is a scheduler running?", late.join(", ")))
+            let finding = format!("overdue or failing: {}; is a scheduler running?", late.join(", "));
+            Check::new("chores", Verdict::Warning, finding).with(json!({ "late": late }))
         }
     })
 }
 
 async fn overdue(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
-    let findings: Vec<String> = calls
-        .overdue(1000)
-        .await?
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    let late = calls.overdue(1000).await?;
+    let findings: Vec<String> = late
         .iter()
         .filter(|late| late.kind != "chore")
         .map(|late| {
+            *kinds.entry(&late.kind).or_default() += 1;
             let run = late.run_id.map(|run| format!(" of run {run}")).unwrap_or_default();
             let step = late.seq.map(|seq| format!(" step {seq}")).unwrap_or_default();
             let item = late.item.as_deref().map(|item| format!(" ({item})")).unwrap_or_default();
-            format!("{}{item}{run}{step}: due at {}, and {}", late.kind, late.since.format("%F %T UTC"), late.reason)
+            format!("{}{item}{run}{step}: due at {}, and {}", late.kind, time(late.since), late.reason)
         })
         .collect();
-    Ok(warn("overdue", &findings, "nothing whose time has come is left undone"))
+    let check = warn("overdue", &findings, "nothing whose time has come is left undone");
+    Ok(check.with(json!({ "count": findings.len(), "by_kind": kinds })))
 }
 
 async fn handlers(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     Ok(match calls.unserved_lanes().await?.as_slice() {
-        [] => ("handlers", Verdict::Good, "every ready step has a worker that knows its handler".into()),
-        lanes => ("handlers", Verdict::Warning, format!("no worker takes {}", lanes.join(", "))),
+        [] => Check::new("handlers", Verdict::Good, "every ready step has a worker that knows its handler"),
+        lanes => Check::new("handlers", Verdict::Warning, format!("no worker takes {}", lanes.join(", ")))
+            .with(json!({ "count": lanes.len() })),
     })
 }
 
 async fn snapshots(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
-    let findings: Vec<String> = calls.horizon_pins().await?.iter().filter(|pin| is_long(pin)).map(described).collect();
-    if findings.is_empty() && !calls.sees_all_sessions().await? {
+    let pins = calls.horizon_pins().await?;
+    let long: Vec<&HorizonPin> = pins.iter().filter(|pin| is_long(pin)).collect();
+    if long.is_empty() && !calls.sees_all_sessions().await? {
         let finding = "this user is not shown the sessions of others: grant pg_read_all_stats to it";
-        return Ok(("snapshots", Verdict::Warning, finding.into()));
+        return Ok(Check::new("snapshots", Verdict::Warning, finding));
     }
+    let findings: Vec<String> = long.iter().map(|pin| described(pin)).collect();
     let mut check = warn("snapshots", &findings, "nobody keeps dead rows from being removed");
-    if check.1 == Verdict::Warning {
-        check.2.push_str(" (dead rows cannot be removed meanwhile)");
+    if check.verdict == Verdict::Warning {
+        check.finding.push_str(" (dead rows cannot be removed meanwhile)");
     }
-    Ok(check)
+    let figures: Vec<_> = long
+        .iter()
+        .map(|pin| {
+            json!({ "kind": pin.kind, "name": pin.name, "pid": pin.pid, "user": pin.username, "state": pin.state, "seconds": pin.seconds,
+                    "transactions": pin.transactions, "remedy": pin.remedy })
+        })
+        .collect();
+    Ok(check.with(json!({ "count": figures.len(), "pins": figures })))
 }
 
 fn is_long(pin: &HorizonPin) -> bool {
@@ -159,7 +181,7 @@ fn described(pin: &HorizonPin) -> String {
         None | Some("") => String::new(),
         Some(query) => format!(", last: {}", one_line(query)),
     };
-    format!("{} {}: {state} {since}{query}", pin.kind, pin.name)
+    format!("{} {}: {state} {since}{query}; what ends it: {}", pin.kind, pin.name, pin.remedy)
 }
 
 fn one_line(query: &str) -> String {
@@ -188,21 +210,42 @@ async fn locks(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
 
 async fn vacuum(calls: &Calls<impl Executor>, standby: bool) -> Result<Check, Failure> {
     if standby {
-        return Ok(("vacuum", Verdict::Good, "not looked at: a standby does not count dead rows".into()));
+        return Ok(Check::new("vacuum", Verdict::Good, "not looked at: a standby does not count dead rows"));
     }
-    let findings: Vec<String> = calls
-        .swollen_tables()
-        .await?
+    let when = |at: Option<DateTime<Utc>>| at.map_or("never".into(), time);
+    let swollen = calls.swollen_tables().await?;
+    let lag = calls.vacuum_lag().await?;
+    let findings: Vec<String> = swollen
         .iter()
         .map(|table| {
-            let when = table.vacuumed_at.map_or("never".into(), |at| at.format("%F %T UTC").to_string());
             format!(
-                "{} has {} dead rows beside {} live ones, last vacuumed: {when}",
-                table.table, table.dead, table.live
+                "{} has {} dead rows beside {} live ones, last vacuumed: {}",
+                table.table,
+                table.dead,
+                table.live,
+                when(table.vacuumed_at)
             )
         })
         .collect();
-    Ok(warn("vacuum", &findings, "autovacuum keeps up"))
+    let check = warn("vacuum", &findings, "autovacuum keeps up");
+    let figures: Vec<_> = lag
+        .iter()
+        .map(|t| json!({ "table": t.table, "dead_rows": t.dead, "due_at_dead_rows": t.due, "vacuumed_at": t.vacuumed_at }))
+        .collect();
+    Ok(check.with(json!({ "count": findings.len(), "behind": figures })))
+}
+
+async fn sizes(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
+    let tables = calls.table_sizes().await?;
+    let total: i64 = tables.iter().map(|table| table.bytes).sum();
+    let largest: Vec<String> = tables
+        .iter()
+        .take(3)
+        .map(|table| format!("{} {}", table.table, HumanBytes(table.bytes.unsigned_abs())))
+        .collect();
+    let finding = format!("{} in all; {}", HumanBytes(total.unsigned_abs()), largest.join(", "));
+    let bytes: BTreeMap<&str, i64> = tables.iter().map(|table| (table.table.as_str(), table.bytes)).collect();
+    Ok(Check::new("sizes", Verdict::Good, finding).with(json!({ "bytes": total, "tables": bytes })))
 }
 
 async fn partitions(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
@@ -218,7 +261,8 @@ async fn attention(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     }
     if dormant.dead_letters > 0 {
         let more = if dormant.dead_letters == 10_000 { " or more" } else { "" };
-        findings.push(format!("{}{more} dead letters: longhaul dead list", dormant.dead_letters));
+        let count = plural(usize::try_from(dormant.dead_letters).unwrap_or_default(), "dead letter");
+        findings.push(format!("{count}{more}: longhaul dead list"));
     }
     if !dormant.paused_queues.is_empty() {
         findings.push(format!("paused queues: {}", some(&dormant.paused_queues)));
@@ -226,7 +270,11 @@ async fn attention(calls: &Calls<impl Executor>) -> Result<Check, Failure> {
     if !dormant.failed_schedules.is_empty() {
         findings.push(format!("schedules with ticks that failed: {}", some(&dormant.failed_schedules)));
     }
-    Ok(warn("attention", &findings, "no dead letters, paused queues, failed ticks, or items set aside"))
+    let check = warn("attention", &findings, "no dead letters, paused queues, failed ticks, or items set aside");
+    Ok(check.with(json!({
+        "dead_letters": dormant.dead_letters, "set_aside": dormant.set_aside, "paused_queues": dormant.paused_queues,
+        "failed_schedules": dormant.failed_schedules,
+    })))
 }
 
 #[cfg(test)]
@@ -241,6 +289,9 @@ mod tests {
             seconds,
             transactions: Some(transactions),
             query: None,
+            pid: None,
+            username: None,
+            remedy: "select pg_drop_replication_slot('standby_1')".into(),
         }
     }
 
@@ -252,7 +303,7 @@ mod tests {
         assert!(!is_long(&pin("active", None, 35_549)));
         assert_eq!(
             described(&pin("inactive", None, 35_549)),
-            "replication slot standby_1: inactive for 35549 transactions"
+            "replication slot standby_1: inactive for 35549 transactions; what ends it: select pg_drop_replication_slot('standby_1')"
         );
     }
 

@@ -1,16 +1,16 @@
 //! `dead`: steps that used up their attempts.
 
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use longhaul_scheduler::Client;
 use longhaul_schema::calls::DeadLetterFilter;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::{id, past},
+    moment::Past,
     operate::actor,
     output::Cell,
+    run_ref::RunRef,
     runs::{reason, value},
 };
 
@@ -27,14 +27,14 @@ pub(super) struct Which {
     #[arg(long)]
     handler: Option<String>,
     /// Of this run only.
-    #[arg(long, value_parser = id)]
-    run: Option<Uuid>,
+    #[arg(long)]
+    run: Option<RunRef>,
     /// Whose message is like this; % stands for any text.
     #[arg(long, value_name = "PATTERN")]
     message: Option<String>,
     /// Since this time: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    since: Option<DateTime<Utc>>,
+    #[arg(long, value_name = "TIME")]
+    since: Option<Past>,
     /// At most so many, oldest first.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i32).range(1..))]
     limit: i32,
@@ -55,17 +55,18 @@ impl Which {
         Err(Failure::usage("say which dead letters, as in --flow order, or --all"))
     }
 
-    fn filter(self) -> DeadLetterFilter {
-        DeadLetterFilter {
+    async fn filter(self, client: &Client) -> Result<DeadLetterFilter, Failure> {
+        let now = client.database().calls().await?.present().await?;
+        Ok(DeadLetterFilter {
             tenant: String::new(),
             flow: self.flow,
             step: self.step,
             handler: self.handler,
-            run_id: self.run,
+            run_id: RunRef::resolve_optional(self.run.as_ref(), client).await?,
             message: self.message,
-            since: self.since,
+            since: self.since.map(|past| past.before(now)),
             limit: self.limit,
-        }
+        })
     }
 }
 
@@ -104,7 +105,7 @@ impl Dead {
         let client = context.connection.client().await?;
         let (word, count) = match self {
             Self::List(which) => {
-                let dead = client.dead_letters(&which.filter()).await?;
+                let dead = client.dead_letters(&which.filter(&client).await?).await?;
                 if context.output.json {
                     for d in dead {
                         context.output.json(&json!({
@@ -128,11 +129,11 @@ impl Dead {
             }
             Self::Retry { which, all, by } => {
                 which.refuse_unbounded(all)?;
-                ("retried", client.retry_dead_letters(&which.filter(), actor(by).as_deref()).await?)
+                ("retried", client.retry_dead_letters(&which.filter(&client).await?, actor(by).as_deref()).await?)
             }
             Self::Discard { which, all, by } => {
                 which.refuse_unbounded(all)?;
-                ("discarded", client.discard_dead_letters(&which.filter(), actor(by).as_deref()).await?)
+                ("discarded", client.discard_dead_letters(&which.filter(&client).await?, actor(by).as_deref()).await?)
             }
         };
         if context.output.json {

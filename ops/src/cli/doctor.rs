@@ -3,15 +3,22 @@
 use clap::Args;
 use comfy_table::Color;
 use longhaul_schema::{Database, Error, calls::Executor, migrate};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Context, Failure, checks, output::Cell};
+use super::{
+    Context, Failure, checks,
+    output::{Cell, plural},
+};
 
 /// Options of `doctor`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code 0: no check failed (there may be warnings); 1: a check failed, or with --strict: warned."
-)]
+#[command(after_help = "\
+Examples:
+  longhaul doctor
+  longhaul doctor --strict --json    as a probe: alerts on dead letters, overdue steps, pinned snapshots, …
+
+Exit code 0: no check failed (there may be warnings); 1: a check failed, or with --strict: warned.
+In JSON each check has its figures: numbers to draw and to compare, sizes in bytes.")]
 pub(super) struct Doctor {
     /// Warnings fail as well: for probes and alerts.
     #[arg(long)]
@@ -44,33 +51,58 @@ impl Verdict {
     }
 }
 
-pub(super) type Check = (&'static str, Verdict, String);
+/// A check, and what it found.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) verdict: Verdict,
+    /// In words.
+    pub(super) finding: String,
+    /// In numbers; null where there are none.
+    pub(super) figures: Value,
+}
+
+impl Check {
+    pub(super) fn new(name: &'static str, verdict: Verdict, finding: impl Into<String>) -> Self {
+        Self { name, verdict, finding: finding.into(), figures: Value::Null }
+    }
+
+    pub(super) fn with(self, figures: Value) -> Self {
+        Self { figures, ..self }
+    }
+}
 
 impl Doctor {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let database = Database::new(&context.connection.config()?.pool_size(1))?;
         let mut checks = vec![connection(&database).await];
-        if checks[0].1 == Verdict::Good {
+        if checks[0].verdict == Verdict::Good {
             checks.push(installation(&database).await);
         }
-        if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
+        if checks.iter().all(|check| check.verdict == Verdict::Good) {
             checks.extend(checks::all(&database.calls().await?).await?);
         }
         if context.output.json {
-            for (name, verdict, finding) in &checks {
-                context.output.json(&json!({ "check": name, "verdict": verdict.word(), "finding": finding }));
+            for check in &checks {
+                context.output.json(&json!({
+                    "check": check.name, "verdict": check.verdict.word(), "finding": check.finding, "figures": check.figures,
+                }));
             }
         } else {
-            let rows = checks.iter().map(|(name, verdict, finding)| {
-                vec![Cell::new(verdict.word()).fg(verdict.colour()), Cell::new(name), Cell::new(finding)]
+            let rows = checks.iter().map(|check| {
+                vec![
+                    Cell::whole(check.verdict.word()).fg(check.verdict.colour()),
+                    Cell::whole(check.name),
+                    Cell::new(&check.finding),
+                ]
             });
             context.output.table(&["", "CHECK", "FINDING"], rows.collect());
         }
-        let count = |wanted| checks.iter().filter(|(_, verdict, _)| *verdict == wanted).count();
+        let count = |wanted| checks.iter().filter(|check: &&Check| check.verdict == wanted).count();
         match (count(Verdict::Bad), count(Verdict::Warning)) {
-            (0, warnings) if warnings > 0 && self.strict => Err(Failure::new(1, format!("{warnings} warnings"))),
+            (0, warnings) if warnings > 0 && self.strict => Err(Failure::new(1, plural(warnings, "warning"))),
             (0, _) => Ok(()),
-            (bad, _) => Err(Failure::new(1, format!("{bad} checks failed"))),
+            (bad, _) => Err(Failure::new(1, format!("{} failed", plural(bad, "check")))),
         }
     }
 }
@@ -86,16 +118,18 @@ async fn connection(database: &Database) -> Check {
     };
     match asked.await {
         Ok((version, number)) if number < 140_000 => {
-            ("connection", Verdict::Bad, format!("PostgreSQL {version} is too old; 14 is needed"))
+            Check::new("connection", Verdict::Bad, format!("PostgreSQL {version} is too old; 14 is needed"))
         }
-        Ok((version, _)) => ("connection", Verdict::Good, format!("{target}, PostgreSQL {version}")),
-        Err(error) => ("connection", Verdict::Bad, format!("{target}: {error}")),
+        Ok((version, _)) => Check::new("connection", Verdict::Good, format!("{target}, PostgreSQL {version}")),
+        Err(error) => Check::new("connection", Verdict::Bad, format!("{target}: {error}")),
     }
 }
 
 async fn installation(database: &Database) -> Check {
     match migrate::check(database).await {
-        Ok(version) => ("installation", Verdict::Good, format!("schema {}, version {version}", database.schema())),
-        Err(error) => ("installation", Verdict::Bad, error.to_string()),
+        Ok(version) => {
+            Check::new("installation", Verdict::Good, format!("schema {}, version {version}", database.schema()))
+        }
+        Err(error) => Check::new("installation", Verdict::Bad, error.to_string()),
     }
 }

@@ -15,7 +15,12 @@ use longhaul_schema::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, start::read_input, terminal};
+use super::{
+    Context, Failure,
+    output::plural,
+    start::{read_input, suggest_flow},
+    terminal,
+};
 
 /// Most runs in one call, which is one transaction.
 const RUNS_PER_CALL: usize = 10_000;
@@ -84,7 +89,11 @@ pub(super) async fn start_lines(
         );
     } else {
         let before = if existing > 0 { format!(", {existing} were there already") } else { String::new() };
-        context.output.line(&format!("{started} runs started{before}, {refused} lines refused."));
+        context.output.line(&format!(
+            "{} started{before}, {} refused.",
+            plural(started, "run"),
+            plural(refused, "line")
+        ));
     }
     match outcome {
         Err(failure) => Err(failure.explained(&format!(
@@ -92,7 +101,7 @@ pub(super) async fn start_lines(
              after it nothing is known; the same again with --batch {batch} starts nothing twice"
         ))),
         Ok(()) if refused > 0 => {
-            Err(Failure::usage(format!("{refused} lines were refused; mended, give the file again with --batch {batch}")))
+            Err(Failure::usage(format!("{} refused; mended, give the file again with --batch {batch}", plural(refused, "line"))))
         }
         Ok(()) => Ok(()),
     }
@@ -151,7 +160,9 @@ async fn start_all(
             }
         }
         bar.inc(runs.len() as u64);
-        outcome.map_err(|(_, error)| error)?;
+        if let Err((_, error)) = outcome {
+            return Err(suggest_flow(client, flow, error).await);
+        }
     }
     Ok(())
 }

@@ -1,14 +1,18 @@
 //! The commands of the `longhaul` program.
 
+mod bulk;
 mod checks;
 mod connection;
 mod dead;
 mod doctor;
+mod explain;
 mod failure;
+mod filter;
 mod fleet;
 mod flow;
 mod lines;
 mod lock;
+mod manual;
 mod moment;
 mod operate;
 mod output;
@@ -17,12 +21,15 @@ mod questions;
 mod queue;
 mod retention;
 mod retention_run;
+mod run_ref;
 mod runs;
 mod schedule;
 mod signals;
 mod start;
 mod supervise;
+mod tail;
 mod terminal;
+mod top;
 mod up;
 mod why;
 
@@ -97,6 +104,16 @@ enum Command {
     Show(runs::Show),
     /// Say what a run waits for.
     Why(why::Why),
+    /// Explain every gate of a run, a step, a queue or a schedule: open or closed, what opens it, and when.
+    Explain(explain::Explain),
+    /// Show what happens to a run, or to all, as it happens.
+    Tail(tail::Tail),
+    /// Watch queues, workers, steps and failures, full screen.
+    Top(top::Top),
+    /// List the workers that are registered.
+    Workers(fleet::Workers),
+    /// Let workers finish what they have and end, and wait for that.
+    Drain(fleet::Drain),
     #[command(flatten)]
     Operate(operate::Operate),
     /// Send a signal to a run, or to a topic and key.
@@ -131,6 +148,10 @@ enum Command {
     Wait(runs::Wait),
     /// Check connection, installation and state.
     Doctor(doctor::Doctor),
+    /// Print completions for a shell.
+    Completions(manual::Completions),
+    /// Write manual pages.
+    Man(manual::Man),
 }
 
 /// Runs the program.
@@ -193,6 +214,11 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::List(list) => list.run(context).await,
         Command::Show(show) => show.run(context).await,
         Command::Why(why) => why.run(context).await,
+        Command::Explain(explain) => explain.run(context).await,
+        Command::Tail(tail) => tail.run(context).await,
+        Command::Top(top) => top.run(context).await,
+        Command::Workers(workers) => workers.run(context).await,
+        Command::Drain(drain) => drain.run(context).await,
         Command::Operate(operate) => operate.run(context).await,
         Command::Signal(signal) => signal.run(context).await,
         Command::Complete(complete) => complete.run(context).await,
@@ -207,6 +233,8 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Lock(lock) => lock.run(context).await,
         Command::Wait(wait) => wait.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Completions(completions) => completions.run(context),
+        Command::Man(man) => man.run(context),
     }
 }
 

@@ -1,24 +1,42 @@
-//! `begin`, `pause`, `resume`, `stop`, `rename`, `annotate`, `dismiss`, `undismiss`, `retry`, `fork`: operations on runs.
+//! `begin`, `pause`, `resume`, `stop`, `rename`, `annotate`, `dismiss`, `undismiss`, `retry`, `delete`, `fork`: operations on runs.
 
 use clap::{Args, Subcommand};
+use longhaul_scheduler::Client;
 use longhaul_schema::{
-    Payload,
-    calls::{Asking, Operation, RunState},
+    Error, Payload,
+    calls::{Operation, OperationOptions, RunState},
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Context, Failure, moment::id, start::read_input, terminal};
+use super::{
+    Context, Failure,
+    bulk::{Act, BulkArguments},
+    run_ref::RunRef,
+    start::read_input,
+    terminal,
+};
 
 /// The runs, who asks, and what is expected of them.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN", value_parser = id)]
-    runs: Vec<Uuid>,
+    /// The runs: ids, or what is enough of them. Or say which runs with a filter.
+    #[arg(value_name = "RUN")]
+    runs: Vec<RunRef>,
+    #[command(flatten)]
+    bulk: BulkArguments,
     #[command(flatten)]
     asking: AskingArguments,
 }
+
+const MANY: &str = "\
+Examples:
+  longhaul retry 019b3f2a…c41d
+  longhaul stop --flow import --since 1h              shows what it will hit, and asks
+  longhaul retry --flow order --state failed --yes    for scripts
+  longhaul pause --metadata '{\"customer\": 7}' --dry-run
+
+Refused for one run, an act goes on with the others; exit code 4 tells.";
 
 /// Who asks, and what is expected.
 #[derive(Debug, Args)]
@@ -35,8 +53,8 @@ pub(super) struct AskingArguments {
 }
 
 impl AskingArguments {
-    fn asking(&self) -> Asking {
-        Asking {
+    fn asking(&self) -> OperationOptions {
+        OperationOptions {
             by: actor(self.by.clone()),
             expected_state: self.expect_state,
             expected_revision: self.expect_revision,
@@ -56,8 +74,10 @@ pub(super) fn actor(by: Option<String>) -> Option<String> {
 #[derive(Debug, Subcommand)]
 pub(super) enum Operate {
     /// Start pending runs now.
+    #[command(after_help = MANY)]
     Begin(Target),
     /// Pause runs: ready steps are kept back, running ones finish.
+    #[command(after_help = MANY)]
     Pause(Target),
     /// Let paused runs go on.
     #[command(
@@ -71,15 +91,14 @@ pub(super) enum Operate {
         data: Option<String>,
     },
     /// Stop live runs, and their children.
-    #[command(after_help = "\
-Steps that wait are cancelled at once; handlers that run are stopped. Refused
-(exit code 4) when a run has ended; the others are stopped all the same.")]
+    ///
+    /// Steps that wait are cancelled at once; handlers that run are stopped.
+    #[command(after_help = MANY)]
     Stop(Target),
     /// Give a run a name, or take it away.
     Rename {
-        /// Id of the run.
-        #[arg(value_parser = id)]
-        run: Uuid,
+        /// The run.
+        run: RunRef,
         /// The name, at most 200 characters; none takes it away.
         name: Option<String>,
         #[command(flatten)]
@@ -88,26 +107,32 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
     /// Set keys of a run's metadata.
     #[command(after_help = "Example:\n  longhaul annotate 019b… '{\"ticket\": 4711, \"old-key\": null}'")]
     Annotate {
-        /// Id of the run.
-        #[arg(value_parser = id)]
-        run: Uuid,
+        /// The run.
+        run: RunRef,
         /// An object; null takes a key away.
         metadata: String,
         #[command(flatten)]
         asking: AskingArguments,
     },
     /// Leave ended runs out of lists and of the dead letters.
+    #[command(after_help = MANY)]
     Dismiss(Target),
     /// Put dismissed runs back into lists.
+    #[command(after_help = MANY)]
     Undismiss(Target),
     /// Go on with failed or stopped runs from the steps that failed or were cancelled.
+    #[command(after_help = MANY)]
     Retry(Target),
+    /// Delete ended runs with all that belongs to them.
+    ///
+    /// A run stays that a live run can need, or that a retention policy wants in an archive first.
+    #[command(after_help = MANY)]
+    Delete(Target),
     /// Start a new run that does a step of a run, and what follows it, again.
     #[command(after_help = "Example:\n  longhaul fork 019b… pack --input '{\"id\": 7, \"express\": true}'")]
     Fork {
-        /// Id of the run.
-        #[arg(value_parser = id)]
-        run: Uuid,
+        /// The run.
+        run: RunRef,
         /// The step to begin with.
         step: String,
         /// Another input for what is done again: JSON, or @FILE, or - for standard input.
@@ -120,52 +145,146 @@ Steps that wait are cancelled at once; handlers that run are stopped. Refused
 
 impl Operate {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let (target, operation, done) = match self {
-            Self::Begin(target) => (target, Operation::Start, "started"),
-            Self::Pause(target) => (target, Operation::Pause, "paused"),
+        use RunState::{Cancelled, Completed, Failed, Paused, Pending, Running};
+        let (target, operation, act) = match self {
+            Self::Begin(target) => {
+                (target, Operation::Start, Act { verb: "start", done: "started", states: &[Pending] })
+            }
+            Self::Pause(target) => {
+                (target, Operation::Pause, Act { verb: "pause", done: "paused", states: &[Pending, Running] })
+            }
             Self::Resume { target, data } => {
                 let data = data.map(|d| payload(&d)).transpose()?;
-                (target, Operation::Resume(data), "resumed")
+                (target, Operation::Resume(data), Act { verb: "resume", done: "resumed", states: &[Paused] })
             }
-            Self::Stop(target) => (target, Operation::Stop, "stopped"),
+            Self::Stop(target) => {
+                (target, Operation::Stop, Act { verb: "stop", done: "stopped", states: &[Pending, Running, Paused] })
+            }
+            Self::Dismiss(target) => {
+                let act = Act { verb: "dismiss", done: "dismissed", states: &[Completed, Failed, Cancelled] };
+                (target, Operation::Dismiss, act)
+            }
+            Self::Undismiss(mut target) => {
+                target.bulk.filter.dismissed = true;
+                let act = Act { verb: "undismiss", done: "undismissed", states: &[Completed, Failed, Cancelled] };
+                (target, Operation::Undismiss, act)
+            }
+            Self::Retry(target) => {
+                (target, Operation::Retry, Act { verb: "retry", done: "retried", states: &[Failed, Cancelled] })
+            }
+            Self::Delete(target) => {
+                let act = Act { verb: "delete", done: "deleted", states: &[Completed, Failed, Cancelled] };
+                return on_target(context, &target, act, |client, id| async move {
+                    delete(&client, id).await.map(|()| None)
+                })
+                .await;
+            }
             Self::Rename { run, name, asking } => {
-                (Target { runs: vec![run], asking }, Operation::Rename(name), "renamed")
+                return on_one(context, &run, Operation::Rename(name), &asking, "renamed").await;
             }
             Self::Annotate { run, metadata, asking } => {
-                (Target { runs: vec![run], asking }, Operation::Annotate(payload(&metadata)?), "annotated")
+                return on_one(context, &run, Operation::Annotate(payload(&metadata)?), &asking, "annotated").await;
             }
-            Self::Dismiss(target) => (target, Operation::Dismiss, "dismissed"),
-            Self::Undismiss(target) => (target, Operation::Undismiss, "undismissed"),
-            Self::Retry(target) => (target, Operation::Retry, "goes on"),
-            Self::Fork { run, step, input, asking } => return fork(context, run, &step, input, &asking).await,
+            Self::Fork { run, step, input, asking } => return fork(context, &run, &step, input, &asking).await,
         };
-        let client = context.connection.client().await?;
         let asking = target.asking.asking();
-        let mut outcome = Ok(());
-        for id in target.runs {
-            match client.run(id).operate(operation.clone(), asking.clone()).await {
-                Ok(revision) if context.output.json => {
-                    let state = client.get(id).await?.state;
-                    context.output.json(&json!({ "id": id, "state": state, "revision": revision }));
-                }
-                Ok(_) => context.output.line(&format!("{id} {done}.")),
-                Err(error) if outcome.is_err() => terminal::tell(&format!("error: {error}")),
-                Err(error) => outcome = Err(error.into()),
-            }
+        on_target(context, &target, act, |client, id| {
+            let (operation, asking) = (operation.clone(), asking.clone());
+            async move { client.run(id).operate(operation, asking).await.map(Some) }
+        })
+        .await
+    }
+}
+
+/// Does an act to the runs that were named, or to those of a filter. It returns the revision of a run that is still there.
+async fn on_target<F, Fut>(context: &Context, target: &Target, act: Act, one: F) -> Result<(), Failure>
+where
+    F: Fn(Client, Uuid) -> Fut,
+    Fut: Future<Output = Result<Option<i32>, Error>>,
+{
+    match (target.runs.is_empty(), target.bulk.is_asked_for()) {
+        (true, false) => {
+            return Err(Failure::usage(format!(
+                "say which runs to {}: ids, a filter such as --flow, or --all",
+                act.verb
+            )));
         }
-        outcome
+        (false, true) => return Err(Failure::usage("give ids or a filter, and not both")),
+        _ => {}
+    }
+    let client = context.connection.client().await?;
+    if target.runs.is_empty() {
+        let each = |id| {
+            let outcome = one(client.clone(), id);
+            async move { outcome.await.map(|_| ()) }
+        };
+        return target.bulk.run(context, &client, act, each).await;
+    }
+    let mut outcome = Ok(());
+    for id in RunRef::resolve_all(&target.runs, &client).await? {
+        if target.bulk.dry_run {
+            context.output.line(&format!("{id} would be {}.", act.done));
+            continue;
+        }
+        match one(client.clone(), id).await {
+            Ok(revision) => say(context, &client, id, revision, act.done).await?,
+            Err(error) if outcome.is_err() => terminal::tell(&format!("error: {error}")),
+            Err(error) => outcome = Err(error.into()),
+        }
+    }
+    outcome
+}
+
+async fn on_one(
+    context: &Context,
+    run: &RunRef,
+    operation: Operation,
+    asking: &AskingArguments,
+    done: &str,
+) -> Result<(), Failure> {
+    let client = context.connection.client().await?;
+    let id = run.resolve(&client).await?;
+    let revision = client.run(id).operate(operation, asking.asking()).await?;
+    say(context, &client, id, Some(revision), done).await
+}
+
+async fn say(context: &Context, client: &Client, id: Uuid, revision: Option<i32>, done: &str) -> Result<(), Failure> {
+    if !context.output.json {
+        context.output.line(&format!("{id} {done}."));
+        return Ok(());
+    }
+    let state = match revision {
+        Some(_) => Some(client.get(id).await?.state),
+        None => None,
+    };
+    context.output.json(&json!({ "id": id, "state": state, "revision": revision }));
+    Ok(())
+}
+
+/// Deletes a run of this tenant.
+async fn delete(client: &Client, id: Uuid) -> Result<(), Error> {
+    let run = client.get(id).await?;
+    if run.ended_at.is_none() {
+        return Err(Error::Refused(format!("run {id} is {} and cannot be deleted", run.state)));
+    }
+    match client.database().calls().await?.delete_runs(&[id]).await? {
+        0 => Err(Error::Refused(format!(
+            "run {id} stays: a live run can need it, somebody is at it, or a policy wants it in an archive first"
+        ))),
+        _ => Ok(()),
     }
 }
 
 async fn fork(
     context: &Context,
-    run: Uuid,
+    run: &RunRef,
     step: &str,
     input: Option<String>,
     asking: &AskingArguments,
 ) -> Result<(), Failure> {
     let input = input.map(|i| payload(&i)).transpose()?;
     let client = context.connection.client().await?;
+    let run = run.resolve(&client).await?;
     let fork = client.run(run).fork_with(step, input, asking.asking()).await?;
     if context.output.json {
         context.output.json(&json!({ "id": fork.id(), "forked_from": run }));

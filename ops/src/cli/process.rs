@@ -124,11 +124,11 @@ impl WorkArguments {
             private_addresses: self.allow_private_addresses,
         };
         let mut builder = Worker::builder(config)
-            .registry(built_in(&permissions)?)?
+            .registry(built_in(&permissions)?)
             .heartbeat(self.heartbeat.as_duration())
             .grace(self.grace.as_duration());
         for queue in &self.queues {
-            builder = builder.queue(&queue.name, queue.slots)?;
+            builder = builder.queue(&queue.name, queue.slots);
         }
         Ok(builder)
     }
@@ -173,7 +173,7 @@ impl WorkerCommand {
         }
         if !self.handlers.is_empty() {
             let names: Vec<&str> = self.handlers.iter().map(String::as_str).collect();
-            builder = builder.allow(&names)?;
+            builder = builder.allow(&names);
         }
         if self.no_chores {
             builder = builder.without_chores();

@@ -3,13 +3,12 @@
 use clap::Args;
 use longhaul_schema::calls::Answer;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::id,
     operate::{actor, payload},
     output::Cell,
+    run_ref::RunRef,
     runs::value,
 };
 
@@ -17,13 +16,14 @@ use super::{
 #[derive(Debug, Args)]
 pub(super) struct Questions {
     /// Of this run only.
-    #[arg(value_parser = id)]
-    run: Option<Uuid>,
+    run: Option<RunRef>,
 }
 
 impl Questions {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let questions = context.connection.client().await?.questions(self.run).await?;
+        let client = context.connection.client().await?;
+        let run = RunRef::resolve_optional(self.run.as_ref(), &client).await?;
+        let questions = client.questions(run).await?;
         if context.output.json {
             for q in questions {
                 context.output.json(&json!({
@@ -60,8 +60,7 @@ Examples:
 The same decision twice counts once. Another one after that is refused (exit code 4).")]
 pub(super) struct Decide {
     /// Id of the run.
-    #[arg(value_parser = id)]
-    run: Uuid,
+    run: RunRef,
     /// The step that asks.
     step: String,
     /// One of its choices.
@@ -80,7 +79,8 @@ impl Decide {
         let answer = Answer { step: self.step, choice: self.choice, data };
         let client = context.connection.client().await?;
         let named = self.by.is_some();
-        let decided = client.run(self.run).decide(answer, actor(self.by).as_deref()).await.map_err(|error| {
+        let run = self.run.resolve(&client).await?;
+        let decided = client.run(run).decide(answer, actor(self.by).as_deref()).await.map_err(|error| {
             // Who decides was guessed.
             let guessed = !named && error.to_string().contains("may not decide this");
             let failure = Failure::from(error);

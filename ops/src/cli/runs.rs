@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use clap::Args;
 use longhaul_scheduler::Client;
 use longhaul_schema::{
@@ -14,9 +13,9 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::{id, past},
-    operate::payload,
-    output::{Cell, length, state, time},
+    filter::FilterArguments,
+    output::{Cell, length, plural, state, time},
+    run_ref::RunRef,
     start::FOREVER,
     terminal, why,
 };
@@ -29,36 +28,11 @@ Examples:
   longhaul list --limit 1000 --json | jq -r .id
   longhaul list --before 019b…       the page after the one that ended there")]
 pub(super) struct List {
-    /// Runs of this flow only.
-    #[arg(long)]
-    flow: Option<String>,
-    /// Runs of this version of the flow only.
-    #[arg(long)]
-    version: Option<i32>,
-    /// Runs in this state only: pending, running, paused, completed, failed or cancelled.
-    #[arg(long)]
-    state: Option<RunState>,
-    /// Runs of this name only; % stands for any text.
-    #[arg(long)]
-    name: Option<String>,
-    /// Runs whose metadata contains this only.
-    #[arg(long, value_name = "JSON")]
-    metadata: Option<String>,
-    /// Runs created since this time only: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    since: Option<DateTime<Utc>>,
-    /// Runs created before this time only: RFC 3339, a time before now as in 2h, or a time of today as in 12:00.
-    #[arg(long, value_name = "TIME", value_parser = past)]
-    until: Option<DateTime<Utc>>,
-    /// Children of this run only.
-    #[arg(long, value_name = "RUN", value_parser = id)]
-    parent: Option<Uuid>,
-    /// Dismissed runs as well.
-    #[arg(long)]
-    dismissed: bool,
+    #[command(flatten)]
+    which: FilterArguments,
     /// Runs older than this one only.
-    #[arg(long, value_name = "RUN", value_parser = id)]
-    before: Option<Uuid>,
+    #[arg(long, value_name = "RUN")]
+    before: Option<RunRef>,
     /// At most so many.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
@@ -66,57 +40,54 @@ pub(super) struct List {
 
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
+        let client = context.connection.client().await?;
         let filter = RunFilter {
-            flow: self.flow,
-            version: self.version,
-            state: self.state,
-            name: self.name,
-            metadata: self.metadata.as_deref().map(payload).transpose()?,
-            since: self.since,
-            until: self.until,
-            parent: self.parent,
-            dismissed: self.dismissed,
-            before: self.before,
+            before: RunRef::resolve_optional(self.before.as_ref(), &client).await?,
             limit: i64::from(self.limit),
-            ..RunFilter::default()
+            ..self.which.filter(&client).await?
         };
-        let page = context.connection.client().await?.find(&filter).await?;
+        let page = client.find(&filter).await?;
         if let Some(id) = page.looked_to {
             super::terminal::tell(&format!(
                 "looked at the newest {} runs; for older ones add --before {id}",
                 filter.look
             ));
         }
-        let runs = page.runs;
-        if context.output.json {
-            for run in &runs {
-                context.output.json(&run_json(run));
-            }
-            return Ok(());
-        }
-        let rows = runs.iter().map(|run| {
-            vec![
-                Cell::id(run.id),
-                Cell::new(format!("{} v{}", run.flow, run.version)),
-                state(run.state.as_str()),
-                Cell::new(format!("{}/{}", run.steps.saturating_sub(run.open_steps), run.steps)),
-                Cell::time(run.start_at.unwrap_or(run.created_at)),
-                Cell::new(length(run.start_at.unwrap_or(run.created_at), run.ended_at)),
-                Cell::new(run.name.as_deref().unwrap_or_default()),
-                Cell::new(run.error.as_ref().map(reason).unwrap_or_default()),
-            ]
-        });
-        context.output.table(&["RUN", "FLOW", "STATE", "ENDED", "STARTED", "TOOK", "NAME", "ERROR"], rows.collect());
-        Ok(())
+        print(context, &client, &page.runs).await
     }
+}
+
+/// A list of runs.
+pub(super) async fn print(context: &Context, client: &Client, runs: &[RunInfo]) -> Result<(), Failure> {
+    if context.output.json {
+        for run in runs {
+            context.output.json(&run_json(run));
+        }
+        return Ok(());
+    }
+    let now = client.database().calls().await?.present().await?;
+    let rows = runs.iter().map(|run| {
+        let began = run.start_at.unwrap_or(run.created_at);
+        vec![
+            Cell::id(run.id),
+            Cell::new(format!("{} v{}", run.flow, run.version)),
+            state(run.state.as_str()),
+            Cell::whole(format!("{}/{}", run.steps.saturating_sub(run.open_steps), run.steps)),
+            Cell::time(began),
+            Cell::whole(length(began, run.ended_at.unwrap_or(now))),
+            Cell::new(run.name.as_deref().unwrap_or_default()),
+            Cell::new(run.error.as_ref().map(reason).unwrap_or_default()),
+        ]
+    });
+    context.output.table(&["RUN", "FLOW", "STATE", "ENDED", "STARTED", "TOOK", "NAME", "ERROR"], rows.collect());
+    Ok(())
 }
 
 /// Options of `show`.
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    /// Id of the run.
-    #[arg(value_parser = id)]
-    run: Uuid,
+    /// The run: its id, or what is enough of it.
+    run: RunRef,
     /// Show what happened to it, when, and by whom, instead of its steps.
     #[arg(long)]
     timeline: bool,
@@ -125,15 +96,16 @@ pub(super) struct Show {
 impl Show {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.connection.client().await?;
+        let id = self.run.resolve(&client).await?;
         if self.timeline {
-            return show_timeline(context, &client.timeline(self.run).await?);
+            return show_timeline(context, &client.timeline(id).await?);
         }
-        let run = client.get(self.run).await?;
-        let steps = client.steps(self.run).await?;
-        let attempts = client.attempts(self.run).await?;
-        let reasons = why::reasons(&client, self.run).await?;
+        let run = client.get(id).await?;
+        let steps = client.steps(id).await?;
+        let attempts = client.attempts(id).await?;
+        let reasons = why::reasons(&client, id).await?;
         let result = match run.state {
-            RunState::Completed => client.database().calls().await?.run_output(self.run).await?,
+            RunState::Completed => client.database().calls().await?.run_output(id).await?,
             _ => None,
         };
         let output = context.output;
@@ -191,7 +163,7 @@ impl Show {
                 Cell::new(&step.name),
                 state(step.state.as_str()),
                 Cell::new(step.attempt.map(|a| a.to_string()).unwrap_or_default()),
-                Cell::new(step.worker_id.map(|w| w.to_string()).unwrap_or_default()),
+                Cell::whole(step.worker_id.map(|w| w.to_string()).unwrap_or_default()),
                 Cell::time(step.started_at),
                 Cell::time(step.ended_at),
                 Cell::new(detail),
@@ -229,9 +201,9 @@ Prints each run's output when it has ended.
 
 Exit codes: 0 all completed, 1 some failed or were cancelled, 124 --timeout.")]
 pub(super) struct Wait {
-    /// Ids of the runs.
-    #[arg(required = true, value_name = "RUN", value_parser = id)]
-    runs: Vec<Uuid>,
+    /// The runs: ids, or what is enough of them.
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<RunRef>,
     /// Give up waiting after this time.
     #[arg(long, value_name = "TIME")]
     timeout: Option<Span>,
@@ -240,7 +212,8 @@ pub(super) struct Wait {
 impl Wait {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.connection.client().await?;
-        wait_for(context, &client, &self.runs, self.timeout.map(Span::as_duration)).await
+        let runs = RunRef::resolve_all(&self.runs, &client).await?;
+        wait_for(context, &client, &runs, self.timeout.map(Span::as_duration)).await
     }
 }
 
@@ -273,7 +246,7 @@ pub(super) async fn wait_for(
         }
     }
     if unsuccessful > 0 {
-        return Err(Failure::new(1, format!("{unsuccessful} of {} runs did not complete", ids.len())));
+        return Err(Failure::new(1, format!("{unsuccessful} of {} did not complete", plural(ids.len(), "run"))));
     }
     Ok(())
 }
@@ -312,12 +285,9 @@ async fn wait_and_tell(
     }
 }
 
-fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Failure> {
+pub(super) fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Failure> {
     if context.output.json {
-        for e in timeline {
-            let detail = value(e.detail.as_ref());
-            context.output.json(&json!({ "at": e.at, "kind": e.kind, "step": e.step, "attempt": e.attempt, "actor": e.actor, "detail": detail }));
-        }
+        timeline.iter().for_each(|entry| context.output.json(&entry_json(entry)));
         return Ok(());
     }
     let rows = timeline.iter().map(|e| {
@@ -332,6 +302,12 @@ fn show_timeline(context: &Context, timeline: &[TimelineEntry]) -> Result<(), Fa
     });
     context.output.table(&["AT", "WHAT", "STEP", "ATTEMPT", "BY", "DETAIL"], rows.collect());
     Ok(())
+}
+
+/// An entry of a timeline.
+pub(super) fn entry_json(e: &TimelineEntry) -> Value {
+    let detail = value(e.detail.as_ref());
+    json!({ "at": e.at, "kind": e.kind, "step": e.step, "attempt": e.attempt, "actor": e.actor, "detail": detail })
 }
 
 fn run_json(run: &RunInfo) -> Value {

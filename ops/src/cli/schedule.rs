@@ -14,6 +14,7 @@ use super::{
     operate::payload,
     output::{Cell, state, time},
     runs::value,
+    start::suggest_flow,
 };
 
 /// Commands below `schedule`.
@@ -115,7 +116,9 @@ impl ScheduleCommand {
                 if let Some(to) = put.to {
                     schedule = schedule.ends_at(to);
                 }
-                client.schedule(&schedule).await?;
+                if let Err(error) = client.schedule(&schedule).await {
+                    return Err(suggest_flow(&client, &put.flow, error).await);
+                }
                 (put.name, "stored", true)
             }
             Self::List => {

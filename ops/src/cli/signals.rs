@@ -3,11 +3,12 @@
 use clap::Args;
 use longhaul_schema::{Payload, Span, calls::NewSignal};
 use serde_json::json;
-use uuid::Uuid;
 
 use super::{
     Context, Failure,
     operate::{actor, payload},
+    output::plural,
+    run_ref::RunRef,
 };
 
 /// What every signal has.
@@ -64,11 +65,10 @@ impl Signal {
         let id = match self.to.strip_prefix("key:") {
             Some(key) => client.send_signal(key, signal).await?,
             None => {
-                let run: Uuid = self
-                    .to
-                    .parse()
-                    .map_err(|_| Failure::usage(format!("{:?} is neither the id of a run nor key:KEY", self.to)))?;
-                client.run(run).send(signal).await?
+                let run: RunRef = self.to.parse().map_err(|why| {
+                    Failure::usage(format!("{:?} is neither key:KEY nor the id of a run: {why}", self.to))
+                })?;
+                client.run(run.resolve(&client).await?).send(signal).await?
             }
         };
         report(context, id);
@@ -99,7 +99,15 @@ impl Complete {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let payload = self.payload.as_deref().map_or_else(|| Ok(Payload::null()), payload)?;
         let outcome = if self.failed { Err(&payload) } else { Ok(&payload) };
-        let id = context.connection.client().await?.complete_external(&self.topic, &self.key, outcome).await?;
+        let client = context.connection.client().await?;
+        let id = client.complete_external(&self.topic, &self.key, outcome).await?;
+        // The first report counts, and the id is its.
+        if client.database().calls().await?.signal_says(id, &payload, self.failed).await? == Some(false) {
+            return Err(Failure::new(
+                4,
+                format!("signal {id} has reported otherwise before: this report changes nothing"),
+            ));
+        }
         report(context, id);
         Ok(())
     }
@@ -132,7 +140,7 @@ impl Broadcast {
         if context.output.json {
             context.output.json(&json!({ "runs": runs }));
         } else {
-            context.output.line(&format!("sent to {runs} runs."));
+            context.output.line(&format!("sent to {}.", plural(usize::try_from(runs).unwrap_or_default(), "live run")));
         }
         Ok(())
     }

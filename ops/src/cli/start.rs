@@ -4,8 +4,8 @@ use std::{io::Read, path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use longhaul_scheduler::{Start, Unique};
-use longhaul_schema::{Payload, Span};
+use longhaul_scheduler::{Client, Start, Unique};
+use longhaul_schema::{Error, Payload, Span};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use super::{
     moment::{self, exact},
     operate, runs, terminal,
 };
+use crate::similar::did_you_mean;
 
 /// Options of `start`.
 #[derive(Debug, Args)]
@@ -113,24 +114,55 @@ impl StartCommand {
             start = start.unique(key, self.key_for.unwrap_or(Unique::WhileLive));
         }
         let client = context.connection.client().await?;
-        let run = client.start_with(&self.flow, start).await?;
+        // What was there before was not started now.
+        let known = match self.id {
+            Some(id) => {
+                client.database().calls().await?.run_states(client.database().tenant(), &[id]).await?.len() == 1
+            }
+            None => false,
+        };
+        let run = match client.start_with(&self.flow, start).await {
+            Ok(run) => run,
+            Err(error) => return Err(suggest_flow(&client, &self.flow, error).await),
+        };
+        let existing = known || run.id() != id;
         if self.wait {
             // Known before it has ended: whoever stops waiting can look it up.
             if context.output.json {
-                terminal::tell_json(&json!({ "run": run.id() }));
+                terminal::tell_json(&json!({ "run": run.id(), "existing": existing }));
             } else {
                 // A key that counts for another run gives that one.
-                let word = if run.id() == id { "started" } else { "has this key already" };
+                let word = if run.id() != id {
+                    "has this key already"
+                } else if known {
+                    "was started before"
+                } else {
+                    "started"
+                };
                 terminal::tell(&format!("run {} {word}", run.id()));
             }
             return runs::wait_for(context, &client, &[run.id()], self.timeout.map(Span::as_duration)).await;
         }
         if context.output.json {
-            context.output.json(&json!({ "id": run.id() }));
+            context.output.json(&json!({ "id": run.id(), "existing": existing }));
         } else {
             context.output.line(&run.id().to_string());
         }
         Ok(())
+    }
+}
+
+/// A flow that is not there may be misspelt.
+pub(super) async fn suggest_flow(client: &Client, flow: &str, error: Error) -> Failure {
+    let not_there = matches!(&error, Error::NotFound(text) if text.contains("there is no flow"));
+    let failure = Failure::from(error);
+    if !not_there {
+        return failure;
+    }
+    let flows = client.flows().await.unwrap_or_default();
+    match did_you_mean(flow, flows.iter().map(|known| &*known.name)).trim_start_matches("; ") {
+        "" => failure,
+        meant => failure.explained(meant),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use longhaul_schema::{Database, Span, retry::Backoff};
+use longhaul_schema::{Database, Span, backoff::Backoff};
 use longhaul_worker::{hostname, shutdown_signal};
 use tokio::{
     process::{Child, Command},

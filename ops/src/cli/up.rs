@@ -7,7 +7,7 @@ use std::{
 
 use clap::Args;
 use longhaul_scheduler::Scheduler;
-use longhaul_schema::{Config, Database, migrate, retry::Backoff};
+use longhaul_schema::{Config, Database, backoff::Backoff, migrate};
 use longhaul_worker::shutdown_signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

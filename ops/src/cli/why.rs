@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use super::{
     Context, Failure,
-    moment::id,
     output::time,
+    run_ref::RunRef,
     runs::{reason, value},
     terminal,
 };
@@ -25,9 +25,8 @@ const MOST: usize = 10;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  longhaul why 019b… pack")]
 pub(super) struct Why {
-    /// Id of the run.
-    #[arg(value_parser = id)]
-    run: Uuid,
+    /// The run: its id, or what is enough of it.
+    run: RunRef,
     /// The step; all that have not ended when absent.
     step: Option<String>,
 }
@@ -35,15 +34,16 @@ pub(super) struct Why {
 impl Why {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let client = context.connection.client().await?;
-        let steps = client.steps(self.run).await?;
+        let id = self.run.resolve(&client).await?;
+        let steps = client.steps(id).await?;
         if let Some(name) = &self.step
             && !steps.iter().any(|step| step.name == *name)
         {
-            return Err(Failure::new(3, format!("run {} has no step {name}", self.run)));
+            return Err(Failure::new(3, format!("run {} has no step {name}", id)));
         }
-        let attempts = client.attempts(self.run).await?;
+        let attempts = client.attempts(id).await?;
         let asked = |step: &&StepInfo| self.step.as_ref().map_or(step.ended_at.is_none(), |name| step.name == *name);
-        let run = client.run(self.run).get().await?;
+        let run = client.run(id).get().await?;
         if let Some(ended) = run.ended_at.filter(|_| self.step.is_none()) {
             let error = run.error.as_ref().map(|e| format!(": {}", reason(e))).unwrap_or_default();
             let why = format!("The run waits for nothing: it is {} since {}{error}.", run.state, time(ended));
@@ -54,7 +54,7 @@ impl Why {
             }
         }
         for step in steps.iter().filter(asked).take(MOST) {
-            let why = of_step(&client, self.run, step, &attempts).await?;
+            let why = of_step(&client, id, step, &attempts).await?;
             if context.output.json {
                 context.output.json(&json!({ "step": step.name, "why": why }));
             } else {
@@ -64,7 +64,7 @@ impl Why {
         if let Some(more) = others(steps.iter().filter(asked).count()) {
             terminal::tell(&more);
         }
-        for question in questions(&client, self.run).await? {
+        for question in questions(&client, id).await? {
             if context.output.json {
                 context.output.json(&json!({ "why": question }));
             } else {
@@ -146,7 +146,7 @@ async fn questions(client: &Client, run: Uuid) -> Result<Vec<String>, Error> {
 }
 
 /// The database writes times in its own zone; here all times are in one, and whole seconds.
-fn in_our_zone(text: &str) -> String {
+pub(super) fn in_our_zone(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use longhaul_docs::page::{Page, pages};
 
 /// Pages that were not written for this test yet.
-const NOT_YET: [&str; 4] = ["docs/api.md", "docs/protocol.md", "docs/deployment.md", "docs/runbooks.md"];
+const NOT_YET: [&str; 2] = ["docs/api.md", "docs/runbooks.md"];
 
 fn asked_for(page: &Page, filters: &[String]) -> bool {
     let file = page.file.to_string_lossy();

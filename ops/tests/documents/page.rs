@@ -6,7 +6,7 @@ use longhaul_docs::{
     page::{Block, Page, root},
     placeholder, shown,
 };
-use longhaul_ops::embedded::{shared_for_tests, temporary_folder};
+use longhaul_embedded::{shared_for_tests, temporary_folder};
 use longhaul_schema::{Config, Database, migrate};
 
 use tokio::sync::OnceCell;

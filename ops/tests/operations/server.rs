@@ -53,18 +53,24 @@ impl Installation {
     /// The program on this installation, to be started.
     pub fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(PROGRAM);
-        command
-            .args(arguments)
-            .env("DATABASE_URL", self.config.connection.to_url())
-            .env("LONGHAUL_SCHEMA", &self.schema);
+        command.args(arguments).envs(self.variables());
         command.stdin(std::process::Stdio::null());
         command
     }
 
+    /// The schema that it is in.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// What tells the program where this installation is.
+    pub fn variables(&self) -> [(&'static str, String); 2] {
+        [("DATABASE_URL", self.config.connection.to_url()), ("LONGHAUL_SCHEMA", self.schema.clone())]
+    }
+
     /// A worker with the built-in handlers, and a scheduler; both end with the test.
     pub fn work(&self, permissions: &Permissions) {
-        let worker =
-            Worker::builder(&self.config).registry(built_in(permissions).expect("handlers")).expect("registry");
+        let worker = Worker::builder(&self.config).registry(built_in(permissions).expect("handlers"));
         let worker = worker.poll(Duration::from_millis(100)).build().expect("worker");
         tokio::spawn(worker.run_until(std::future::pending()));
         tokio::spawn(Scheduler::new(&self.config).expect("scheduler").run_until(std::future::pending()));
@@ -91,4 +97,19 @@ pub fn step(handler: &str, attempts: u16, settings: Value) -> Step {
 pub fn message(run: &RunInfo) -> String {
     let error: Value = run.error.as_ref().expect("it failed").read().expect("JSON");
     error["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What the program said as results.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+/// What it said besides.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// Its results, one JSON value a line.
+pub fn json_lines(output: &Output) -> Vec<Value> {
+    stdout(output).lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"))).collect()
 }

@@ -59,7 +59,7 @@ async fn workers_are_listed_and_drained_and_what_they_hold_is_shown() {
     assert_eq!((workers.len(), &workers[0]["state"]), (1, &"active".into()));
     assert_eq!(workers[0]["handlers"], serde_json::json!(["command", "http"]));
     let id = workers[0]["id"].to_string();
-    assert_eq!(ask(&["worker", "drain", &id]).await[0]["changed"], true);
+    assert_eq!(ask(&["worker", "drain", &id, "--no-wait"]).await[0]["changed"], true);
     assert_eq!(installation.longhaul(&["worker", "drain", "999999"]).await.status.code(), Some(3));
     for table in [&["worker", "list", "--all"][..], &["lease", "list"]] {
         assert!(installation.longhaul(table).await.status.success(), "{table:?}");

@@ -6,8 +6,8 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Calls, Database,
+    backoff::Backoff,
     calls::{Executor, Tick},
-    retry::Backoff,
 };
 use tokio::task::JoinSet;
 

@@ -10,6 +10,7 @@ use crate::{
 
 /// What a call of [`Calls::run_chore`] did.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ChoreReport {
     /// The chore that was due; `None` when none was.
     pub name: Option<String>,

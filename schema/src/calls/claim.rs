@@ -5,7 +5,7 @@ use crate::{Payload, Result};
 
 /// A step that a worker now owns.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct ClaimedStep {
     /// The step and the number of this attempt: the fencing token.
     pub key: AttemptKey,
     /// Attempts that failed before this one.
@@ -24,7 +24,7 @@ impl<E: Executor> Calls<E> {
     /// Claims up to so many ready steps of each queue (at most 10,000 each) for a worker.
     ///
     /// Not to be repeated blindly: after a lost answer, [`Calls::forgotten_leases`] tells what was claimed.
-    pub async fn claim(&self, worker: i64, queues: &[&str], limits: &[i32]) -> Result<Vec<Claimed>> {
+    pub async fn claim(&self, worker: i64, queues: &[&str], limits: &[i32]) -> Result<Vec<ClaimedStep>> {
         self.claim_numbered(worker, queues, limits, None).await
     }
 
@@ -36,7 +36,7 @@ impl<E: Executor> Calls<E> {
         queues: &[&str],
         limits: &[i32],
         number: Option<i64>,
-    ) -> Result<Vec<Claimed>> {
+    ) -> Result<Vec<ClaimedStep>> {
         let sql = "select * from longhaul.claim($1, $2, $3, $4)";
         self.rows(sql, &[&worker, &queues, &limits, &number]).await?.iter().map(claimed).collect()
     }
@@ -48,15 +48,15 @@ impl<E: Executor> Calls<E> {
         worker: i64,
         known: impl Iterator<Item = AttemptKey>,
         number: Option<i64>,
-    ) -> Result<Vec<Claimed>> {
+    ) -> Result<Vec<ClaimedStep>> {
         let known = Columns::of(known);
         let sql = "select * from longhaul.forgotten_leases($1, $2, $3, $4)";
         self.rows(sql, &[&worker, &known.run_ids, &known.seqs, &number]).await?.iter().map(claimed).collect()
     }
 }
 
-fn claimed(row: &Row) -> Result<Claimed> {
-    Ok(Claimed {
+fn claimed(row: &Row) -> Result<ClaimedStep> {
+    Ok(ClaimedStep {
         key: attempt_key(row)?,
         failures: row.try_get("failures")?,
         flow_id: row.try_get("flow_id")?,

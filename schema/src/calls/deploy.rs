@@ -8,7 +8,8 @@ use crate::{Error, Flow, Payload, Result, duration::from_millis};
 
 /// What became of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deployed {
+#[non_exhaustive]
+pub struct Deployment {
     /// The flow version's id in this database.
     pub flow_id: i32,
     /// Its version.
@@ -19,6 +20,7 @@ pub struct Deployed {
 
 /// A deployed flow version.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FlowInfo {
     /// Its id in this database.
     pub id: i32,
@@ -38,6 +40,7 @@ pub struct FlowInfo {
 
 /// A difference between two versions of a flow.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Difference {
     /// The step; `None` for a setting of the flow itself.
     pub step: Option<String>,
@@ -74,13 +77,13 @@ pub struct FlowStep {
 
 impl<E: Executor> Calls<E> {
     /// Deploys a flow version for a tenant. The same definition again changes nothing.
-    pub async fn deploy(&self, tenant: &str, flow: &Flow) -> Result<Deployed> {
+    pub async fn deploy(&self, tenant: &str, flow: &Flow) -> Result<Deployment> {
         // JSON itself cannot hold \u0000 on its way into jsonb; the check gives the better message.
         Payload::new(flow)?;
         let row = self
             .row("select flow_id, flow_version, created from longhaul.deploy($1, $2)", &[&tenant, &Json(flow)])
             .await?;
-        Ok(Deployed { flow_id: row.try_get(0)?, version: row.try_get(1)?, created: row.try_get(2)? })
+        Ok(Deployment { flow_id: row.try_get(0)?, version: row.try_get(1)?, created: row.try_get(2)? })
     }
 
     /// All flow versions of a tenant, by name and version.

@@ -5,7 +5,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Calls, Executor, RunState,
+    Calls, Executor, Row, RunState,
     read::{RUN_COLUMNS, RunInfo, run_info},
     readable,
 };
@@ -44,6 +44,7 @@ pub struct RunFilter {
 
 /// Some runs, and how far was looked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunPage {
     /// The runs, newest first.
     pub runs: Vec<RunInfo>,
@@ -87,30 +88,52 @@ impl<E: Executor> Calls<E> {
              left join lateral (select * from longhaul.runs r where r.id = f.found offset 0) r on true
              order by f.place"
         );
-        let state = filter.state.map(RunState::as_str);
-        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
-        let rows = self
-            .rows(
-                &sql,
-                &[
-                    &filter.tenant,
-                    &filter.flow,
-                    &filter.version,
-                    &state,
-                    &filter.name,
-                    &metadata,
-                    &filter.since,
-                    &filter.until,
-                    &filter.parent,
-                    &filter.dismissed,
-                    &filter.before,
-                    &filter.limit,
-                    &filter.look,
-                ],
-            )
-            .await?;
+        let rows = self.matching(&sql, filter).await?;
         let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
         let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
         Ok(RunPage { runs: readable(found, run_info)?, looked_to })
+    }
+
+    /// Ids of runs, newest first, and where to go on when [`RunFilter::look`] was used up: for acts on many runs, whose inputs are not
+    /// wanted.
+    pub async fn find_run_ids(&self, filter: &RunFilter) -> Result<(Vec<Uuid>, Option<Uuid>)> {
+        let sql = "select f.found, f.looked_to
+                   from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) with ordinality f(found, looked_to, place)
+                   order by f.place";
+        let rows = self.matching(sql, filter).await?;
+        let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
+        let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
+        Ok((readable(found, |row| row.try_get("found"))?, looked_to))
+    }
+
+    /// Ids of runs that begin and end with these hexadecimal digits, newest first; at most `limit`.
+    pub async fn runs_like(&self, tenant: &str, prefix: &str, tail: &str, limit: i32) -> Result<Vec<Uuid>> {
+        let rows = self.rows("select longhaul.runs_like($1, $2, $3, $4)", &[&tenant, &prefix, &tail, &limit]).await?;
+        readable(&rows, |row| row.try_get(0))
+    }
+
+    /// Asks a statement whose parameters are those of `find_runs()`.
+    async fn matching(&self, sql: &str, filter: &RunFilter) -> Result<Vec<Row>> {
+        let state = filter.state.map(RunState::as_str);
+        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
+        self.rows(
+            sql,
+            &[
+                &filter.tenant,
+                &filter.flow,
+                &filter.version,
+                &state,
+                &filter.name,
+                &metadata,
+                &filter.since,
+                &filter.until,
+                &filter.parent,
+                &filter.dismissed,
+                &filter.before,
+                &filter.limit,
+                &filter.look,
+            ],
+        )
+        .await
     }
 }

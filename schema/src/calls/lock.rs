@@ -22,6 +22,7 @@ pub struct LockAnswer {
 
 /// A lock, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LockInfo {
     /// Its name.
     pub name: String,

@@ -1,41 +1,54 @@
 //! One typed method for each database function, by subject.
 
-mod again;
 mod chore;
 mod claim;
 mod column;
+mod complete;
+mod dead_letter;
 mod deploy;
-mod ending;
+mod durable;
+mod explain;
 mod find;
 mod fleet;
-mod inspect;
+mod health;
+mod in_transaction;
+mod live;
 mod lock;
+mod on_database;
+mod operation;
 mod progress;
+mod question;
 mod queue;
 mod read;
 mod retention;
 mod schedule;
 mod signal;
+#[cfg(feature = "sqlx")]
+mod sqlx;
 mod start;
 mod state;
-mod steer;
-mod suspend;
 mod worker;
 
 use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
-pub use again::{DeadLetter, DeadLetterFilter};
 pub use chore::ChoreReport;
-pub use claim::Claimed;
-pub use deploy::{Deployed, Difference, FlowInfo, FlowStep};
-pub use ending::{AttemptOutcome, Ended, Refused};
+pub use claim::ClaimedStep;
+pub use complete::{AttemptOutcome, EndedAttempt, RefusedAttempt};
+pub use dead_letter::{DeadLetter, DeadLetterFilter};
+pub use deploy::{Deployment, Difference, FlowInfo, FlowStep};
+pub use durable::{AnswerKind, Checkpoint, NewCheckpoint, NewWait};
+pub use explain::Gate;
 pub use find::{RunFilter, RunPage};
 pub use fleet::{LeaseInfo, WorkerInfo};
-pub use inspect::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen};
+pub use health::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen, VacuumLag};
+pub use in_transaction::{InTransaction, JsonStatement};
+pub use live::{Failed, LiveQueue, TableSize};
 pub use lock::{LockAnswer, LockInfo};
-pub use progress::{Progress, QueueFigure, Reported};
+pub use operation::{Operation, OperationOptions};
+pub use progress::{Progress, ProgressValue, QueueFigure};
+pub use question::{Answer, OpenQuestion};
 pub use queue::{QueueInfo, QueueLimits};
 pub use read::{AttemptInfo, ItemOutput, RunInfo, StepInfo, TimelineEntry};
 pub use retention::{AgeFigures, ArchivedRun, RetentionPage, RetentionPlan, RetentionPolicy};
@@ -43,60 +56,12 @@ pub use schedule::{Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedul
 pub use signal::{NewSignal, SignalInfo};
 pub use start::{NewRun, NotStarted, StartRuns, Unique};
 pub use state::{RunState, StepState};
-pub use steer::{Answer, Asking, Operation, Question};
-pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
-pub use worker::{Neglected, NewWorker, Registered, Renewal};
+pub use worker::{Neglected, NewWorker, Registration, Renewal};
 
 use column::{Row, every, readable};
 
-use crate::{Error, Result, SchemaName, connect::Connection};
-
-/// Something that statements can be run on: a connection of the pool, a client of the caller's own, or a transaction.
-pub trait Executor: Send + Sync {
-    /// Runs a statement and returns its rows.
-    fn rows<'a>(
-        &'a self,
-        sql: &'a str,
-        parameters: &'a [&'a (dyn ToSql + Sync)],
-    ) -> impl Future<Output = Result<Vec<tokio_postgres::Row>>> + Send + 'a;
-}
-
-impl Executor for Connection {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        self.call(sql, parameters).await
-    }
-}
-
-impl Executor for crate::connect::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        self.call(sql, parameters).await
-    }
-}
-
-impl Executor for deadpool_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        let statement = self.prepare_cached(sql).await?;
-        Ok(self.query(&statement, parameters).await?)
-    }
-}
-
-impl Executor for tokio_postgres::Client {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        Ok(self.query(sql, parameters).await?)
-    }
-}
-
-impl Executor for tokio_postgres::Transaction<'_> {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        Ok(self.query(sql, parameters).await?)
-    }
-}
-
-impl<E: Executor> Executor for &E {
-    async fn rows(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<tokio_postgres::Row>> {
-        (**self).rows(sql, parameters).await
-    }
-}
+pub use crate::connect::Executor;
+use crate::{Error, Result, SchemaName};
 
 /// The database functions, on some connection or transaction.
 #[derive(Clone, Debug)]

@@ -35,7 +35,7 @@ pub struct Progress {
 
 /// A value that a handler reported.
 #[derive(Clone, Debug)]
-pub struct Reported {
+pub struct ProgressValue {
     /// The handler's attempt.
     pub attempt: i32,
     /// The value.
@@ -46,7 +46,7 @@ impl<E: Executor> Calls<E> {
     /// Stores the last values that handlers reported, by step and key, in one statement. Keys must be sorted and unlike.
     /// `number` is that of the call among its worker's: a call that arrives after one with a higher number replaces nothing,
     /// nor does an earlier attempt.
-    pub async fn save_progress(&self, values: &[((StepKey, String), Reported)], number: i64) -> Result<()> {
+    pub async fn save_progress(&self, values: &[((StepKey, String), ProgressValue)], number: i64) -> Result<()> {
         let runs: Vec<Uuid> = values.iter().map(|((step, _), _)| step.run_id).collect();
         let seqs: Vec<i32> = values.iter().map(|((step, _), _)| step.seq).collect();
         let keys: Vec<&str> = values.iter().map(|((_, key), _)| key.as_str()).collect();

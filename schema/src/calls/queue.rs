@@ -24,6 +24,7 @@ pub struct QueueLimits {
 
 /// A queue and its limits.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct QueueInfo {
     /// Its name.
     pub name: String,

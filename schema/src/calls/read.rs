@@ -8,6 +8,7 @@ use crate::{Error, Payload, Result};
 
 /// A run, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunInfo {
     /// Id.
     pub id: Uuid,
@@ -51,6 +52,7 @@ pub struct RunInfo {
 
 /// A step, as operators see it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StepInfo {
     /// Number within the flow version.
     pub seq: i32,
@@ -90,6 +92,7 @@ pub struct StepInfo {
 
 /// An attempt that did not complete its step.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct AttemptInfo {
     /// The step's name.
     pub step: String,
@@ -109,6 +112,7 @@ pub struct AttemptInfo {
 
 /// What an item of a fan-out gave.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ItemOutput {
     /// Place in the list, from 0.
     pub index: i32,
@@ -122,6 +126,7 @@ pub struct ItemOutput {
 
 /// An entry of a run's timeline.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
@@ -181,9 +186,8 @@ impl<E: Executor> Calls<E> {
     pub async fn step_output(&self, run_id: Uuid, step: &str) -> Result<Option<Payload>> {
         let rows = self
             .rows(
-                "select longhaul.step_output(s.run_id, s.seq) as output from longhaul.run r
+                "select longhaul.step_output(r.id, f.seq) as output from longhaul.run r
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
-                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
                  where r.id = $1",
                 &[&run_id, &step],
             )
@@ -198,9 +202,8 @@ impl<E: Executor> Calls<E> {
     pub async fn step_outcome(&self, run_id: Uuid, step: &str) -> Result<Option<String>> {
         let rows = self
             .rows(
-                "select s.outcome::text as outcome from longhaul.run r
+                "select longhaul.outcome_of(r.id, f.seq)::text as outcome from longhaul.run r
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.name = $2
-                 join longhaul.step s on s.run_id = r.id and s.seq = f.seq
                  where r.id = $1",
                 &[&run_id, &step],
             )
@@ -260,16 +263,20 @@ impl<E: Executor> Calls<E> {
     pub async fn timeline(&self, run_id: Uuid) -> Result<Vec<TimelineEntry>> {
         let rows =
             self.rows("select at, kind, step, attempt, actor, detail from longhaul.timeline($1)", &[&run_id]).await?;
-        readable(&rows, |row| {
-            Ok(TimelineEntry {
-                at: row.try_get("at")?,
-                kind: row.try_get("kind")?,
-                step: row.try_get("step")?,
-                attempt: row.try_get("attempt")?,
-                actor: row.try_get("actor")?,
-                detail: row.try_get("detail")?,
-            })
-        })
+        readable(&rows, entry)
+    }
+
+    /// What has happened since a time to the runs of a tenant, of one flow if asked, in order: to the newest of them, and to those with
+    /// steps in flight.
+    pub async fn happened_since(
+        &self,
+        tenant: &str,
+        flow: Option<&str>,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<(Uuid, TimelineEntry)>> {
+        let sql = "select run_id, at, kind, step, attempt, actor, detail from longhaul.happened_since($1, $2, $3)";
+        let rows = self.rows(sql, &[&tenant, &flow, &since]).await?;
+        readable(&rows, |row| Ok((row.try_get("run_id")?, entry(row)?)))
     }
 
     /// One sentence that says why a step is not running.
@@ -321,5 +328,16 @@ fn step_info(row: &Row) -> Result<StepInfo> {
         waits_for: row.try_get("waits_for")?,
         output: row.try_get("output")?,
         error: row.try_get("error")?,
+    })
+}
+
+fn entry(row: &Row) -> Result<TimelineEntry> {
+    Ok(TimelineEntry {
+        at: row.try_get("at")?,
+        kind: row.try_get("kind")?,
+        step: row.try_get("step")?,
+        attempt: row.try_get("attempt")?,
+        actor: row.try_get("actor")?,
+        detail: row.try_get("detail")?,
     })
 }

@@ -1,11 +1,13 @@
 //! Schedules.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{Calls, Executor, Row, readable};
-use crate::{Error, Payload, Result};
+use crate::{Error, Payload, Result, duration::millis};
 
 /// What happens to ticks that passed while no scheduler ran, or the schedule was paused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -260,6 +262,13 @@ impl<E: Executor> Calls<E> {
     /// Deletes a schedule and the record of its ticks; its runs stay.
     pub async fn delete_schedule(&self, tenant: &str, name: &str) -> Result<()> {
         self.run("select longhaul.delete_schedule($1, $2)", &[&tenant, &name]).await
+    }
+
+    /// Moves the clock of the installation forward, for tests: sleeps, retries and schedules that are due by then come at once, and
+    /// leases of living workers move along. Returns the new time.
+    pub async fn advance_clock(&self, by: Duration) -> Result<DateTime<Utc>> {
+        let sql = "select longhaul.advance_clock($1::bigint * interval '1 millisecond')";
+        self.row(sql, &[&millis(by)]).await?.try_get(0)
     }
 
     /// The time by which everything is decided.

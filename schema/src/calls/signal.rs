@@ -124,6 +124,13 @@ impl<E: Executor> Calls<E> {
         row.try_get(0)
     }
 
+    /// Whether a signal says this. `None` when it is gone.
+    pub async fn signal_says(&self, id: i64, payload: &Payload, failed: bool) -> Result<Option<bool>> {
+        let sql = "select payload = $2 and failed = $3 from longhaul.signal where id = $1";
+        let rows = self.rows(sql, &[&id, &Json(payload.raw()), &failed]).await?;
+        rows.first().map(|row| row.try_get(0)).transpose()
+    }
+
     /// Sends a signal to every live run, of one flow or with certain metadata if asked. Returns to how many.
     pub async fn broadcast_signal(
         &self,

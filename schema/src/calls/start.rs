@@ -50,7 +50,7 @@ pub enum Unique {
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Unique {
-    fn window_ms(self) -> Option<i64> {
+    pub(super) fn window_ms(self) -> Option<i64> {
         match self {
             Self::WhileLive => None,
             Self::For(window) => Some(window.min(FOREVER).as_millis() as i64),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AttemptKey, Calls, Columns, Executor, Refused, StepKey, attempt_key, ending::refused, readable};
+use super::{AttemptKey, Calls, Columns, Executor, RefusedAttempt, StepKey, attempt_key, complete::refused, readable};
 use crate::{
     Result,
     duration::{millis, seconds},
@@ -33,7 +33,8 @@ pub struct NewWorker<'a> {
 
 /// A registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
+#[non_exhaustive]
+pub struct Registration {
     /// Id of the worker.
     pub worker: i64,
     /// Channel on which it is notified: `claim` says that there is work, `heartbeat` that leases were taken away.
@@ -46,11 +47,12 @@ pub struct Renewal {
     /// Somebody wants it to claim no more.
     pub draining: bool,
     /// Of the attempts that it named, those that are no longer its own, each with what became of it.
-    pub lost: Vec<Refused>,
+    pub lost: Vec<RefusedAttempt>,
 }
 
 /// How the chores are looked after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Neglected {
     /// By how much the most overdue chore or tick is late that nobody is at.
     pub late: Duration,
@@ -62,7 +64,7 @@ pub struct Neglected {
 
 impl<E: Executor> Calls<E> {
     /// Registers a worker. A repeated call registers another one; the first expires by itself.
-    pub async fn register_worker(&self, worker: &NewWorker<'_>) -> Result<Registered> {
+    pub async fn register_worker(&self, worker: &NewWorker<'_>) -> Result<Registration> {
         let row = self
             .row(
                 "select worker_id, channel from longhaul.register_worker($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -79,7 +81,7 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        Ok(Registered { worker: row.try_get(0)?, channel: row.try_get(1)? })
+        Ok(Registration { worker: row.try_get(0)?, channel: row.try_get(1)? })
     }
 
     /// Renews a worker's leases; of the attempts that it names, returns those that are no longer its own.
@@ -109,14 +111,14 @@ impl<E: Executor> Calls<E> {
             if let Some(run_id) = row.try_get("run_id")? {
                 let step = StepKey { run_id, seq: row.try_get("seq")? };
                 let key = AttemptKey { step, attempt: row.try_get("attempt")? };
-                renewal.lost.push(Refused { key, reason: row.try_get("refusal")? });
+                renewal.lost.push(RefusedAttempt { key, reason: row.try_get("refusal")? });
             }
         }
         Ok(renewal)
     }
 
     /// How attempts of a worker ended without it: see [`Refused`].
-    pub async fn what_became_of(&self, worker: i64, keys: &[AttemptKey]) -> Result<Vec<Refused>> {
+    pub async fn what_became_of(&self, worker: i64, keys: &[AttemptKey]) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(keys.iter().copied());
         let sql = "select * from longhaul.what_became_of($1, $2, $3, $4)";
         let rows = self.rows(sql, &[&worker, &keys.run_ids, &keys.seqs, &keys.attempts]).await?;

@@ -2,90 +2,18 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
 use deadpool_postgres::{ClientWrapper, Object};
 
-use super::{cancelling, opening, tls::Tls, transaction::Transaction};
-use crate::{
-    Error, Result,
-    error::{lost_statement, spoils_connection},
+use super::{
+    answers::{Answers, Fate},
+    cancelling, opening,
+    tls::Tls,
+    transaction::Transaction,
 };
-
-/// What is to become of a connection when it is given back. Ordered: what was decided stays unless it gets worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(super) enum Fate {
-    /// It goes back to the pool.
-    Back,
-    /// The caller had it for statements of his own: it goes back once it has been seen to be idle.
-    Look,
-    /// It is closed: whatever is asked next would wait behind an answer that is still due.
-    Close,
-    /// It is closed, and what it does is cancelled: nobody can want it any more.
-    Cancel,
-}
-
-/// Waits for answers, and remembers whether one stayed away.
-#[derive(Debug)]
-pub(super) struct Answers {
-    fate: AtomicU8,
-    timeout: Duration,
-}
-
-/// After an error that comes of every call there is a pause before it is told: callers that try again do not do so at full speed.
-const PAUSE: Duration = Duration::from_millis(250);
-
-impl Answers {
-    /// Decides what becomes of the connection, unless worse was decided before.
-    pub(super) fn decide(&self, fate: Fate) {
-        self.fate.fetch_max(fate as u8, Ordering::Relaxed);
-    }
-
-    /// Waits for an answer, as long as is allowed. When it does not come in time, or the caller goes away meanwhile, `unanswered` is
-    /// the fate of the connection.
-    pub(super) async fn of<T>(
-        &self,
-        call: impl Future<Output = Result<T, tokio_postgres::Error>>,
-        unanswered: Fate,
-    ) -> Result<T> {
-        let mut due = Due { answers: self, unanswered: Some(unanswered) };
-        let Ok(answer) = tokio::time::timeout(self.timeout, call).await else {
-            return Err(Error::Unavailable(format!("the database gave no answer within {:?}", self.timeout)));
-        };
-        due.unanswered = None;
-        match answer {
-            Ok(answer) => Ok(answer),
-            Err(error) if spoils_connection(&error) => {
-                self.decide(Fate::Close);
-                let pooler = error.as_db_error().is_some_and(|db| lost_statement(db.code(), db.message()));
-                let error = Error::from(error);
-                if pooler {
-                    tracing::warn!(%error, "a connection is of no use any more");
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(error)
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// An answer that is due. Dropped before it came, it decides about the connection.
-struct Due<'a> {
-    answers: &'a Answers,
-    unanswered: Option<Fate>,
-}
-
-impl Drop for Due<'_> {
-    fn drop(&mut self) {
-        if let Some(fate) = self.unanswered {
-            self.answers.decide(fate);
-        }
-    }
-}
+use crate::Result;
 
 /// A connection of the pool. It goes back when dropped, unless an answer is still due: because it did not come in time, or because
 /// the future that waited for it was dropped. Then it is closed.
@@ -104,18 +32,17 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn new(object: Object, call_timeout: Duration, tls: Tls) -> Self {
-        let answers = Answers { fate: AtomicU8::new(Fate::Back as u8), timeout: call_timeout };
-        Self { object: Some(object), answers, opened_with: call_timeout, tls }
+        Self { object: Some(object), answers: Answers::within(call_timeout), opened_with: call_timeout, tls }
     }
 
     /// Longest wait for the answer of a call.
     pub fn call_timeout(&self) -> Duration {
-        self.answers.timeout
+        self.answers.timeout()
     }
 
     /// Waits so long for answers from now on.
     pub fn set_call_timeout(&mut self, timeout: Duration) {
-        self.answers.timeout = timeout;
+        self.answers.set_timeout(timeout);
     }
 
     /// Begins a transaction. Every answer in it must come within [`Connection::call_timeout`]; dropped, it is rolled back.
@@ -172,15 +99,15 @@ impl DerefMut for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let Some(object) = self.object.take() else { return };
-        let fate = self.answers.fate.load(Ordering::Relaxed);
-        if fate == Fate::Back as u8 {
+        let fate = self.answers.fate();
+        if fate == Fate::Back {
             return;
         }
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if fate == Fate::Look as u8 => {
+            Ok(runtime) if fate == Fate::Look => {
                 runtime.spawn(cancelling::look(object, self.tls.clone()));
             }
-            Ok(runtime) if fate == Fate::Cancel as u8 => {
+            Ok(runtime) if fate == Fate::Cancel => {
                 runtime.spawn(cancelling::cancel(Object::take(object), self.tls.clone()));
             }
             _ => drop(Object::take(object)),

@@ -1,16 +1,17 @@
-//! The pool, and calls that are tried again while the database is away.
+//! The pool.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
 
 use super::{
+    Config,
     connection::Connection,
     listener::Listener,
     opening::Opener,
     tls::{self, Tls},
 };
-use crate::{Calls, Config, Error, Result, SchemaName, retry::Backoff};
+use crate::{Error, Result, SchemaName};
 
 /// A Longhaul installation in a database, reached through a bounded pool. Cheap to clone; clones share the pool.
 #[derive(Clone, Debug)]
@@ -67,36 +68,6 @@ impl Database {
     /// A connection of the pool, for statements of the caller's own. Waits at most [`Config::pool_wait`].
     pub async fn connection(&self) -> Result<Connection> {
         Ok(Connection::new(self.inner.pool.get().await?, self.inner.config.call_timeout, self.inner.tls.clone()))
-    }
-
-    /// The database functions, on a connection of the pool.
-    pub async fn calls(&self) -> Result<Calls<Connection>> {
-        Ok(Calls::on(self.connection().await?, self.schema().clone()))
-    }
-
-    /// Makes a call, again and again with growing waits while the database cannot be reached, for [`Config::retry_for`].
-    ///
-    /// Only for calls that may be made twice: reads, and transitions that know their own repetition (starting a run under an
-    /// id, ending an attempt). After a lost answer the second call finds out what became of the first.
-    pub async fn retrying<T, F>(&self, mut call: impl FnMut(Calls<Connection>) -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
-        let started = Instant::now();
-        let mut backoff = Backoff::default();
-        loop {
-            let outcome = match self.calls().await {
-                Ok(calls) => call(calls).await,
-                Err(error) => Err(error),
-            };
-            match outcome {
-                Err(error) if error.is_transient() && started.elapsed() < self.inner.config.retry_for => {
-                    tracing::debug!(%error, "trying again");
-                    backoff.wait().await;
-                }
-                outcome => return outcome,
-            }
-        }
     }
 
     /// Opens a connection of its own that receives the notifications of a channel.

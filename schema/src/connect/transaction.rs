@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use tokio_postgres::types::ToSql;
 
-use super::connection::{Answers, Fate};
+use super::answers::{Answers, Fate};
 use crate::Result;
 
 /// A transaction in which every answer must come within the [call timeout](super::Connection::call_timeout) of its connection: the

@@ -134,12 +134,12 @@ pub(super) fn drops(schema: &SchemaName, present: &Objects, before: &Objects) ->
     statements(schema, &stale)
 }
 
-/// Statements that drop these.
+/// Statements that drop these, unless a migration has done so with the type or table that they were about.
 pub(super) fn statements(schema: &SchemaName, stale: &[&String]) -> String {
     let drop = |kind: &str| {
         let names: Vec<String> =
             stale.iter().filter_map(|o| o.strip_prefix(kind)).map(|name| format!("{schema}.{}", name.trim())).collect();
-        if names.is_empty() { String::new() } else { format!("drop {kind}{};\n", names.join(", ")) }
+        if names.is_empty() { String::new() } else { format!("drop {kind}if exists {};\n", names.join(", ")) }
     };
     drop("view ") + &drop("function ")
 }
@@ -219,7 +219,7 @@ mod tests {
         ]);
         assert_eq!(
             drops(&schema, &present, &before),
-            "drop view jobs.former;\ndrop function jobs.old(integer), jobs.older();\n"
+            "drop view if exists jobs.former;\ndrop function if exists jobs.old(integer), jobs.older();\n"
         );
         assert_eq!(drops(&schema, &present, &Objects::new()), "");
         refuse_strangers(&schema, &present, &before).unwrap();

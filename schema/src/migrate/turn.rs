@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Result, SchemaName, retry::Backoff};
+use crate::{Result, SchemaName, backoff::Backoff};
 
 /// How often a process that waits says for whom.
 const SAY_EVERY: Duration = Duration::from_secs(30);

@@ -81,15 +81,12 @@ pub fn child_main() {
     let worker = Worker::builder(&Config::from_env().expect("DATABASE_URL"))
         .name("child")
         .handler("work", work)
-        .and_then(|builder| builder.queue("default", number("LONGHAUL_TEST_SLOTS") as usize))
-        .and_then(|builder| {
-            builder
-                .heartbeat(lease / 4)
-                .lease(lease)
-                .poll(Duration::from_millis(100))
-                .grace(Duration::from_secs(2))
-                .build()
-        })
+        .queue("default", number("LONGHAUL_TEST_SLOTS") as usize)
+        .heartbeat(lease / 4)
+        .lease(lease)
+        .poll(Duration::from_millis(100))
+        .grace(Duration::from_secs(2))
+        .build()
         .expect("worker");
     runtime.block_on(worker.run_until(shutdown_signal())).expect("the worker");
     runtime.shutdown_background();

@@ -95,7 +95,7 @@ impl Case {
             .value(&format!(
                 "select string_agg(concat_ws(' ', kind, a, b), E'\\n' order by kind, a, b) from ({} union all
                  select 'run', state::text, coalesce(name, '') || open_steps from longhaul.run where id = '{run}' union all
-                 select 'step', seq::text, concat_ws(' ', outcome, blockers, attempt) from longhaul.step where run_id = '{run}' union all
+                 select 'step', seq::text, concat_ws(' ', state, blockers, attempt) from longhaul.steps where run_id = '{run}' union all
                  select 'attempt', concat_ws(' ', seq, attempt), outcome::text from longhaul.attempt where run_id = '{run}' union all
                  select 'signal', '', case when consumed_at is null then 'kept' else 'consumed' end from longhaul.signal where idempotency_key = '{signal}' union all
                  select 'owner', '', state::text from longhaul.worker where id = {owner}

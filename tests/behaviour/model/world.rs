@@ -11,7 +11,7 @@ use std::{
 
 use longhaul::{
     Concurrency, Flow, Payload, Retry, Start, Step as FlowStep, WaitSignal,
-    calls::{AttemptKey, AttemptOutcome, Ended, NewWorker, StepKey},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, NewWorker, StepKey},
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -206,7 +206,7 @@ impl World {
                 calls.complete(self.workers[worker], &items).await.expect("complete");
             }
             Call::Fail { worker, step, attempt } => {
-                let ended = Ended {
+                let ended = EndedAttempt {
                     key: self.key(step, attempt),
                     outcome: AttemptOutcome::Failed,
                     error: None,
@@ -236,9 +236,9 @@ impl World {
                                        (select 'held' from longhaul.held x where (x.run_id, x.seq) = (s.run_id, s.seq)),
                                        (select 'queued' from longhaul.queued x where (x.run_id, x.seq) = (s.run_id, s.seq)),
                                        (select distinct 'wait' from longhaul.wait x where (x.run_id, x.seq) = (s.run_id, s.seq)),
-                                       case when s.outcome is null and s.blockers > 0 then 'blocked' end),
-                        l.worker_id, l.attempt, s.outcome::text, coalesce(s.attempt, 0)
-                 from longhaul.step s left join longhaul.lease l on (l.run_id, l.seq) = (s.run_id, s.seq)
+                                       case when s.state = 'blocked' then 'blocked' end),
+                        l.worker_id, l.attempt, longhaul.outcome_of(s.run_id, s.seq)::text, coalesce(s.attempt, 0)
+                 from longhaul.steps s left join longhaul.lease l on (l.run_id, l.seq) = (s.run_id, s.seq)
                  where s.run_id = $1 order by s.seq",
                 &[&self.run],
             )

@@ -201,7 +201,7 @@ async fn what_a_chore_cannot_do_is_set_aside_with_the_reason_and_the_others_are_
                end if;
                return new;
              end $$;
-             create trigger refuse before update on longhaul.step for each row execute function longhaul.refuse();
+             create trigger refuse before insert on longhaul.step for each row execute function longhaul.refuse();
              create trigger refuse before insert on longhaul.task for each row execute function longhaul.refuse()",
         )
         .await;

@@ -29,11 +29,8 @@ async fn two_thousand_runs_are_done_while_callers_hold_ten_that_have_ended() {
             db.worker()
                 .lease(Duration::from_secs(60))
                 .queue("default", 64)
-                .unwrap()
                 .handler("held", held)
-                .unwrap()
-                .handler("nothing", nothing)
-                .unwrap(),
+                .handler("nothing", nothing),
         );
         let runs = client.start_many("held", 0..10).await.unwrap().ids();
         eventually("they run", || async { db.value::<i64>("select count(*) from longhaul.lease").await == 10 }).await;
@@ -79,9 +76,9 @@ async fn functions_go_on_beside_held_ones(held: usize, holds: &'static str, dura
                 durable(ctx).await
             }
         };
-        let builder = db.worker().lease(Duration::from_secs(60)).queue("default", 64).unwrap();
-        let builder = builder.handler("held", gated).unwrap().handler("nothing", nothing).unwrap();
-        let worker = db.spawn(builder.handler("free", move |ctx: StepContext, _: Value| durable(ctx)).unwrap());
+        let builder = db.worker().lease(Duration::from_secs(60)).queue("default", 64);
+        let builder = builder.handler("held", gated).handler("nothing", nothing);
+        let worker = db.spawn(builder.handler("free", move |ctx: StepContext, _: Value| durable(ctx)));
         let runs = client.start_many("held", 0..held as i64).await.unwrap().ids();
         let leases = "select count(*) from longhaul.lease";
         eventually("they run", || async { db.value::<i64>(leases).await == held as i64 }).await;

@@ -317,7 +317,7 @@ async fn pairs_of_calls_over_the_same_keys_in_both_orders_never_deadlock() {
                     calls.complete(worker, others).await.unwrap();
                     let ended: Vec<_> = some
                         .iter()
-                        .map(|(key, _)| longhaul::calls::Ended {
+                        .map(|(key, _)| longhaul::calls::EndedAttempt {
                             key: *key,
                             outcome: longhaul::calls::AttemptOutcome::Failed,
                             error: None,

@@ -59,7 +59,10 @@ async fn a_child_that_somebody_has_deleted_is_answered_with_an_error() {
         let kid = claim_one(&db, kids).await;
         let id = child_of(&db, run).await;
         // Behind the back of all rules.
-        db.execute(&format!("delete from longhaul.lease where run_id = '{id}'; delete from longhaul.step where run_id = '{id}'; delete from longhaul.run where id = '{id}'")).await;
+        db.execute(&format!(
+            "delete from longhaul.lease where run_id = '{id}'; delete from longhaul.run where id = '{id}'"
+        ))
+        .await;
         let _ = kid;
         suspend(&db, worker, key, vec![child("1", "kid")]).await;
         let key = claim_one(&db, worker).await;
@@ -436,7 +439,7 @@ async fn a_child_ends_with_the_step_that_outside_work_completes() {
         let run = start(&db, "f", json!({})).await;
         let key = claim_one(&db, worker).await;
         let outside =
-            longhaul::calls::Awaited { topic: Some("t".into()), key: Some("k".into()), ..super::wait("external", "2") };
+            longhaul::calls::NewWait { topic: Some("t".into()), key: Some("k".into()), ..super::wait("external", "2") };
         suspend(&db, worker, key, vec![child("1", "kid"), outside]).await;
         db.execute("select longhaul.complete_external('default', 't', 'k')").await;
         assert_eq!(state(&db, run).await, "completed");
@@ -494,7 +497,7 @@ async fn a_retry_goes_on_with_a_child_that_did_not_end_in_its_time() {
     with_database(|db| async move {
         let (worker, kids) = deploy_both(&db).await;
         let waits =
-            || vec![longhaul::calls::Awaited { wait: Some(std::time::Duration::from_secs(60)), ..child("1", "kid") }];
+            || vec![longhaul::calls::NewWait { wait: Some(std::time::Duration::from_secs(60)), ..child("1", "kid") }];
         let run = start(&db, "f", json!({})).await;
         let key = claim_one(&db, worker).await;
         suspend(&db, worker, key, waits()).await;

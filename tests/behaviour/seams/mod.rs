@@ -18,7 +18,7 @@ mod times;
 
 use longhaul::{
     Payload,
-    calls::{AttemptKey, Awaited, Claimed},
+    calls::{AttemptKey, ClaimedStep, NewWait},
     connect::Connection,
 };
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ async fn pass(db: &TestDb, time: &str) {
     chores(db).await;
 }
 
-async fn claim(db: &TestDb, worker: i64) -> Vec<Claimed> {
+async fn claim(db: &TestDb, worker: i64) -> Vec<ClaimedStep> {
     db.calls().await.claim(worker, &["default"], &[1000]).await.unwrap()
 }
 
@@ -84,35 +84,41 @@ async fn complete(db: &TestDb, worker: i64, keys: &[AttemptKey]) {
 
 /// Fails attempts for good.
 async fn fail(db: &TestDb, worker: i64, keys: &[AttemptKey]) {
-    use longhaul::calls::{AttemptOutcome, Ended};
+    use longhaul::calls::{AttemptOutcome, EndedAttempt};
     let ended: Vec<_> = keys
         .iter()
-        .map(|key| Ended { key: *key, outcome: AttemptOutcome::Failed, error: None, retryable: false, delay: None })
+        .map(|key| EndedAttempt {
+            key: *key,
+            outcome: AttemptOutcome::Failed,
+            error: None,
+            retryable: false,
+            delay: None,
+        })
         .collect();
     let refused = db.calls().await.end_attempts(worker, &ended).await.unwrap();
     assert!(refused.is_empty(), "{refused:?}");
 }
 
-async fn suspend(db: &TestDb, worker: i64, key: AttemptKey, waits: Vec<Awaited>) {
+async fn suspend(db: &TestDb, worker: i64, key: AttemptKey, waits: Vec<NewWait>) {
     let refused = db.calls().await.suspend(worker, &[(key, waits)]).await.unwrap();
     assert!(refused.is_empty(), "{refused:?}");
 }
 
 /// Something to wait for, at a place in the function.
-fn wait(kind: &'static str, path: &str) -> Awaited {
-    Awaited { kind, path: path.into(), ..Awaited::default() }
+fn wait(kind: &'static str, path: &str) -> NewWait {
+    NewWait { kind, path: path.into(), ..NewWait::default() }
 }
 
-fn sleep(path: &str, milliseconds: u64) -> Awaited {
-    Awaited { wait: Some(std::time::Duration::from_millis(milliseconds)), ..wait("sleep", path) }
+fn sleep(path: &str, milliseconds: u64) -> NewWait {
+    NewWait { wait: Some(std::time::Duration::from_millis(milliseconds)), ..wait("sleep", path) }
 }
 
-fn signal(path: &str, topic: &str) -> Awaited {
-    Awaited { topic: Some(topic.into()), ..wait("signal", path) }
+fn signal(path: &str, topic: &str) -> NewWait {
+    NewWait { topic: Some(topic.into()), ..wait("signal", path) }
 }
 
-fn child(path: &str, flow: &str) -> Awaited {
-    Awaited { flow: Some(flow.into()), ..wait("child", path) }
+fn child(path: &str, flow: &str) -> NewWait {
+    NewWait { flow: Some(flow.into()), ..wait("child", path) }
 }
 
 /// A transaction of a caller that stays open.

@@ -1,6 +1,6 @@
 //! Questions that lose a race leave nothing behind.
 
-use longhaul::calls::Awaited;
+use longhaul::calls::NewWait;
 use serde_json::json;
 
 use super::{claim, claim_one, complete, deploy, pass, signal, sleep, start, state, suspend, wait, worker};
@@ -19,10 +19,10 @@ async fn a_question_that_loses_a_race_pauses_its_run_no_longer() {
             for other in ["sleep", "signal", "its own time"] {
                 let run = start(&db, "f", json!({})).await;
                 let claimed = claim(&db, worker).await;
-                let waits: Vec<Awaited> = match other {
+                let waits: Vec<NewWait> = match other {
                     "sleep" => vec![wait(kind, "1"), sleep("2", 300)],
                     "signal" => vec![wait(kind, "1"), signal("2", "t")],
-                    _ => vec![Awaited { wait: Some(std::time::Duration::from_millis(300)), ..wait(kind, "1") }],
+                    _ => vec![NewWait { wait: Some(std::time::Duration::from_millis(300)), ..wait(kind, "1") }],
                 };
                 suspend(&db, worker, claimed[0].key, waits).await;
                 assert_eq!(state(&db, run).await, "paused");

@@ -1,13 +1,13 @@
 //! What outside providers report of work that was handed to them.
 
-use longhaul::calls::Awaited;
+use longhaul::calls::NewWait;
 use serde_json::json;
 
 use super::{chores, claim, claim_one, deploy, pass, start, state, suspend, wait, worker};
 use crate::harness::with_database;
 
-fn label() -> Vec<Awaited> {
-    vec![Awaited { topic: Some("label".into()), key: Some("order-7".into()), ..wait("external", "0") }]
+fn label() -> Vec<NewWait> {
+    vec![NewWait { topic: Some("label".into()), key: Some("order-7".into()), ..wait("external", "0") }]
 }
 
 const RETRIED: &str = r#"[{"name": "a", "handler": "h", "retry": {"attempts": 3, "backoff": "1s"}}]"#;

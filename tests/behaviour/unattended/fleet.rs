@@ -10,8 +10,8 @@ use std::{
 };
 
 use longhaul::{
-    Payload, Report, Slots, Step, StepContext, StepError,
-    calls::{Reported, StepKey},
+    OutcomeEvent, Payload, Slots, Step, StepContext, StepError,
+    calls::{ProgressValue, StepKey},
 };
 use serde_json::{Value, json};
 
@@ -29,8 +29,7 @@ async fn the_last_progress_of_each_key_is_stored_also_at_shutdown() {
         };
         db.deploy_single("f", Step::new("a", "reporting")).await;
         let client = db.client().await;
-        let worker =
-            db.spawn(db.worker().flush_every(Duration::from_secs(3600)).handler("reporting", reporting).unwrap());
+        let worker = db.spawn(db.worker().flush_every(Duration::from_secs(3600)).handler("reporting", reporting));
         let run = client.start("f", &10_000).await.unwrap();
         within("the run", run.wait(Duration::from_secs(60))).await.unwrap().unwrap();
         worker.stop().await;
@@ -56,7 +55,7 @@ async fn progress_that_arrives_late_replaces_nothing() {
         for (attempt, number, value, stored) in
             [(1, 1, 10, 10), (1, 3, 30, 30), (1, 2, 20, 30), (2, 1, 40, 40), (1, 4, 50, 40), (2, 1, 60, 60)]
         {
-            let values = [(key.clone(), Reported { attempt, value: Payload::new(&value).unwrap() })];
+            let values = [(key.clone(), ProgressValue { attempt, value: Payload::new(&value).unwrap() })];
             calls.save_progress(&values, number).await.unwrap();
             let progress = db.client().await.progress(run.id()).await.unwrap();
             assert_eq!(progress[0].value.read::<i32>().unwrap(), stored, "attempt {attempt}, call {number}");
@@ -70,14 +69,8 @@ async fn figures_of_queues_come_from_what_workers_say() {
     with_database(|db| async move {
         db.deploy_single("f", Step::new("a", "odd")).await;
         let odd = |_: StepContext, n: u32| async move { if n % 2 == 1 { Err(StepError::fail("odd")) } else { Ok(()) } };
-        let worker = db.spawn(
-            db.worker()
-                .flush_every(Duration::from_millis(20))
-                .queue("default", 5)
-                .unwrap()
-                .handler("odd", odd)
-                .unwrap(),
-        );
+        let worker =
+            db.spawn(db.worker().flush_every(Duration::from_millis(20)).queue("default", 5).handler("odd", odd));
         db.client().await.start_many("f", 0..100).await.unwrap();
         eventually("the figures are there", || async {
             db.value::<i64>("select completed * 1000 + failed from longhaul.queue_figures where name = 'default'").await
@@ -99,12 +92,8 @@ async fn figures_of_queues_come_from_what_workers_say() {
 async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_missed() {
     with_database(|db| async move {
         db.deploy_single("f", Step::new("a", "h")).await;
-        let worker = db
-            .worker()
-            .queue("default", 20)
-            .unwrap()
-            .handler("h", |_: StepContext, _: Value| async { Ok::<_, StepError>(()) })
-            .unwrap();
+        let worker =
+            db.worker().queue("default", 20).handler("h", |_: StepContext, _: Value| async { Ok::<_, StepError>(()) });
         let worker = worker.build().unwrap();
         let observer = worker.observer();
         let (mut fast, mut slow) = (observer.subscribe(), observer.subscribe());
@@ -116,11 +105,11 @@ async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_miss
             let mut seen: HashMap<uuid::Uuid, usize> = HashMap::new();
             while seen.len() < 10_000 {
                 match fast.next().await {
-                    Some(Report::Outcome(report)) if report.outcome == "completed" => {
+                    Some(OutcomeEvent::Outcome(report)) if report.outcome == "completed" => {
                         *seen.entry(report.key.step.run_id).or_default() += 1
                     }
                     // A worker that gets no processor for a while gives back what it had claimed ahead.
-                    Some(Report::Outcome(report)) if report.outcome == "released" => {}
+                    Some(OutcomeEvent::Outcome(report)) if report.outcome == "released" => {}
                     other => panic!("{other:?}"),
                 }
             }
@@ -140,8 +129,8 @@ async fn observers_see_status_and_outcomes_and_slow_ones_are_told_what_they_miss
             .collect();
         let seen = within("all outcomes", seen).await.unwrap();
         assert!(seen.values().all(|times| *times == 1) && ids.iter().all(|id| seen.contains_key(id)));
-        assert!(matches!(slow.next().await, Some(Report::Missed(missed)) if missed > 0));
-        assert!(matches!(slow.next().await, Some(Report::Outcome(_))), "and then it goes on");
+        assert!(matches!(slow.next().await, Some(OutcomeEvent::Missed(missed)) if missed > 0));
+        assert!(matches!(slow.next().await, Some(OutcomeEvent::Outcome(_))), "and then it goes on");
         eventually("the status has it", || async {
             observer.status().queues.first().is_some_and(|(_, figure)| figure.completed == 10_000)
         })
@@ -176,8 +165,7 @@ async fn at_shutdown_the_hook_is_called_for_each_run_in_flight() {
             let telling = telling.clone();
             async move { telling.lock().unwrap().push(key.step.run_id) }
         };
-        let worker =
-            db.spawn(db.worker().queue("default", 8).unwrap().at_shutdown(hook).handler("slow", slow).unwrap());
+        let worker = db.spawn(db.worker().queue("default", 8).at_shutdown(hook).handler("slow", slow));
         let mut ids = db.client().await.start_many("f", 0..5).await.unwrap().ids();
         eventually("all run", || async { begun.load(Ordering::SeqCst) == 5 }).await;
         worker.stop().await;
@@ -202,9 +190,7 @@ async fn slots_grow_with_demand_and_shrink_without() {
             .worker()
             .poll(Duration::from_millis(50))
             .queue("default", Slots::between(2, 64))
-            .unwrap()
             .handler("slow", slow)
-            .unwrap()
             .build()
             .unwrap();
         let observer = worker.observer();
@@ -215,7 +201,9 @@ async fn slots_grow_with_demand_and_shrink_without() {
         eventually("it grows", || async { slots() >= 32 }).await;
         within("all runs", db.until_all_completed()).await;
         eventually("it shrinks", || async { slots() == 2 }).await;
-        assert!(db.worker().queue("q", Slots::between(5, 4)).is_err() && db.worker().queue("q", 0).is_err());
+        for slots in [Slots::between(5, 4), 0.into()] {
+            assert!(db.worker().handler("slow", crate::harness::nothing).queue("q", slots).build().is_err());
+        }
     })
     .await;
 }

@@ -23,7 +23,7 @@ async fn keys_turns_windows_and_leftovers_are_gone_a_year_after_their_runs() {
             {"name": "c", "handler": "h", "after": ["b"], "budget": {"name": "money", "limit": 1000, "per": "1s"}}]});
         db.execute(&format!("select longhaul.deploy('default', '{flow}')")).await;
         client.start_many("limits", (0..30).map(|k| json!({ "k": k }))).await.unwrap();
-        let worker = db.spawn(db.worker().handler("h", nothing).unwrap());
+        let worker = db.spawn(db.worker().handler("h", nothing));
         db.spawn_scheduler();
         db.until_all_completed().await;
         worker.stop().await;

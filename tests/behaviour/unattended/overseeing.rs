@@ -102,13 +102,13 @@ async fn what_can_never_go_on_is_a_violation() {
         client.deploy(&Flow::new("parent", 1).step(Step::child("c", "leaf"))).await.unwrap();
         client.start("parent", &1).await.unwrap();
         let breaks = [
-            ("delete from longhaul.task; delete from longhaul.step s using longhaul.run r where r.id = s.run_id and r.parent_id is not null; delete from longhaul.run where parent_id is not null", "which is gone"),
-            ("delete from longhaul.task; update longhaul.step set outcome = 'completed' where lane_id is not null; update longhaul.run set state = 'completed', open_steps = 0 where parent_id is not null", "nobody is to tell"),
+            ("delete from longhaul.task; delete from longhaul.run where parent_id is not null", "which is gone"),
+            ("insert into longhaul.step (run_id, ended_at, seq, outcome) select run_id, now(), seq, 'completed' from longhaul.task; delete from longhaul.task; update longhaul.run set state = 'completed', open_steps = 0 where parent_id is not null", "nobody is to tell"),
             ("update longhaul.run set state = 'paused', paused_for = 'question' where parent_id is null", "none is open"),
             ("delete from longhaul.task", "live, not blocked, and in no room"),
             ("update longhaul.wait set kind = 'sleep'", "sleeps at"),
             ("update longhaul.run set open_steps = 7 where parent_id is null", "with 7 open steps, but 1 are live"),
-            ("delete from longhaul.step where lane_id is not null", "no such step"),
+            ("update longhaul.task set seq = 7", "no such step"),
         ];
         for (breaking, told) in breaks {
             let mut connection = db.database.connection().await.unwrap();

@@ -27,7 +27,7 @@ pub(super) async fn age(db: &TestDb) {
            -- Ids carry real time, which a test cannot move: the runs are moved to ids of forty days ago.
            create temp table moved as
              select id, (lpad(to_hex((extract(epoch from now() - interval '40 days') * 1000)::bigint), 12, '0') || substr(replace(id::text, '-', ''), 13))::uuid as old from run;
-           foreach v_table in array array['step', 'attempt', 'checkpoint', 'event', 'fan_out', 'task', 'lease', 'timer', 'wait', 'held', 'queued', 'dead_letter', 'signal', 'start_key'] loop
+           foreach v_table in array array['step', 'own_step', 'blocked', 'attempt', 'checkpoint', 'event', 'fan_out', 'task', 'lease', 'timer', 'wait', 'held', 'queued', 'dead_letter', 'signal', 'start_key'] loop
              execute format('update %I x set run_id = m.old from moved m where x.run_id = m.id', v_table);
            end loop;
            update wait w set child_id = m.old from moved m where w.child_id = m.id;

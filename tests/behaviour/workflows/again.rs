@@ -10,7 +10,7 @@ use std::{
 
 use longhaul::{
     Error, Flow, Payload, Retry, Step, StepContext, StepError, WorkerBuilder,
-    calls::{Asking, DeadLetterFilter, StepState},
+    calls::{DeadLetterFilter, OperationOptions, StepState},
 };
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn gated(db: &TestDb, effects: &Effects) -> (WorkerBuilder, Arc<AtomicBool>) {
             }
         }
     };
-    (simple_worker(db, effects).handler("gate", handler).unwrap(), open)
+    (simple_worker(db, effects).handler("gate", handler), open)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +104,7 @@ async fn a_fork_takes_over_what_was_done_before_its_step() {
         let run = start(&client, &flow, &input()).await;
         ended(&run).await;
         let changed = Payload::new(&json!({ "id": 8 })).unwrap();
-        let fork = run.fork_with("second", Some(changed), Asking::default().by("Ms Miller")).await.unwrap();
+        let fork = run.fork_with("second", Some(changed), OperationOptions::default().by("Ms Miller")).await.unwrap();
         assert_eq!(ended(&fork).await.state.as_str(), "completed");
         assert_eq!(fork.get().await.unwrap().forked_from, Some(run.id()));
         for (step, times) in [("first", 1), ("each", 3), ("beside", 1), ("second", 2), ("last", 2)] {
@@ -197,7 +197,7 @@ async fn errors_of_some_codes_are_not_retried_and_details_stay_private() {
         let (builder, _) = gated(&db, &Effects::default());
         let secret =
             |_: StepContext, _: Value| async move { Err::<(), _>(StepError::retry("no").detail("password 1234")) };
-        let worker = db.spawn(builder.handler("secret", secret).unwrap());
+        let worker = db.spawn(builder.handler("secret", secret));
         let run = start(
             &client,
             &Flow::new("f", 1).step(Step::new("a", "gate").retry(Retry::fixed(5, Duration::ZERO).never_on("closed"))),

@@ -8,15 +8,13 @@ use crate::harness::{TestDb, with_database};
 
 fn undoing_worker(db: &TestDb, effects: &Effects) -> longhaul::WorkerBuilder {
     let undone = effects.clone();
-    simple_worker(db, effects)
-        .handler("undo", move |ctx: StepContext, given: Value| {
-            let undone = undone.clone();
-            async move {
-                undone.add(format!("{} {} {}", ctx.step(), given["output"], given["error"]["step"]));
-                if given["output"] == "stuck" { Err(StepError::fail("cannot be undone")) } else { Ok(()) }
-            }
-        })
-        .unwrap()
+    simple_worker(db, effects).handler("undo", move |ctx: StepContext, given: Value| {
+        let undone = undone.clone();
+        async move {
+            undone.add(format!("{} {} {}", ctx.step(), given["output"], given["error"]["step"]));
+            if given["output"] == "stuck" { Err(StepError::fail("cannot be undone")) } else { Ok(()) }
+        }
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

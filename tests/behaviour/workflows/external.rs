@@ -14,15 +14,13 @@ fn payload(value: Value) -> Payload {
 
 fn dispatching(db: &TestDb, effects: &Effects) -> longhaul::WorkerBuilder {
     let sent = effects.clone();
-    simple_worker(db, effects)
-        .handler("dispatch", move |ctx: StepContext, key: String| {
-            let sent = sent.clone();
-            async move {
-                sent.add(format!("sent {key} for attempt {}", ctx.attempt()));
-                Err::<(), _>(StepError::dispatched("provider.done", key, Some(Duration::from_secs(3600))))
-            }
-        })
-        .unwrap()
+    simple_worker(db, effects).handler("dispatch", move |ctx: StepContext, key: String| {
+        let sent = sent.clone();
+        async move {
+            sent.add(format!("sent {key} for attempt {}", ctx.attempt()));
+            Err::<(), _>(StepError::dispatched("provider.done", key, Some(Duration::from_secs(3600))))
+        }
+    })
 }
 
 fn flow(name: &str) -> Flow {
@@ -108,7 +106,7 @@ async fn deferrals_consume_no_attempt_and_wait_longer_each_time() {
         let busy = |ctx: StepContext, _: Value| async move {
             if ctx.fencing_token() < 6 { Err(StepError::defer("the provider is busy")) } else { Ok(ctx.attempt()) }
         };
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("busy", busy).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("busy", busy));
         let retry = Retry { jitter: 0.0, ..Retry::exponential(1) };
         let run = start(&client, &Flow::new("f", 1).step(Step::new("a", "busy").retry(retry)), &input()).await;
         for deferral in 1..6_i64 {
@@ -129,8 +127,7 @@ async fn a_hung_provider_slows_only_the_steps_that_need_it() {
     with_database(|db| async move {
         let client = db.client().await;
         let hangs = |_: StepContext, _: Value| std::future::pending::<Result<(), StepError>>();
-        let worker = db
-            .spawn(simple_worker(&db, &Effects::default()).queue("hung", 10).unwrap().handler("hangs", hangs).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).queue("hung", 10).handler("hangs", hangs));
         client.deploy(&Flow::new("hung", 1).step(Step::new("a", "hangs").queue("hung"))).await.unwrap();
         client.deploy(&single("healthy", "echo")).await.unwrap();
         client.start_many("hung", 0..100).await.unwrap();

@@ -25,8 +25,7 @@ async fn sum(ctx: StepContext, _: Value) -> Result<i64, StepError> {
 async fn each_item_is_done_once_and_the_results_come_in_order() {
     with_database(|db| async move {
         let client = db.client().await;
-        let builder =
-            simple_worker(&db, &Effects::default()).handler("double", double).unwrap().handler("sum", sum).unwrap();
+        let builder = simple_worker(&db, &Effects::default()).handler("double", double).handler("sum", sum);
         let worker = db.spawn(builder);
         for items in [0, 1, 250] {
             let run = start(&client, &fan("fan"), &json!({ "items": (0..items).collect::<Vec<i64>>() })).await;
@@ -89,7 +88,7 @@ async fn a_list_of_a_hundred_thousand_items_is_done() {
             .step(Step::new("end", "echo").after("each"));
         let run = start(&client, &flow, &json!((0..100_000).collect::<Vec<i64>>())).await;
         assert!(run.get().await.unwrap().open_steps <= 2_002, "only the window is there");
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("double", double).unwrap().lease(std::time::Duration::from_secs(60)).queue("more", 1).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("double", double).lease(std::time::Duration::from_secs(60)).queue("more", 1));
         ended(&run).await;
         let wrong: i64 = db
             .value("select count(*) from longhaul.step where def is not null and (output #>> '{}')::int <> (seq - 32768) * 2")
@@ -108,7 +107,7 @@ async fn failed_items_fail_the_run_or_leave_a_gap() {
         let odd = |_: StepContext, item: i64| async move {
             if item % 2 == 1 { Err(StepError::fail(format!("{item} is odd"))) } else { Ok(item) }
         };
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("odd", odd).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("odd", odd));
         let each = || Step::new("each", "odd").for_each("$.input");
         let run = start(&client, &Flow::new("fails", 1).step(each()), &json!([0, 1, 2])).await;
         let info = ended(&run).await;

@@ -48,13 +48,10 @@ pub fn simple_worker(db: &TestDb, effects: &Effects) -> WorkerBuilder {
     let noted = effects.clone();
     db.worker()
         .queue("default", 100)
-        .unwrap()
         .handler("echo", |_: StepContext, input: Value| async move { Ok::<_, StepError>(input) })
-        .unwrap()
         .handler("fail", |_: StepContext, _: Value| async move {
             Err::<(), _>(StepError::fail("this handler never succeeds").code("hopeless").detail("secret"))
         })
-        .unwrap()
         .handler("note", move |ctx: StepContext, input: Value| {
             let noted = noted.clone();
             async move {
@@ -62,7 +59,6 @@ pub fn simple_worker(db: &TestDb, effects: &Effects) -> WorkerBuilder {
                 Ok::<_, StepError>(input)
             }
         })
-        .unwrap()
 }
 
 pub fn once() -> Retry {

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use longhaul::{
     Error, Flow, Payload, RunHandle, Start, Step, StepContext, StepError,
-    calls::{Asking, NewSignal, Operation, RunState, StepState},
+    calls::{NewSignal, Operation, OperationOptions, RunState, StepState},
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -89,7 +89,7 @@ async fn each_operation_against_each_state_as_the_table_says() {
             for (label, state) in STATES {
                 let run = run_in(&db, worker, (label, state)).await;
                 let before = run.get().await.unwrap();
-                match run.operate(operation.clone(), Asking::default()).await {
+                match run.operate(operation.clone(), OperationOptions::default()).await {
                     Ok(revision) => {
                         let after = run.get().await.unwrap();
                         assert_eq!(revision, after.revision);
@@ -146,7 +146,7 @@ async fn of_fifty_racing_callers_exactly_one_wins() {
             for (label, state) in STATES {
                 let run = run_in(&db, worker, (label, state)).await;
                 let revision = run.get().await.unwrap().revision;
-                let asking = Asking::default().expect_revision(revision);
+                let asking = OperationOptions::default().expect_revision(revision);
                 let race = (0..50).map(|_| run.operate(operation.clone(), asking.clone()));
                 let outcomes = futures::future::join_all(race).await;
                 let won = outcomes.iter().filter(|o| o.is_ok()).count();
@@ -170,7 +170,7 @@ async fn an_operation_is_carried_out_once_for_each_request_and_only_as_expected(
     with_database(|db| async move {
         db.deploy_single("f", Step::new("a", "h")).await;
         let run = db.client().await.start("f", &1).await.unwrap();
-        let once = Asking::once().by("Ms Miller");
+        let once = OperationOptions::once().by("Ms Miller");
         let revision = run.operate(Operation::Pause, once.clone()).await.unwrap();
         assert_eq!(
             run.operate(Operation::Pause, once).await.unwrap(),
@@ -178,15 +178,15 @@ async fn an_operation_is_carried_out_once_for_each_request_and_only_as_expected(
             "after a lost answer it is asked for again"
         );
 
-        let expecting = Asking::default().expect_state(RunState::Running);
+        let expecting = OperationOptions::default().expect_state(RunState::Running);
         let error = run.operate(Operation::Stop, expecting).await.unwrap_err();
         assert!(
             matches!(&error, Error::Conflict(text) if text.contains("is paused at revision 1, not running")),
             "{error}"
         );
-        let error = run.operate(Operation::Stop, Asking::default().expect_revision(0)).await.unwrap_err();
+        let error = run.operate(Operation::Stop, OperationOptions::default().expect_revision(0)).await.unwrap_err();
         assert!(matches!(&error, Error::Conflict(text) if text.contains("not revision 0")), "{error}");
-        run.operate(Operation::Stop, Asking::default().expect_state(RunState::Paused).expect_revision(1))
+        run.operate(Operation::Stop, OperationOptions::default().expect_state(RunState::Paused).expect_revision(1))
             .await
             .unwrap();
 
@@ -231,7 +231,7 @@ async fn a_paused_run_keeps_ready_steps_back_and_lets_running_ones_finish() {
             .step(Step::new("conditional", "note").after("slow").when("$.input.id == 7"))
             .step(Step::new("waits", "nobody"));
         let run = start(&client, &flow, &input()).await;
-        let worker = db.spawn(simple_worker(&db, &effects).handler("slow", slow).unwrap());
+        let worker = db.spawn(simple_worker(&db, &effects).handler("slow", slow));
         within("the handler begins", begun.cancelled()).await;
         run.pause().await.unwrap();
         assert_eq!(state_of(&client, &run, "waits").await, StepState::Paused);
@@ -264,7 +264,7 @@ async fn timers_that_fire_while_a_run_is_paused_or_goes_on_lose_no_step() {
             if ctx.attempt() < 3 { Err(StepError::retry("again")) } else { Ok(()) }
         };
         db.spawn_scheduler();
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("flaky", flaky).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("flaky", flaky));
         let ids = client.start_many("f", 0..200).await.unwrap().ids();
         let toggling = ids.iter().map(|id| {
             let run = client.run(*id);

@@ -21,7 +21,7 @@ async fn a_step_that_needs_approval_pauses_its_run_until_somebody_decides() {
             let decision = ctx.decision().await?.ok_or_else(|| StepError::fail("nobody decided"))?;
             Ok::<_, StepError>(json!([decision.choice, decision.by, decision.data]))
         };
-        let worker = db.spawn(simple_worker(&db, &effects).handler("decided", decided).unwrap());
+        let worker = db.spawn(simple_worker(&db, &effects).handler("decided", decided));
         let flow = Flow::new("f", 1)
             .step(Step::new("check", "note"))
             .step(Step::new("pay", "decided").after("check").approval(Approval::ask("Pay it?").choices(["all", "half", "reject"]).by(["anna", "bert"])))
@@ -248,7 +248,7 @@ async fn an_interrupt_pauses_the_run_and_goes_on_right_there_with_data() {
                 Ok::<_, StepError>(before + data)
             }
         };
-        let worker = db.spawn(simple_worker(&db, &effects).handler("function", function).unwrap());
+        let worker = db.spawn(simple_worker(&db, &effects).handler("function", function));
         let run = start(&client, &single("f", "function"), &json!(1)).await;
         eventually("the interrupt", || async { run.get().await.unwrap().state == RunState::Paused }).await;
         let question = client.questions(Some(run.id())).await.unwrap().remove(0);

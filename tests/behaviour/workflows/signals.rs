@@ -49,8 +49,8 @@ async fn a_signal_is_found_whether_it_comes_before_or_after_the_wait() {
         )
         .await;
         early.signal("t", &"early").await.unwrap();
-        let worker = db
-            .spawn(db.worker().handler("nobody", |_: StepContext, _: Value| async { Ok::<_, StepError>(()) }).unwrap());
+        let worker =
+            db.spawn(db.worker().handler("nobody", |_: StepContext, _: Value| async { Ok::<_, StepError>(()) }));
         assert_eq!(early.output::<String>().await.unwrap(), "early");
         worker.stop().await;
 
@@ -147,11 +147,8 @@ async fn fifty_consumers_take_ten_thousand_signals_once_each_and_in_order() {
                     db.worker()
                         .lease(Duration::from_secs(60))
                         .queue("default", 50)
-                        .unwrap()
                         .handler("consumer", consumer)
-                        .unwrap()
-                        .handler("shared", shared)
-                        .unwrap(),
+                        .handler("shared", shared),
                 )
             })
             .collect();

@@ -1,4 +1,4 @@
-//! Every Rust block of the documents compiles. An error names a line of `blocks.rs`; the comment above it names the page.
+//! Every Rust block of the documents compiles, and the tests in them pass. An error names a line of `blocks.rs`; the comment above it names the page.
 
 /// What examples do not import: a page shows its imports where they matter.
 #[allow(unused_imports, missing_docs)]

@@ -30,8 +30,8 @@ pub const LEFTOVERS: &str = "
           union all select run_id, seq, 'held', to_jsonb(t) - 'run_id' from longhaul.held t
           union all select run_id, seq, 'queued', to_jsonb(t) - 'run_id' from longhaul.queued t) x
     left join longhaul.run r on r.id = x.run_id left join longhaul.flow w on w.id = r.flow_id
-    left join longhaul.step s on s.run_id = x.run_id and s.seq = x.seq
-    left join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)";
+    left join longhaul.own_step s on s.run_id = x.run_id and s.seq = x.seq
+    left join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, x.seq)";
 
 /// Attempts that completed and ended otherwise as well.
 pub const TWO_OUTCOMES: &str = "

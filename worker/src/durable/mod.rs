@@ -10,17 +10,9 @@
 //! live runs. The method is known from Azure Durable Functions (Burckhardt et al., 2021) and Temporal.
 
 mod branches;
-mod history;
 mod operations;
-mod place_of_call;
 mod question;
-pub(crate) mod saver;
-mod waiting;
 
 pub use branches::{Branch, branch};
 pub use operations::Signalled;
 pub use question::{Decision, Question};
-
-pub(crate) use history::History;
-pub(crate) use question::check_topic;
-pub(crate) use waiting::{Waiting, until_suspended};

@@ -4,24 +4,25 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use longhaul_schema::{
-    Payload,
-    calls::{AnswerKind, Awaited, NewCheckpoint},
-    retry::Backoff,
+    Job, Payload,
+    backoff::Backoff,
+    calls::{AnswerKind, NewCheckpoint, NewWait},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{
-    Decision, Question,
-    history::{Place, described},
-    place_of_call,
-    question::check_topic,
-    saver::{NotSaved, Save},
-    waiting::Suspended,
+use super::{Decision, Question};
+use crate::{
+    StepContext, StepError,
+    context::BranchPath,
+    replay::{
+        Place, Suspended, check_durable, check_wait, described, in_checkpoint,
+        saver::{NotSaved, Save},
+    },
+    topic::check_topic,
 };
-use crate::{StepContext, StepError, context::BranchPath};
 
 /// The answer of a wait with a time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl StepContext {
             return read(value, name);
         }
         let _active = self.inner.waiting.active();
-        let value = Payload::new(&place_of_call::in_checkpoint(name, work()).await?)
+        let value = Payload::new(&in_checkpoint(name, work()).await?)
             .and_then(|value| value.check_size(self.inner.max_payload).map(|()| value))
             .map_err(|e| StepError::fail(format!("checkpoint {name} cannot be stored: {e}")))?;
         // Read back, so that this attempt goes on with what later ones will see.
@@ -100,7 +101,7 @@ impl StepContext {
     /// # Ok(()) }
     /// ```
     pub async fn patched(&self, id: &str) -> Result<bool, StepError> {
-        place_of_call::check_durable(&format!("patched {id:?}"))?;
+        check_durable(&format!("patched {id:?}"))?;
         let recorded = self.recorded().await?;
         let path = format!("patch {id}");
         if recorded.contains_key(&path) {
@@ -117,7 +118,7 @@ impl StepContext {
 
     /// Sleeps for milliseconds or months, by the database's clock, without holding a slot.
     pub async fn sleep(&self, name: &str, length: Duration) -> Result<(), StepError> {
-        let awaited = Awaited { kind: "sleep", name: name.into(), wait: Some(length), ..Awaited::default() };
+        let awaited = NewWait { kind: "sleep", name: name.into(), wait: Some(length), ..NewWait::default() };
         self.wait_for(awaited).await.map(|_| ())
     }
 
@@ -145,7 +146,7 @@ impl StepContext {
         self.signalled(awaited_signal(topic, Some(key), patience)?).await
     }
 
-    async fn signalled<T: DeserializeOwned>(&self, awaited: Awaited) -> Result<Signalled<T>, StepError> {
+    async fn signalled<T: DeserializeOwned>(&self, awaited: NewWait) -> Result<Signalled<T>, StepError> {
         let topic = awaited.name.clone();
         match self.wait_for(awaited).await? {
             (AnswerKind::Timeout, _) => Ok(Signalled::TimedOut),
@@ -156,14 +157,23 @@ impl StepContext {
     /// Starts a child run and waits for its output. When it fails, that is an error here (not retried: the child has its own
     /// retries). When this run ends before, the child is stopped.
     pub async fn child<T: DeserializeOwned>(&self, flow: &str, input: &impl Serialize) -> Result<T, StepError> {
-        let awaited = Awaited {
+        let awaited = NewWait {
             kind: "child",
             name: flow.into(),
             flow: Some(flow.into()),
             input: Some(self.payload(input)?),
-            ..Awaited::default()
+            ..NewWait::default()
         };
         read(&self.wait_for(awaited).await?.1, flow)
+    }
+
+    /// As [`StepContext::child`], of a typed job. A flow of that name must be deployed.
+    pub async fn child_job<In: Serialize, Out: DeserializeOwned>(
+        &self,
+        job: Job<In, Out>,
+        input: &In,
+    ) -> Result<Out, StepError> {
+        self.child(job.name(), input).await
     }
 
     /// Starts a child run that nobody waits for and that outlives this run. Returns its id.
@@ -174,21 +184,16 @@ impl StepContext {
         }
         let _active = self.inner.waiting.active();
         self.inner.history.grow(self.inner.max_history)?;
-        let child = Awaited {
+        let child = NewWait {
             path: place.path,
             flow: Some(flow.into()),
             input: Some(self.payload(input)?),
-            ..Awaited::default()
+            ..NewWait::default()
         };
         let (worker, key, child) = (self.inner.worker, self.inner.key, &child);
         let mut busy = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         loop {
-            let started = self
-                .inner
-                .database
-                .retrying(|calls| async move { calls.try_start_detached(worker, key, child).await })
-                .await
-                .map_err(StepError::of_call)?;
+            let started = self.inner.store.try_start_detached(worker, key, child).await.map_err(StepError::of_call)?;
             match started {
                 Some(id) => return Ok(id),
                 // Somebody holds the run. A connection that waited for them would be missed by all other steps.
@@ -214,19 +219,18 @@ impl StepContext {
         if metadata.as_ref().is_some_and(|metadata| !metadata.is_object()) {
             return Err(StepError::fail("the metadata of an interrupt is an object"));
         }
-        let awaited = Awaited {
+        let awaited = NewWait {
             kind: "interrupt",
             prompt: Some(self.payload(&serde_json::json!({ "question": reason, "value": value }))?),
             metadata: metadata.map(|m| self.payload(&m)).transpose()?,
-            ..Awaited::default()
+            ..NewWait::default()
         };
         read(&self.wait_for(awaited).await?.1, "the data of the resumption")
     }
 
     /// The decision that let this step begin: of its approval, of its budget, or of a policy; `None` when none was asked for.
     pub async fn decision(&self) -> Result<Option<Decision>, StepError> {
-        let step = self.inner.key.step;
-        let entries = self.inner.database.retrying(|calls| async move { calls.history(step).await }).await?;
+        let entries = self.inner.store.history(self.inner.key.step).await?;
         let decided = entries
             .iter()
             .find(|entry| entry.answer.is_some() && matches!(entry.path.as_str(), "approval" | "budget" | "policy"));
@@ -242,7 +246,7 @@ impl StepContext {
 
     /// The next place in this branch, with what is recorded there.
     pub(super) async fn place(&self, kind: &str, name: &str) -> Result<Place, StepError> {
-        place_of_call::check_durable(&described(kind, name))?;
+        check_durable(&described(kind, name))?;
         // Taken before anything is awaited: places are in the order of the calls.
         let path = self.branch.take();
         self.recorded().await?;
@@ -253,7 +257,7 @@ impl StepContext {
         &self,
     ) -> Result<&std::collections::HashMap<String, longhaul_schema::calls::Checkpoint>, StepError> {
         let _active = self.inner.waiting.active();
-        self.inner.history.recorded(&self.inner.database, self.inner.key).await
+        self.inner.history.recorded(&self.inner.store, self.inner.key).await
     }
 
     /// A context for a branch.
@@ -292,8 +296,8 @@ impl StepContext {
     }
 
     /// Waits for something durable: the answer from the history, or suspension. An error that was recorded is an error.
-    async fn wait_for(&self, mut awaited: Awaited) -> Result<(AnswerKind, Payload), StepError> {
-        place_of_call::check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
+    async fn wait_for(&self, mut awaited: NewWait) -> Result<(AnswerKind, Payload), StepError> {
+        check_wait(self.inner.key, &described(awaited.kind, &awaited.name))?;
         let place = self.place(awaited.kind, &awaited.name).await?;
         match place.answer {
             Some((AnswerKind::Error, value)) => {
@@ -315,14 +319,14 @@ fn read<T: DeserializeOwned>(value: &Payload, what: &str) -> Result<T, StepError
     value.read().map_err(|e| StepError::fail(format!("what is recorded of {what} does not fit: {e}")))
 }
 
-fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Result<Awaited, StepError> {
+fn awaited_signal(topic: &str, key: Option<&str>, wait: Option<Duration>) -> Result<NewWait, StepError> {
     check_topic(topic, key)?;
-    Ok(Awaited {
+    Ok(NewWait {
         kind: "signal",
         name: topic.into(),
         topic: Some(topic.into()),
         key: key.map(Into::into),
         wait,
-        ..Awaited::default()
+        ..NewWait::default()
     })
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use longhaul_schema::{
     Error,
-    calls::{AttemptKey, Claimed},
-    retry::Backoff,
+    backoff::Backoff,
+    calls::{AttemptKey, ClaimedStep},
 };
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
@@ -15,9 +15,11 @@ use crate::{
     StepContext,
     claim::{Claim, ClaimResult, Wanted},
     context::{BranchPath, Inner},
-    durable::History,
-    execute::{Outcome, execute},
+    execute::execute,
+    outcome::Outcome,
     queue::{Queue, Ready},
+    replay::History,
+    store::Store,
 };
 
 /// Polls of an idle worker before it takes longer.
@@ -109,7 +111,7 @@ impl Engine {
             }
         };
         self.backoff = Backoff::default();
-        let busy = self.processor.busy();
+        let busy = self.cpu.busy();
         if result.recovered {
             self.recover = false;
             self.look_everywhere();
@@ -144,7 +146,7 @@ impl Engine {
     }
 
     /// A claimed step is this worker's from now on; it begins when a slot of its queue is free.
-    fn take_in(&mut self, claimed: Claimed) {
+    fn take_in(&mut self, claimed: ClaimedStep) {
         let key = claimed.key;
         let queue = self.queues.iter().position(|q| q.name == claimed.queue);
         self.summary.claimed += 1;
@@ -205,7 +207,7 @@ impl Engine {
         let Some(handler) = self.registry.get(&step.handler).cloned().filter(|_| self.still_waits(key)) else { return };
         let cancel = self.owned[&key.step].cancel.clone();
         let inner = Inner {
-            database: self.database.clone(),
+            store: Store::Database(self.database.clone()),
             key,
             failures: claimed.failures,
             step,
@@ -218,11 +220,11 @@ impl Engine {
             waiting: Arc::default(),
             saver: self.saver.clone(),
             progress: self.progress.clone(),
+            states: self.settings.states.clone(),
             completed_in: false.into(),
         };
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
-        let policies = self.settings.policies.clone();
-        let attempt = execute(context, handler, claimed.input, policies, self.outcomes.clone());
+        let attempt = execute(context, handler, claimed.input, self.settings.around.clone(), self.outcomes.clone());
         // Boxed: the runtime moves what it is given several times.
         let task = self.tasks.spawn(Box::pin(attempt)).id();
         self.task_of.insert(task, (key, queue));

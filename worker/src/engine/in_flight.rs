@@ -2,12 +2,12 @@
 
 use longhaul_schema::{
     Payload,
-    calls::{AttemptKey, AttemptOutcome, Ended, Refused},
+    calls::{AttemptKey, AttemptOutcome, EndedAttempt, RefusedAttempt},
 };
 use tokio::task::{Id, JoinError};
 
-use super::{Engine, Event, Stage};
-use crate::execute::Outcome;
+use super::{Engine, Stage};
+use crate::{event::Event, outcome::Outcome};
 
 impl Engine {
     /// Takes note of all handlers that have ended by now.
@@ -31,7 +31,7 @@ impl Engine {
         if panicked {
             // The handler's own panics are caught; this one came from dropping what it left behind.
             let error = Payload::new(&serde_json::json!({ "message": "the handler panicked in a destructor" })).ok();
-            self.send(Outcome::Ended(Ended {
+            self.send(Outcome::Ended(EndedAttempt {
                 key,
                 outcome: AttemptOutcome::Panicked,
                 error,
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// A step that is no longer this worker's: its handler is stopped.
-    fn lease_is_gone(&mut self, lost: &Refused) {
+    fn lease_is_gone(&mut self, lost: &RefusedAttempt) {
         let key = lost.key;
         // A step whose handler has ended is on its way through the completer, which will say what became of it. So is one that
         // its handler completes in a transaction of its own.

@@ -14,11 +14,11 @@ use std::{
 
 use longhaul_schema::{
     Database,
-    calls::{AttemptKey, QueueFigure, Refused, StepKey},
-    retry::Backoff,
+    backoff::Backoff,
+    calls::{AttemptKey, QueueFigure, StepKey},
 };
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     task::{Id, JoinError, JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,36 +26,16 @@ use tokio_util::sync::CancellationToken;
 use self::unfinished::Unfinished;
 use crate::{
     Registry, Summary,
-    builder::Settings,
     claim::{ClaimResult, Flows},
-    durable::saver::Save,
-    execute::Outcome,
+    cpu::CpuShare,
+    event::Event,
     lease_clock::LeaseClock,
-    processor::ProcessorTime,
+    outcome::Outcome,
     queue::Queue,
-    report::ProgressWriter,
+    replay::saver::Save,
+    settings::Settings,
+    sinks::ProgressWriter,
 };
-
-/// What the engine is told.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// There may be work.
-    Wake,
-    /// Notifications come again; some may have been missed, and the server may have forgotten the request for them.
-    Reconnected,
-    /// Which attempts does this worker own?
-    ListOwned(oneshot::Sender<Vec<AttemptKey>>),
-    /// These are no longer its own.
-    LeasesLost(Vec<Refused>),
-    /// Somebody wants this worker to claim no more, and to end when it has done what it has.
-    Draining,
-    /// The database could not be asked for as long as a lease lives.
-    LeaseOverdue,
-    /// The database has given this worker up.
-    WorkerLost,
-    /// What became of these attempts; `lost` and `cancelled` are those whose outcomes were not stored.
-    Settled(Vec<(AttemptKey, &'static str)>),
-}
 
 /// Why the engine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +77,8 @@ enum Stage {
     Ended,
 }
 
-/// What the engine needs of the session around it.
-pub(crate) struct Session {
+/// How the engine reaches the other tasks of its registration.
+pub(crate) struct Links {
     pub(crate) outcomes: mpsc::Sender<Outcome>,
     pub(crate) saver: mpsc::Sender<Save>,
     pub(crate) progress: ProgressWriter,
@@ -122,7 +102,7 @@ pub(crate) struct Engine {
     progress: ProgressWriter,
     /// Calls of the shutdown hook.
     hooks: JoinSet<()>,
-    processor: ProcessorTime,
+    cpu: CpuShare,
     claiming: Option<JoinHandle<ClaimResult>>,
     /// With the claim while one is in flight.
     flows: Flows,
@@ -152,9 +132,9 @@ impl Engine {
         worker: i64,
         registry: Arc<Registry>,
         settings: Settings,
-        session: Session,
+        links: Links,
     ) -> Self {
-        let Session { outcomes, saver, progress, lease, beat } = session;
+        let Links { outcomes, saver, progress, lease, beat } = links;
         let queues = settings.queues.iter().map(|(name, slots)| Queue::new(name, *slots)).collect();
         Self {
             database,
@@ -169,7 +149,7 @@ impl Engine {
             saver,
             progress,
             hooks: JoinSet::new(),
-            processor: ProcessorTime::default(),
+            cpu: CpuShare::default(),
             claiming: None,
             flows: Flows::default(),
             recover: false,

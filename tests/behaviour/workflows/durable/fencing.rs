@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use longhaul::{
     Payload, Step, StepContext, StepError,
-    calls::{Awaited, NewCheckpoint},
+    calls::{NewCheckpoint, NewWait},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -41,7 +41,7 @@ async fn a_step_completes_in_the_handlers_own_transaction_or_not_at_all() {
                 Ok(())
             }
         };
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("book", book).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("book", book));
         client.deploy(&single("f", "book")).await.unwrap();
         let ids = client.start_many("f", 0..60).await.unwrap().ids();
         for id in ids {
@@ -74,7 +74,7 @@ async fn a_completion_in_the_handlers_own_transaction_counts_as_one_and_does_not
                 Ok::<_, StepError>(())
             }
         };
-        let worker = db.worker().handler("book", book).unwrap().build().unwrap();
+        let worker = db.worker().handler("book", book).build().unwrap();
         let observer = worker.observer();
         let mut outcomes = observer.subscribe();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -90,7 +90,7 @@ async fn a_completion_in_the_handlers_own_transaction_counts_as_one_and_does_not
             .await;
         }
         gate.notify_one();
-        let Some(longhaul::Report::Outcome(outcome)) = within("the outcome", outcomes.next()).await else {
+        let Some(longhaul::OutcomeEvent::Outcome(outcome)) = within("the outcome", outcomes.next()).await else {
             panic!("no outcome")
         };
         assert_eq!(outcome.outcome, "completed");
@@ -149,7 +149,7 @@ async fn what_could_never_go_on_is_an_error_at_once() {
                 }
             }
         };
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("tries", tries).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("tries", tries));
         client.deploy(&single("f", "tries")).await.unwrap();
         let said = [
             "sleep \"inner\" cannot be called in the closure of checkpoint \"outer\"",
@@ -186,7 +186,7 @@ async fn a_checkpoint_at_the_limit_is_stored_and_one_beyond_it_is_refused() {
             Ok::<_, StepError>(text.len())
         };
         db.spawn_scheduler();
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function));
         let limit: usize = 1_048_576;
         let run = start(&client, &single("f", "function"), &json!(limit)).await;
         assert_eq!(within("the output", run.output::<usize>()).await.unwrap(), limit - 2);
@@ -215,7 +215,7 @@ async fn a_wait_that_cannot_be_stored_fails_its_own_step_only() {
             ctx.topic_signal::<Value>("topic", &key, Some(Duration::from_millis(1))).await?;
             Ok::<_, StepError>(())
         };
-        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function).unwrap());
+        let worker = db.spawn(simple_worker(&db, &Effects::default()).handler("function", function));
         client.deploy(&single("f", "function")).await.unwrap();
         let ids = client.start_many("f", (0..20).map(|n| n == 7)).await.unwrap().ids();
         for (n, id) in ids.into_iter().enumerate() {
@@ -254,7 +254,7 @@ async fn a_checkpoint_of_a_lost_lease_is_refused() {
         assert_eq!(calls.save_checkpoints(worker, &[checkpoint("1")]).await.unwrap()[0].reason, "lease_lost");
         assert_eq!(calls.history(key.step).await.unwrap().len(), 1);
         let suspended =
-            calls.suspend(worker, &[(key, vec![Awaited { kind: "sleep", ..Default::default() }])]).await.unwrap();
+            calls.suspend(worker, &[(key, vec![NewWait { kind: "sleep", ..Default::default() }])]).await.unwrap();
         assert_eq!(suspended[0].reason, "lease_lost");
     })
     .await;
@@ -269,7 +269,7 @@ async fn a_suspension_whose_answer_was_lost_is_told_that_it_was_made() {
         let calls = db.calls().await;
         let key = calls.claim(worker, &["default"], &[1]).await.unwrap()[0].key;
         let sleep = || {
-            vec![Awaited { kind: "sleep", path: "0".into(), wait: Some(Duration::from_secs(60)), ..Default::default() }]
+            vec![NewWait { kind: "sleep", path: "0".into(), wait: Some(Duration::from_secs(60)), ..Default::default() }]
         };
         assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap().is_empty());
         assert!(calls.suspend(worker, &[(key, sleep())]).await.unwrap()[0].was_done_before());

@@ -25,7 +25,7 @@ fn worker(
     + Sync
     + 'static,
 ) -> longhaul::WorkerBuilder {
-    simple_worker(db, &Effects::default()).handler(name, function).unwrap()
+    simple_worker(db, &Effects::default()).handler(name, function)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn signals_timeouts_children_and_errors_come_from_the_history() {
             })
         };
         let double = |_: StepContext, n: i64| async move { Ok::<_, StepError>(n * 2) };
-        let worker = db.spawn(worker(&db, "function", function).handler("double", double).unwrap());
+        let worker = db.spawn(worker(&db, "function", function).handler("double", double));
         db.deploy_single("child", Step::new("a", "double")).await;
         db.deploy_single("failing", Step::new("a", "fail")).await;
         let run = start(&client, &single("f", "function"), &input()).await;
@@ -290,7 +290,7 @@ async fn a_function_can_go_on_for_ever_with_a_bounded_history() {
             #[allow(unreachable_code)]
             Ok::<(), StepError>(())
         };
-        let worker = db.spawn(worker(&db, "counting", counting).handler("endless", endless).unwrap());
+        let worker = db.spawn(worker(&db, "counting", counting).handler("endless", endless));
         let run = start(&client, &single("f", "counting"), &json!(0)).await;
         assert_eq!(within("the output", run.output::<i64>()).await.unwrap(), 100);
         assert_eq!(db.value::<i64>("select count(*) from longhaul.checkpoint").await, 10, "only of the last part");

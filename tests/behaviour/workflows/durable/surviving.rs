@@ -59,7 +59,7 @@ async fn five_hundred_functions_survive_crashes_of_the_server_and_loss_of_worker
     let builder = || {
         let effects = effects.clone();
         let function = move |ctx: StepContext, n: i64| everything(ctx, n, effects.clone());
-        simple_worker(&db, &Effects::default()).handler("everything", function).unwrap()
+        simple_worker(&db, &Effects::default()).handler("everything", function)
     };
     client.deploy(&Flow::new("child", 1).step(Step::new("a", "echo"))).await.unwrap();
     let step = Step::new("a", "everything").retry(Retry::fixed(1000, Duration::from_millis(10)));
