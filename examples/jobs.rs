@@ -7,9 +7,9 @@
 
 mod support;
 
-use std::{pin::Pin, time::Instant};
+use std::time::Instant;
 
-use longhaul::{Job, Middleware, Next, Payload, StepContext, StepError, Unique};
+use longhaul::{BoxFuture, Job, Middleware, Next, Payload, StepContext, StepError, Unique};
 use serde::{Deserialize, Serialize};
 use support::{Outcome, Server};
 
@@ -47,7 +47,7 @@ impl Middleware for Timed {
         ctx: StepContext,
         input: Payload,
         next: Next<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<Payload, StepError>> + Send + 'a>> {
+    ) -> BoxFuture<'a, Result<Payload, StepError>> {
         Box::pin(async move {
             let begun = Instant::now();
             let outcome = next.run(ctx.clone(), input).await;

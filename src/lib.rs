@@ -62,7 +62,7 @@ pub use longhaul_schema::{
     Payload, Phase, Retry, SchemaName, Span, Step, WaitSignal, lock, migrate,
 };
 pub use longhaul_worker::{
-    Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Middleware, Next, Observer, OutcomeEvent,
+    BoxFuture, Branch, DebounceSettings, DebouncedWriter, Decision, Handler, Middleware, Next, Observer, OutcomeEvent,
     OutcomeReport, OutcomeStream, Policy, Question, Registry, Signalled, Slots, Status, StepContext, StepError,
     Summary, Verdict, Worker, WorkerBuilder, branch, debounce, shutdown_signal,
 };

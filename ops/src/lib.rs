@@ -6,6 +6,8 @@
 //! | [`embedded`] | a private PostgreSQL server |
 //! | [`flow_file`] | flows in YAML or JSON files, and their JSON Schema |
 //! | [`handlers`] | built-in handlers: `command` runs programs, `http` makes calls |
+//! | `metrics` | what Prometheus is told |
+//! | [`serve`] | the HTTP API and the console |
 
 // Everything that is shown goes through `cli::terminal`, which keeps escapes away from terminals.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -13,7 +15,9 @@
 pub mod cli;
 pub mod flow_file;
 pub mod handlers;
+mod metrics;
 mod secrets;
+pub mod serve;
 mod similar;
 
 /// A private PostgreSQL server.

@@ -1,5 +1,6 @@
 //! The client: everything that starts, reads or steers runs.
 
+use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
@@ -41,6 +42,11 @@ impl Client {
     /// The pool, for calls that this client does not have.
     pub fn database(&self) -> &Database {
         &self.database
+    }
+
+    /// The same for another tenant, through the same pool.
+    pub fn for_tenant(&self, tenant: &str) -> Result<Self, Error> {
+        Ok(Self { database: self.database.for_tenant(tenant)?, max_payload: self.max_payload })
     }
 
     // Flows --------------------------------------------------------------------------------------------------------
@@ -215,6 +221,32 @@ impl Client {
     pub async fn resume_schedule(&self, name: &str) -> Result<bool, Error> {
         let tenant = self.database.tenant();
         self.database.retrying(|calls| async move { calls.resume_schedule(tenant, name).await }).await
+    }
+
+    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
+    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
+        let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
+        Ok(id.map(|id| self.run(id)))
+    }
+
+    /// Fires ticks of the past that started no run: those of the schedule after `from` and up to `to`, at most so many. Returns how many
+    /// ticks that were, and how many runs were started or queued.
+    pub async fn backfill_schedule(
+        &self,
+        name: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        most: usize,
+    ) -> Result<(usize, i64), Error> {
+        let schedule = self.schedules().await?.into_iter().find(|schedule| schedule.name == name);
+        let schedule = schedule.ok_or_else(|| Error::NotFound(format!("there is no schedule {name}")))?;
+        let ticks = crate::schedules::between(&schedule, from, to, most)?;
+        let mut started = 0;
+        // Each part is a transaction of its own, which holds the schedule.
+        for part in ticks.chunks(100) {
+            started += self.database.calls().await?.backfill_schedule(self.database.tenant(), name, part).await?;
+        }
+        Ok((ticks.len(), started))
     }
 
     /// Deletes a schedule; its runs stay.

@@ -5,8 +5,8 @@ do $$
 declare
   v_column record;
   v_tables constant text[] := array[
-    'attempt', 'budget', 'checkpoint', 'chore', 'chore_place', 'dead_letter', 'deadline', 'event', 'fair_share', 'fan_out', 'floor', 'flow', 'flow_step', 'gate', 'gate_call',
-    'gate_limit', 'gate_limit_use', 'held', 'horizon_mark', 'key_sweep', 'lane', 'lease', 'listener', 'lock', 'lock_event', 'lowered', 'notice', 'progress', 'queue', 'queue_call',
+    'attempt', 'blocked', 'budget', 'checkpoint', 'chore', 'chore_place', 'dead_letter', 'deadline', 'event', 'fair_share', 'fan_out', 'floor', 'flow', 'flow_step', 'gate', 'gate_call',
+    'gate_limit', 'gate_limit_use', 'held', 'horizon_mark', 'key_sweep', 'lane', 'lease', 'listener', 'lock', 'lock_event', 'lowered', 'notice', 'own_step', 'progress', 'queue', 'queue_call',
     'queue_figure', 'queued', 'rate_use', 'retention_policy', 'run', 'run_key', 'schedule', 'schedule_tick', 'schema_history', 'set_aside', 'setting', 'signal', 'start_key', 'step',
     'task', 'timer', 'wait', 'worker'];
 begin
@@ -85,6 +85,10 @@ begin
         ('steps', 'kind', 'handler, child, sleep or signal.'),
         ('steps', 'phase', 'The phase of the flow that it belongs to.'),
         ('steps', 'def', 'Number of its definition in flow_step: items of a fan-out share one.'),
+
+        ('step_names', 'name', 'Name of the step.'),
+        ('step_names', 'def', 'Number of its definition; null: its own number.'),
+        ('step_names', 'lane_id', 'Number of its lane: queue and handler.'),
 
         ('waits', 'kind', 'items, sleep, signal, child, decision, interrupt, external or retry (a spent budget).'),
         ('waits', 'path', 'Where in a durable function; empty for a step that only waits.'),
@@ -191,12 +195,12 @@ begin
         ('queue_figures', 'failed', 'Attempts that failed, counted in the same way.'),
         ('queue_figures', 'at', 'When a worker last said something.'),
 
-        ('throughput', 'at', 'Beginning of the minute.'),
-        ('throughput', 'completed', 'Steps that completed in it.'),
-        ('throughput', 'failed', 'Steps that failed for good in it.'),
-        ('throughput', 'attempts_failed', 'Attempts that failed in it, those that are retried among them.'),
-        ('throughput', 'seconds_each', 'Mean seconds of the attempts that completed.'),
-        ('throughput', 'whole', 'Whether all runs that were created since the minute began were looked at.'),
+        ('handler_throughput', 'at', 'Beginning of the minute.'),
+        ('handler_throughput', 'completed', 'Steps that completed in it.'),
+        ('handler_throughput', 'failed', 'Steps that failed for good in it.'),
+        ('handler_throughput', 'attempts_failed', 'Attempts that failed in it, those that are retried among them.'),
+        ('handler_throughput', 'seconds_each', 'Mean seconds of the attempts that completed.'),
+        ('handler_throughput', 'whole', 'Whether all runs that were created since the minute began were looked at.'),
 
         ('overdue', 'kind', 'timer, wait, deadline, lease, schedule or chore.'),
         ('overdue', 'item', 'What kind of timer or wait it is, who owns the lease, or the name of the schedule or chore.'),

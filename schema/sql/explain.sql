@@ -29,13 +29,14 @@ begin
   from (
     select s.ended_at, s.started_at
     from (
-      (select r.id from run r where r.id < v_head order by r.id desc limit 500)
+      (select r.id, r.flow_id from run r where r.id < v_head order by r.id desc limit 500)
       union
-      (select r.id from run r order by r.id desc limit 500)
+      (select r.id, r.flow_id from run r order by r.id desc limit 500)
     ) i
     cross join lateral (
-      select x.ended_at, x.started_at, x.lane_id, x.outcome from step x where x.run_id = i.id limit 1000) s
-    where s.lane_id = p_lane and s.outcome = 'completed' and s.ended_at > v_now - interval '10 minutes'
+      select x.ended_at, x.started_at, x.outcome, coalesce(x.def, x.seq) as def from step x where x.run_id = i.id limit 1000) s
+    join flow_step f on f.flow_id = i.flow_id and f.seq = s.def
+    where f.lane_id = p_lane and s.outcome = 'completed' and s.ended_at > v_now - interval '10 minutes'
   ) e;
 end $$;
 comment on function recent_pace(integer) is

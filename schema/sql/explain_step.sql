@@ -47,8 +47,8 @@ begin
       when 'retry' then
         gate := 'budget';
         select f.settings -> 'budget' into v_budget
-        from step s join run r on r.id = s.run_id join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
-        where s.run_id = p_run_id and s.seq = p_seq;
+        from run r join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(def_of(p_run_id, p_seq), p_seq)
+        where r.id = p_run_id;
         select b.used into v_used from run r join budget b on b.tenant = r.tenant and b.name = v_budget ->> 'name'
         where r.id = p_run_id order by b.window_at desc limit 1;
         figures := figures || jsonb_build_object('name', v_budget -> 'name', 'used', v_used, 'most', v_budget -> 'limit', 'per_ms', v_budget -> 'per_ms');
@@ -76,7 +76,7 @@ declare
   v_used   bigint;
   v_ahead  bigint;
 begin
-  select s.gate_id into v_id from step s where s.run_id = p_run_id and s.seq = p_seq;
+  select o.gate_id into v_id from own_step o where o.run_id = p_run_id and o.seq = p_seq;
   if v_id is null then
     return;
   end if;
@@ -88,8 +88,14 @@ begin
   gate := 'key';
   figures := jsonb_build_object('name', v_gate.name, 'key', v_gate.key, 'used', v_used, 'most', v_most);
   if v_queued.run_id is null then
-    state := 'open';
-    finding := format('it has been let in under key %s', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')));
+    if exists (select from task t where t.run_id = p_run_id and t.seq = p_seq) or exists (select from lease l where l.run_id = p_run_id and l.seq = p_seq) then
+      state := 'open';
+      finding := format('it has been let in under key %s', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')));
+    else
+      state := case when v_used >= v_most then 'closed' else 'open' end;
+      finding := format('when its time comes it queues for key %s, which has %s of at most %s at a time', concat_ws(' ', v_gate.name, nullif(v_gate.key, '')), v_used, v_most);
+      opened_by := case when state = 'closed' then 'the end of steps of that key' end;
+    end if;
     return next;
     return;
   end if;
@@ -168,8 +174,8 @@ begin
   select count(*) into v_ahead
   from (select from task t where t.lane_id = p_lane and (t.priority, t.position) < (v_task.priority, v_task.position) limit 10000) x;
   select f.settings -> 'fair' into v_fair
-  from step s join run r on r.id = s.run_id join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, s.seq)
-  where s.run_id = p_run_id and s.seq = p_seq;
+  from run r join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(def_of(p_run_id, p_seq), p_seq)
+  where r.id = p_run_id;
   if v_fair is not null then
     gate := 'fair share';
     figures := jsonb_build_object('key', v_fair -> 'key', 'weight', v_fair -> 'weight', 'ahead', v_ahead);
@@ -228,7 +234,7 @@ begin
   if not found then
     raise exception using errcode = 'LH002', message = format('there is no step number %s in run %s', p_seq, p_run_id);
   end if;
-  select s.lane_id into v_lane from step s where s.run_id = p_run_id and s.seq = p_seq;
+  select n.lane_id into v_lane from step_names n where n.run_id = p_run_id and n.seq = p_seq;
   select q.* into v_queue from lane l join queue q on q.id = l.queue_id where l.id = v_lane;
   select * into v_pace from recent_pace(v_lane);
 

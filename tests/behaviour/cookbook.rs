@@ -37,7 +37,7 @@ async fn fill(db: &TestDb) {
         if number.as_i64().unwrap_or(1) % 2 == 0 { Ok(()) } else { Err(StepError::fail("odd")) }
     };
     let odd = |_: StepContext, _: Value| async move { Err::<(), _>(StepError::retry("not yet")) };
-    let worker = db.worker().queue("default", 4).unwrap().handler("even", even).unwrap().handler("odd", odd).unwrap();
+    let worker = db.worker().queue("default", 4).handler("even", even).handler("odd", odd);
     let worker = db.spawn(worker);
     let settled = "select (select count(*) from longhaul.dead_letter) = 3 and (select count(*) from longhaul.timers where kind = 'retry') = 1
                      and (select count(*) from longhaul.run where state = 'completed') = 6";

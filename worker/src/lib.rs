@@ -25,6 +25,7 @@
 //! | `batch` | the sender: batches that form by themselves, and what is done when a call fails |
 //! | `completer` | what ended, on its way through the sender |
 //! | [`debounce`], `sinks` | the debounced writer; progress of steps and figures of queues that go through it |
+//! | [`measure`] | what a worker measures of itself, for metrics |
 //! | [`observe`] | status and outcomes for observers that slow nobody |
 //! | `heartbeat`, `own_thread` | renews the leases on a thread of its own, and learns which were lost |
 //! | `lease_clock` | until when leases may be taken for the worker's own |
@@ -60,6 +61,7 @@ mod event;
 mod execute;
 mod heartbeat;
 mod lease_clock;
+pub mod measure;
 pub mod middleware;
 pub mod observe;
 mod outcome;
@@ -92,6 +94,8 @@ pub use builder::{WorkerBuilder, hostname};
 pub use context::StepContext;
 pub use debounce::{DebounceSettings, DebouncedWriter};
 pub use durable::{Branch, Decision, Question, Signalled, branch};
+/// What [`Middleware`], [`Policy`] and [`Handler`] give.
+pub use futures::future::BoxFuture;
 /// Errors of a worker are those of the database layer.
 pub use longhaul_schema::Error;
 pub use longhaul_schema::{Config, Job, Payload};

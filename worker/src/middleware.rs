@@ -12,8 +12,7 @@ use crate::{Handler, Policy, StepContext, StepError};
 ///
 /// ```
 /// use std::time::Instant;
-/// use futures::future::BoxFuture;
-/// use longhaul_worker::{Middleware, Next, Payload, StepContext, StepError};
+/// use longhaul_worker::{BoxFuture, Middleware, Next, Payload, StepContext, StepError};
 ///
 /// /// Logs how long each attempt took.
 /// struct Timed;

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from . import faulty, lasting, plainly  # noqa: F401  the cases
+from . import durably, faulty, lasting, plainly  # noqa: F401  the cases
 from .grade import CASES, Grade, as_json, grade
 from .world import Chores, Place, folder, prepare
 

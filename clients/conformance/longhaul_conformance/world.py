@@ -312,7 +312,9 @@ def tail(file: Path, lines: int = 5) -> str:
 def prepare(url: str) -> None:
     """What the kit needs besides an installation."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("create table if not exists kit_effect (run_id uuid, token integer)")
+        # Two kits may begin at once.
+        with suppress(psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
+            connection.execute("create table if not exists kit_effect (run_id uuid, token integer)")
 
 
 def folder() -> str:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from longhaul import Fail, Handlers, InvalidInput, Retry, Settings, new_run_id
-from longhaul.context import read_time
 from longhaul.errors import DatabaseError, LonghaulError, Unreachable
 from longhaul.history import History
 from longhaul.lease_clock import LeaseClock, moment
@@ -17,6 +16,7 @@ from longhaul.payload import encoded
 from longhaul.protocol import Entry
 from longhaul.sender import Sender
 from longhaul.step_error import described, milliseconds
+from longhaul.waiting import read_time
 
 
 def test_ids_grow_and_carry_the_time() -> None:

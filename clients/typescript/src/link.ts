@@ -41,6 +41,7 @@ export class Backoff {
 export class Link {
   #connection: pg.Client | undefined;
   #last: Promise<unknown> = Promise.resolve();
+  #calling = false;
 
   constructor(
     private readonly database: string,
@@ -68,8 +69,9 @@ export class Link {
     }
   }
 
-  /** Closes the connection. */
+  /** Closes the connection; a call that is on its way is given up. */
   close(): void {
+    if (this.#calling) return this.#drop();
     const connection = this.#connection;
     this.#connection = undefined;
     if (connection) void connection.end().catch(() => undefined);
@@ -80,6 +82,7 @@ export class Link {
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => reject(new Unreachable(`no answer came within ${this.timeout} ms`)), this.timeout);
     });
+    this.#calling = true;
     try {
       return await Promise.race([this.#asked(made), late]);
     } catch (error) {
@@ -88,6 +91,7 @@ export class Link {
       if (known instanceof Unreachable) this.#drop();
       throw known;
     } finally {
+      this.#calling = false;
       clearTimeout(timer);
     }
   }

@@ -11,8 +11,9 @@ import { Backoff, type Link } from "./link.js";
 import { Listener } from "./listener.js";
 import { log } from "./log.js";
 import * as protocol from "./protocol.js";
-import { type Checkpoint, type Claimed, type Key, type Reported, named } from "./protocol.js";
-import { Queue, type Unfinished, unfinished } from "./queues.js";
+import { type Checkpoint, type Claimed, type Key, named } from "./protocol.js";
+import { Progress } from "./progress.js";
+import { Listening, Queue } from "./queues.js";
 import { Sender } from "./sender.js";
 import { type Complete, link } from "./settings.js";
 import { Signal } from "./signal.js";
@@ -24,9 +25,6 @@ const MOST_DOUBLINGS = 3;
 
 /** Handing back begins a fifth of the grace before its end, and at most this long. */
 const HAND_BACK = 5000;
-
-/** How often progress is stored. */
-const FLUSH = 500;
 
 const STALE = "the worker was away for as long as its lease lives";
 
@@ -60,14 +58,12 @@ export class Session implements Services {
   readonly #queues: Map<string, Queue>;
   readonly #owned = new Map<string, Owned>();
   readonly #changed = new Signal();
+  readonly #listening: Listening;
+  readonly #progress: Progress;
   readonly #outcomes: Sender<Parcel>;
   readonly #saves: Sender<Save>;
-  #progress = new Map<string, Reported>();
-  #progressCalls = 0;
   #number = 0;
   #recover = false;
-  #listenedTo = false;
-  #unfinished: Unfinished | undefined;
   #idlePolls = 0;
   #closing: End | undefined;
   /** The thread that renews the leases has begun: before that nothing is claimed, because a handler could keep it from beginning. */
@@ -86,6 +82,8 @@ export class Session implements Services {
     this.maxPayload = registered.maxPayload;
     [this.link, this.#claims, this.#stores] = [link(settings), link(settings), link(settings)];
     this.#queues = new Map(Object.entries(settings.queues).map(([name, slots]) => [name, new Queue(name, slots)]));
+    this.#listening = new Listening(this.#claims, this.worker);
+    this.#progress = new Progress(this.link, this.worker);
     const broken = (error: LonghaulError): void => this.#breakDown(error);
     this.#outcomes = new Sender(new Completer(this.#stores, this.worker, (key) => this.#forget(key)), broken);
     this.#saves = new Sender(new Saver(this.#stores, this.worker), broken);
@@ -103,7 +101,6 @@ export class Session implements Services {
     const listener = settings.listen
       ? new Listener(settings.listen, this.registered.channel, { connected: (now) => this.#connected(now), message: (text) => this.#told(text) })
       : undefined;
-    const flushing = setInterval(() => void this.#flush().catch((error: Error) => log.debug(`progress could not be stored: ${error.message}`)), FLUSH);
     stop.addEventListener("abort", stopped, { once: true });
     if (stop.aborted) stopped();
     const claiming = this.#claimForever();
@@ -114,7 +111,7 @@ export class Session implements Services {
     } finally {
       stop.removeEventListener("abort", stopped);
       this.#closing ??= "lost";
-      clearInterval(flushing);
+      this.#progress.stop();
       for (const owned of this.#owned.values()) this.#cancel(owned);
       this.#outcomes.end();
       this.#saves.end();
@@ -170,7 +167,7 @@ export class Session implements Services {
 
   async #leave(): Promise<void> {
     const left = (async () => {
-      await this.#flush();
+      await this.#progress.flush();
       await this.link.run(protocol.deregister(this.worker));
     })();
     let timer: NodeJS.Timeout | undefined;
@@ -209,7 +206,7 @@ export class Session implements Services {
   }
 
   #connected(now: boolean): void {
-    this.#listenedTo = now;
+    this.#listening.connected = now;
     for (const queue of this.#queues.values()) {
       queue.listening = false;
       queue.look ||= now;
@@ -267,7 +264,7 @@ export class Session implements Services {
 
   async #untilDue(): Promise<void> {
     const doublings = Math.min(Math.max(this.#idlePolls - PATIENT_POLLS, 0), MOST_DOUBLINGS);
-    const wait = this.#unfinished?.wait ?? this.settings.poll * 2 ** doublings;
+    const wait = this.#listening.unfinished?.wait ?? this.settings.poll * 2 ** doublings;
     const due = Date.now() + Math.min(wait, this.settings.poll * 2 ** MOST_DOUBLINGS);
     while (this.#closing === undefined && !this.#broken) {
       if ([...this.#queues.values()].some((queue) => queue.look && queue.free > 0)) return;
@@ -292,33 +289,18 @@ export class Session implements Services {
       return this.#takeIn(found);
     }
     const asked = wanted.map((queue): [Queue, number] => [queue, queue.free]);
-    await this.#listenOrNot(wanted);
+    await this.#listening.prepare(wanted);
     for (const queue of wanted) queue.look = false;
     const limits = asked.map(([queue, most]): [string, number] => [queue.name, most]);
     const claimed = await this.#claims.run(protocol.claim(this.worker, limits, this.#number));
     for (const [queue, most] of asked) {
       queue.claimed(most, claimed.filter((one) => one.queue === queue.name).length);
       // One that ran dry is listened to, and looked at once more after that.
-      queue.look ||= !queue.exhausted || (this.#listenedTo && !queue.listening);
+      queue.look ||= !queue.exhausted || (this.#listening.connected && !queue.listening);
     }
-    const idle = claimed.length === 0 && !this.#unfinished && [...this.#queues.values()].every((queue) => queue.listening);
+    const idle = claimed.length === 0 && !this.#listening.unfinished && [...this.#queues.values()].every((queue) => queue.listening);
     this.#idlePolls = idle ? this.#idlePolls + 1 : 0;
     this.#takeIn(claimed);
-  }
-
-  async #listenOrNot(queues: Queue[]): Promise<void> {
-    const start = queues.filter((queue) => this.#listenedTo && queue.exhausted && !queue.listening);
-    const stop = queues.filter((queue) => queue.listening && queue.fullClaims > 1);
-    const names = (some: Queue[]): string[] => some.map((queue) => queue.name);
-    if (start.length > 0) {
-      await this.#claims.run(protocol.listenFor(this.worker, names(start)));
-      this.#unfinished = unfinished(await this.#claims.run(protocol.unfinishedBefore(null)), this.#unfinished);
-    } else if (this.#unfinished) {
-      this.#unfinished = unfinished(await this.#claims.run(protocol.unfinishedBefore(this.#unfinished.before)), this.#unfinished);
-    }
-    if (stop.length > 0) await this.#claims.run(protocol.stopListening(this.worker, names(stop)));
-    for (const queue of start) queue.listening = this.#listenedTo;
-    for (const queue of stop) queue.listening = false;
   }
 
   // Steps in flight ------------------------------------------------------------------------------------------------
@@ -420,15 +402,6 @@ export class Session implements Services {
 
   /** Takes note of progress; the last value is stored. */
   report(key: Key, name: string, value: string): void {
-    this.#progress.set(`${named(key)} ${name}`, { key, name, value });
-  }
-
-  async #flush(): Promise<void> {
-    const items = [...this.#progress.values()];
-    this.#progress = new Map();
-    this.#progressCalls += 1;
-    for (let first = 0; first < items.length; first += 500) {
-      await this.link.run(protocol.reportProgress(this.worker, items.slice(first, first + 500), this.#progressCalls));
-    }
+    this.#progress.put({ key, name, value });
   }
 }

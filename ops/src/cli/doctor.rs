@@ -27,14 +27,14 @@ pub(super) struct Doctor {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Good,
     Warning,
     Bad,
 }
 
 impl Verdict {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
             Self::Warning => "warning",
@@ -53,21 +53,21 @@ impl Verdict {
 
 /// A check, and what it found.
 #[derive(Debug)]
-pub(super) struct Check {
-    pub(super) name: &'static str,
-    pub(super) verdict: Verdict,
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    pub(crate) verdict: Verdict,
     /// In words.
-    pub(super) finding: String,
+    pub(crate) finding: String,
     /// In numbers; null where there are none.
-    pub(super) figures: Value,
+    pub(crate) figures: Value,
 }
 
 impl Check {
-    pub(super) fn new(name: &'static str, verdict: Verdict, finding: impl Into<String>) -> Self {
+    pub(crate) fn new(name: &'static str, verdict: Verdict, finding: impl Into<String>) -> Self {
         Self { name, verdict, finding: finding.into(), figures: Value::Null }
     }
 
-    pub(super) fn with(self, figures: Value) -> Self {
+    pub(crate) fn with(self, figures: Value) -> Self {
         Self { figures, ..self }
     }
 }
@@ -75,13 +75,7 @@ impl Check {
 impl Doctor {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let database = Database::new(&context.connection.config()?.pool_size(1))?;
-        let mut checks = vec![connection(&database).await];
-        if checks[0].verdict == Verdict::Good {
-            checks.push(installation(&database).await);
-        }
-        if checks.iter().all(|check| check.verdict == Verdict::Good) {
-            checks.extend(checks::all(&database.calls().await?).await?);
-        }
+        let checks = findings(&database).await?;
         if context.output.json {
             for check in &checks {
                 context.output.json(&json!({
@@ -105,6 +99,18 @@ impl Doctor {
             (bad, _) => Err(Failure::new(1, format!("{} failed", plural(bad, "check")))),
         }
     }
+}
+
+/// All that can be found out.
+pub(crate) async fn findings(database: &Database) -> Result<Vec<Check>, Failure> {
+    let mut checks = vec![connection(database).await];
+    if checks[0].1 == Verdict::Good {
+        checks.push(installation(database).await);
+    }
+    if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
+        checks.extend(checks::all(&database.calls().await?).await?);
+    }
+    Ok(checks)
 }
 
 async fn connection(database: &Database) -> Check {

@@ -144,14 +144,7 @@ mod tests {
     #[test]
     fn an_entry_is_shown_once() {
         let (run, at) = (Uuid::now_v7(), Utc::now());
-        let entry = |kind: &str, at| TimelineEntry {
-            at,
-            kind: kind.into(),
-            step: None,
-            attempt: None,
-            actor: None,
-            detail: None,
-        };
+        let entry = TimelineEntry::new;
         let mut shown = Shown::default();
         assert!(shown.is_new(run, &entry("created", at)));
         assert!(!shown.is_new(run, &entry("created", at)));

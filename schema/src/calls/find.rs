@@ -5,8 +5,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Calls, Executor, Row, RunState,
-    read::{RUN_COLUMNS, RunInfo, run_info},
+    Calls, Executor, Row, RunMark, RunState,
+    read::{MARK_COLUMNS, RUN_COLUMNS, RunInfo, run_info, run_mark},
     readable,
 };
 use crate::{Payload, Result};
@@ -22,6 +22,8 @@ pub struct RunFilter {
     pub version: Option<i32>,
     /// In this state only.
     pub state: Option<RunState>,
+    /// Pending, running and paused ones only.
+    pub live: bool,
     /// With this name only; `%` stands for any text.
     pub name: Option<String>,
     /// Whose metadata contains this.
@@ -32,6 +34,14 @@ pub struct RunFilter {
     pub until: Option<DateTime<Utc>>,
     /// Children of this run only.
     pub parent: Option<Uuid>,
+    /// Whose flow has steps in this queue.
+    pub queue: Option<String>,
+    /// That have this key of a unique start.
+    pub key: Option<String>,
+    /// In whose error this text stands, in upper or lower case.
+    pub error: Option<String>,
+    /// Whose ids begin so: hexadecimal digits, with or without dashes. Others begin nothing.
+    pub id_prefix: Option<String>,
     /// Dismissed runs as well.
     pub dismissed: bool,
     /// Older than this run only: the last one of the page before.
@@ -61,11 +71,16 @@ impl Default for RunFilter {
             flow: None,
             version: None,
             state: None,
+            live: false,
             name: None,
             metadata: None,
             since: None,
             until: None,
             parent: None,
+            queue: None,
+            key: None,
+            error: None,
+            id_prefix: None,
             dismissed: false,
             before: None,
             limit: 50,
@@ -82,28 +97,66 @@ impl<E: Executor> Calls<E> {
 
     /// Runs, newest first, and whether older ones are still to be looked at.
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<RunPage> {
+        let (rows, looked_to) = self.found(filter, RUN_COLUMNS).await?;
+        Ok(RunPage { runs: readable(&rows, run_info)?, looked_to })
+    }
+
+    /// As [`find_runs`](Self::find_runs), but only how far each run is: for acts on many.
+    pub async fn find_marks(&self, filter: &RunFilter) -> Result<(Vec<RunMark>, Option<Uuid>)> {
+        let (rows, looked_to) = self.found(filter, MARK_COLUMNS).await?;
+        Ok((readable(&rows, run_mark)?, looked_to))
+    }
+
+    async fn found(&self, filter: &RunFilter, columns: &str) -> Result<(Vec<Row>, Option<Uuid>)> {
         let sql = format!(
-            "select f.looked_to, {RUN_COLUMNS}
-             from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) with ordinality f(found, looked_to, place)
+            "select f.looked_to, {columns}
+             from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) with ordinality f(found, looked_to, place)
              left join lateral (select * from longhaul.runs r where r.id = f.found offset 0) r on true
              order by f.place"
         );
-        let rows = self.matching(&sql, filter).await?;
-        let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
-        let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
-        Ok(RunPage { runs: readable(found, run_info)?, looked_to })
+        let state = filter.state.map(RunState::as_str).or(filter.live.then_some("live"));
+        let (from_id, below_id) = match &filter.id_prefix {
+            None => (None, None),
+            Some(prefix) => match ids_that_begin_with(prefix) {
+                Some((from, below)) => (Some(from), below),
+                None => return Ok((vec![], None)),
+            },
+        };
+        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
+        let mut rows = self
+            .rows(
+                &sql,
+                &[
+                    &filter.tenant,
+                    &filter.flow,
+                    &filter.version,
+                    &state,
+                    &filter.name,
+                    &metadata,
+                    &filter.since,
+                    &filter.until,
+                    &filter.parent,
+                    &filter.dismissed,
+                    &filter.before,
+                    &filter.limit,
+                    &filter.look,
+                    &filter.queue,
+                    &filter.key,
+                    &filter.error,
+                    &from_id,
+                    &below_id,
+                ],
+            )
+            .await?;
+        let looked_to: Option<Uuid> = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
+        rows.truncate(rows.len() - usize::from(looked_to.is_some()));
+        Ok((rows, looked_to))
     }
 
-    /// Ids of runs, newest first, and where to go on when [`RunFilter::look`] was used up: for acts on many runs, whose inputs are not
-    /// wanted.
+    /// As [`find_runs`](Self::find_runs), but their ids alone.
     pub async fn find_run_ids(&self, filter: &RunFilter) -> Result<(Vec<Uuid>, Option<Uuid>)> {
-        let sql = "select f.found, f.looked_to
-                   from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) with ordinality f(found, looked_to, place)
-                   order by f.place";
-        let rows = self.matching(sql, filter).await?;
-        let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
-        let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
-        Ok((readable(found, |row| row.try_get("found"))?, looked_to))
+        let (rows, looked_to) = self.found(filter, "f.found").await?;
+        Ok((readable(&rows, |row| row.try_get("found"))?, looked_to))
     }
 
     /// Ids of runs that begin and end with these hexadecimal digits, newest first; at most `limit`.
@@ -111,29 +164,31 @@ impl<E: Executor> Calls<E> {
         let rows = self.rows("select longhaul.runs_like($1, $2, $3, $4)", &[&tenant, &prefix, &tail, &limit]).await?;
         readable(&rows, |row| row.try_get(0))
     }
+}
 
-    /// Asks a statement whose parameters are those of `find_runs()`.
-    async fn matching(&self, sql: &str, filter: &RunFilter) -> Result<Vec<Row>> {
-        let state = filter.state.map(RunState::as_str);
-        let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
-        self.rows(
-            sql,
-            &[
-                &filter.tenant,
-                &filter.flow,
-                &filter.version,
-                &state,
-                &filter.name,
-                &metadata,
-                &filter.since,
-                &filter.until,
-                &filter.parent,
-                &filter.dismissed,
-                &filter.before,
-                &filter.limit,
-                &filter.look,
-            ],
-        )
-        .await
+/// The first id that begins so, and the first one behind all of them; `None` for what begins no id.
+fn ids_that_begin_with(prefix: &str) -> Option<(Uuid, Option<Uuid>)> {
+    let digits: String = prefix.chars().filter(|c| *c != '-').collect();
+    if digits.is_empty() || digits.len() > 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let filled = |with: &str| u128::from_str_radix(&format!("{digits}{}", with.repeat(32 - digits.len())), 16).ok();
+    let (first, last) = (filled("0")?, filled("f")?);
+    Some((Uuid::from_u128(first), last.checked_add(1).map(Uuid::from_u128)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_of_an_id_is_a_range_of_ids() {
+        let (from, below) = ids_that_begin_with("019b-C").unwrap();
+        assert_eq!(from.to_string(), "019bc000-0000-0000-0000-000000000000");
+        assert_eq!(below.unwrap().to_string(), "019bd000-0000-0000-0000-000000000000");
+        assert_eq!(ids_that_begin_with("f").unwrap().1, None);
+        for wrong in ["", "-", "xyz", "019b…", &"0".repeat(33)] {
+            assert!(ids_that_begin_with(wrong).is_none(), "{wrong}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One typed method for each database function, by subject.
 
+mod act;
 mod chore;
 mod claim;
 mod column;
@@ -10,16 +11,21 @@ mod durable;
 mod explain;
 mod find;
 mod fleet;
+mod gate;
 mod health;
 mod in_transaction;
 mod live;
 mod lock;
+mod look;
+mod metrics;
 mod on_database;
 mod operation;
+mod overview;
 mod progress;
 mod question;
 mod queue;
 mod read;
+mod request;
 mod retention;
 mod schedule;
 mod signal;
@@ -27,35 +33,43 @@ mod signal;
 mod sqlx;
 mod start;
 mod state;
+mod token;
 mod worker;
 
 use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
+pub use act::{ActFilter, ActInfo, NewAct};
 pub use chore::ChoreReport;
 pub use claim::ClaimedStep;
 pub use complete::{AttemptOutcome, EndedAttempt, RefusedAttempt};
-pub use dead_letter::{DeadLetter, DeadLetterFilter};
+pub use dead_letter::{DeadLetter, DeadLetterFilter, DeadLetterGroup};
 pub use deploy::{Deployment, Difference, FlowInfo, FlowStep};
 pub use durable::{AnswerKind, Checkpoint, NewCheckpoint, NewWait};
 pub use explain::Gate;
 pub use find::{RunFilter, RunPage};
 pub use fleet::{LeaseInfo, WorkerInfo};
+pub use gate::{GateInfo, QueuedStep};
 pub use health::{BlockedCall, Dormant, Figures, HorizonPin, Overdue, Swollen, VacuumLag};
 pub use in_transaction::{InTransaction, JsonStatement};
 pub use live::{Failed, LiveQueue, TableSize};
 pub use lock::{LockAnswer, LockInfo};
+pub use look::{Attempt, GraphStep};
+pub use metrics::{ChoreFigure, LockFigure};
 pub use operation::{Operation, OperationOptions};
+pub use overview::{COUNTED, Counted, OldestReady, QueueLine, RoomCounts, Throughput};
 pub use progress::{Progress, ProgressValue, QueueFigure};
 pub use question::{Answer, OpenQuestion};
 pub use queue::{QueueInfo, QueueLimits};
-pub use read::{AttemptInfo, ItemOutput, RunInfo, StepInfo, TimelineEntry};
+pub use read::{AttemptInfo, ItemOutput, RunInfo, RunMark, StepInfo, TimelineEntry};
+pub use request::ClaimedRequest;
 pub use retention::{AgeFigures, ArchivedRun, RetentionPage, RetentionPlan, RetentionPolicy};
-pub use schedule::{Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedule};
-pub use signal::{NewSignal, SignalInfo};
+pub use schedule::{FiredTick, Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedule};
+pub use signal::{NewSignal, SignalFilter, SignalInfo};
 pub use start::{NewRun, NotStarted, StartRuns, Unique};
 pub use state::{RunState, StepState};
+pub use token::{NewToken, Scope, TokenInfo};
 pub use worker::{Neglected, NewWorker, Registration, Renewal};
 
 use column::{Row, every, readable};

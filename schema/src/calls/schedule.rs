@@ -138,6 +138,21 @@ pub struct Tick {
     pub missed: bool,
 }
 
+/// What became of a tick.
+#[derive(Clone, Debug)]
+pub struct FiredTick {
+    /// Its time.
+    pub tick: DateTime<Utc>,
+    /// When it was fired.
+    pub fired_at: DateTime<Utc>,
+    /// `started`, `queued`, `skipped`, `missed` or `failed`.
+    pub outcome: String,
+    /// The run that it started.
+    pub run_id: Option<Uuid>,
+    /// Why it could not start one.
+    pub error: Option<String>,
+}
+
 /// Where a schedule goes on.
 #[derive(Clone, Debug)]
 pub struct Moved {
@@ -259,6 +274,11 @@ impl<E: Executor> Calls<E> {
         self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
+    /// Fires ticks of the past that started no run. Returns how many runs were started or queued.
+    pub async fn backfill_schedule(&self, tenant: &str, name: &str, ticks: &[DateTime<Utc>]) -> Result<i64> {
+        self.row("select longhaul.backfill_schedule($1, $2, $3)", &[&tenant, &name, &ticks]).await?.try_get(0)
+    }
+
     /// Deletes a schedule and the record of its ticks; its runs stay.
     pub async fn delete_schedule(&self, tenant: &str, name: &str) -> Result<()> {
         self.run("select longhaul.delete_schedule($1, $2)", &[&tenant, &name]).await
@@ -269,6 +289,32 @@ impl<E: Executor> Calls<E> {
     pub async fn advance_clock(&self, by: Duration) -> Result<DateTime<Utc>> {
         let sql = "select longhaul.advance_clock($1::bigint * interval '1 millisecond')";
         self.row(sql, &[&millis(by)]).await?.try_get(0)
+    }
+
+    /// What became of a schedule's ticks, the latest first: those before a time, if one is given; at most `limit`.
+    pub async fn list_ticks(
+        &self,
+        tenant: &str,
+        name: &str,
+        before: Option<DateTime<Utc>>,
+        limit: i64,
+    ) -> Result<Vec<FiredTick>> {
+        let rows = self
+            .rows(
+                "select t.tick, t.fired_at, t.outcome, t.run_id, t.error from longhaul.schedule s join longhaul.schedule_tick t on t.schedule_id = s.id
+                 where s.tenant = $1 and s.name = $2 and ($3::timestamptz is null or t.tick < $3) order by t.tick desc limit $4",
+                &[&tenant, &name, &before, &limit],
+            )
+            .await?;
+        readable(&rows, |row| {
+            Ok(FiredTick {
+                tick: row.try_get("tick")?,
+                fired_at: row.try_get("fired_at")?,
+                outcome: row.try_get("outcome")?,
+                run_id: row.try_get("run_id")?,
+                error: row.try_get("error")?,
+            })
+        })
     }
 
     /// The time by which everything is decided.

@@ -71,7 +71,8 @@ impl Engine {
             unfinished: self.unfinished.map(|unfinished| unfinished.before),
             flows: std::mem::take(&mut self.flows),
         };
-        self.claiming = Some(tokio::spawn(claim.make(self.database.clone())));
+        self.claiming =
+            Some(tokio::spawn(measured(claim, self.database.clone(), self.settings.observed.measures.clone())));
     }
 
     /// Takes in what a claim brought. True when the worker is lost.
@@ -225,6 +226,12 @@ impl Engine {
         };
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
         let attempt = execute(context, handler, claimed.input, self.settings.around.clone(), self.outcomes.clone());
+        let measures = self.settings.observed.measures.clone();
+        let attempt = async move {
+            let begun = std::time::Instant::now();
+            attempt.await;
+            measures.queues[queue].attempts.time(begun.elapsed());
+        };
         // Boxed: the runtime moves what it is given several times.
         let task = self.tasks.spawn(Box::pin(attempt)).id();
         self.task_of.insert(task, (key, queue));
@@ -233,4 +240,18 @@ impl Engine {
         }
         self.queues[queue].running += 1;
     }
+}
+
+/// Makes a claim, and notes how long it took and what it brought.
+async fn measured(claim: Claim, database: Database, measures: Arc<Measures>) -> ClaimResult {
+    let begun = std::time::Instant::now();
+    let result = claim.make(database).await;
+    match &result.outcome {
+        Ok(claimed) => {
+            measures.claims.time(begun.elapsed());
+            measures.claimed.items(claimed.len());
+        }
+        Err(_) => measures.failed_claims.add(1),
+    }
+    result
 }

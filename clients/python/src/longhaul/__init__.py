@@ -7,7 +7,7 @@ Clients start and steer runs (:class:`Client`, :class:`AsyncClient`); workers do
 from ._version import VERSION as __version__
 from .blocking import BlockingContext
 from .client import AsyncClient, Client
-from .context import TIMED_OUT, Ask, Context, Decision, Suspend
+from .context import Context
 from .errors import (
     Conflict,
     DatabaseError,
@@ -24,6 +24,7 @@ from .ids import new_run_id
 from .requests import FOREVER, NewRun, Question, Run, Started, StartOptions, Step
 from .settings import Settings
 from .step_error import ContinueAsNew, Defer, Dispatched, Fail, Retry, Snooze, StepError
+from .waiting import TIMED_OUT, Ask, Decision, Suspend
 from .worker import Worker
 
 __all__ = [

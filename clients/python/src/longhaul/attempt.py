@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .blocking import BlockingContext, on_a_thread
-from .context import Context, Suspend, _check_topic
+from .context import Context
 from .errors import InvalidInput
 from .handlers import Handler
 from .payload import encoded
 from .protocol import Ended, Key
 from .step_error import ContinueAsNew, Dispatched, Fail, Retry, described, ended
+from .waiting import Suspend, check_topic
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def _failed(key: Key, error: BaseException, most: int) -> Outcome:
         return ended(key, error)
     try:
         if isinstance(error, Dispatched):
-            _check_topic(error.topic, error.key)
+            check_topic(error.topic, error.key)
         return Suspended(key, encoded(waits, len(waits) * (most + 4096), "what the step waits for"))
     except (Fail, InvalidInput) as wrong:
         return ended(key, Fail(str(wrong)))

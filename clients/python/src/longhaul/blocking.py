@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from .call import run
-from .context import Ask, Context, Decision, _check_completed, _closure
+from .context import Context, _check_completed, _closure
 from .transaction import raw_connection
+from .waiting import Ask, Decision
 
 T = TypeVar("T")
 

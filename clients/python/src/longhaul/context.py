@@ -6,9 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
@@ -23,100 +21,13 @@ from .link import Backoff
 from .payload import encoded
 from .protocol import Checkpoint, Claimed, Entry
 from .step_error import Fail, Retry, milliseconds
+from .waiting import TIMED_OUT, Ask, Decision, Places, Suspend, check_topic, read_decision, read_time
 
 if TYPE_CHECKING:
     from .session import Services
 
 #: The checkpoint in whose function the code is.
 _closure: contextvars.ContextVar[str | None] = contextvars.ContextVar("longhaul_checkpoint", default=None)
-
-
-class Suspend(BaseException):
-    """Ends the function for now: it waits for something durable, and is called again. Not an ``Exception``, so that ``except Exception``
-    lets it pass; ``finally`` and ``with`` do what they always do."""
-
-    def __init__(self, waits: dict[str, dict[str, Any]]) -> None:
-        super().__init__("the function waits")
-        self.waits = waits
-
-
-class TimedOut:
-    """The answer of a wait that ended without one; see :data:`TIMED_OUT`."""
-
-    def __repr__(self) -> str:
-        return "TIMED_OUT"
-
-    def __bool__(self) -> bool:
-        return False
-
-
-#: No signal came in time.
-TIMED_OUT = TimedOut()
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What was chosen, by whom and when; ``by`` is ``expiry`` when nobody chose in time."""
-
-    choice: str
-    by: str | None
-    at: datetime
-    data: Any = None
-
-
-@dataclass(frozen=True)
-class Ask:
-    """A question that somebody must answer."""
-
-    question: str
-    choices: Sequence[str] = ("approve", "reject")
-    #: Only these may answer.
-    by: Sequence[str] | None = None
-    #: Shown to whoever decides.
-    value: Any = None
-    #: ``default`` is taken when nobody has answered after this time.
-    expires: timedelta | float | None = None
-    default: str | None = None
-    #: ``run``, or ``step``: the other steps go on meanwhile.
-    pauses: str = "run"
-
-    def checked(self) -> Ask:
-        """Fails when nobody could ever answer it."""
-        problem = None
-        if not self.choices:
-            problem = "it has no choices"
-        elif self.by is not None and not self.by:
-            problem = "nobody may answer it"
-        elif self.default is not None and self.default not in self.choices:
-            problem = f"{self.default!r}, which is chosen when nobody answers in time, is not among its choices"
-        if problem:
-            raise Fail(f"the question {self.question!r} cannot be answered: {problem}")
-        return self
-
-
-def read_time(text: str) -> datetime:
-    """A time as any of the clients writes it: with up to nine digits behind the second."""
-    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace("Z", "+00:00"))
-    text = re.sub(r"\.(\d{1,5})(?=[+-])", lambda match: "." + match.group(1).ljust(6, "0"), text)
-    return datetime.fromisoformat(text)
-
-
-def _check_topic(topic: str, key: str | None = None) -> None:
-    if not 1 <= len(topic) <= 200 or len(key or "") > 500 or "\0" in topic + (key or ""):
-        raise Fail("nobody could send that signal: a topic has 1 to 200 characters, and a key at most 500; neither holds \\u0000")
-
-
-class Places:
-    """Numbers the operations of a branch; the function itself is the branch without a prefix."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self.prefix = prefix
-        self.next = 0
-
-    def take(self) -> str:
-        """The place of the next operation."""
-        self.next += 1
-        return f"{self.prefix}{self.next - 1}"
 
 
 class Context:
@@ -278,12 +189,12 @@ class Context:
 
     async def signal(self, topic: str, *, within: timedelta | float | None = None) -> Any:
         """Waits for a signal to this run and gives its payload; :data:`TIMED_OUT` when none came in time."""
-        _check_topic(topic)
+        check_topic(topic)
         return await self._signalled({"topic": topic}, within)
 
     async def topic_signal(self, topic: str, key: str, *, within: timedelta | float | None = None) -> Any:
         """Waits for a signal to a topic and key, or for the completion of outside work."""
-        _check_topic(topic, key)
+        check_topic(topic, key)
         return await self._signalled({"topic": topic, "key": key}, within)
 
     async def _signalled(self, wait: dict[str, Any], within: timedelta | float | None) -> Any:
@@ -328,7 +239,7 @@ class Context:
         wait: dict[str, Any] = {"prompt": {name: one for name, one in prompt.items() if one is not None}}
         if question.expires is not None:
             wait["wait_ms"] = milliseconds(question.expires)
-        return _decision((await self._wait("decision", "", wait)).value)
+        return read_decision((await self._wait("decision", "", wait)).value)
 
     async def interrupt(self, reason: str, value: Any = None, metadata: Mapping[str, Any] | None = None) -> Any:
         """Pauses the run with a reason and a value to show, and gives the data with which somebody resumes it. ``metadata`` is set in the
@@ -341,7 +252,7 @@ class Context:
     async def decision(self) -> Decision | None:
         """The decision that let this step begin: of its approval, of its budget or of a policy."""
         entry = self._history.decision()
-        return None if entry is None else _decision(entry.value)
+        return None if entry is None else read_decision(entry.value)
 
     async def all(self, *branches: Callable[[Context], Awaitable[Any]]) -> list[Any]:
         """Runs branches at the same time and gives all their values; fails with the first error. A branch is given a context of its own
@@ -470,10 +381,6 @@ class _Shared:
     def __init__(self) -> None:
         self.cancelled = False
         self.completed_in = False
-
-
-def _decision(value: dict[str, Any]) -> Decision:
-    return Decision(value["choice"], value.get("by"), read_time(value["at"]), value.get("data"))
 
 
 def _check_completed(refused: Sequence[protocol.Refusal]) -> None:

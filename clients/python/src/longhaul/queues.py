@@ -1,10 +1,13 @@
-"""What a worker knows of a queue that it serves."""
+"""What a worker knows of the queues that it serves, and of which it asks to be told."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from . import protocol
+from .link import Link
 from .protocol import Claimed
 
 
@@ -53,3 +56,31 @@ class Unfinished:
             known.wait *= 2
             return known
         return Unfinished(before)
+
+
+class Listening:
+    """The requests to be told of new work."""
+
+    def __init__(self, link: Link, worker: int) -> None:
+        self._link = link
+        self._worker = worker
+        #: Whether the connection that listens is there.
+        self.connected = False
+        self.unfinished: Unfinished | None = None
+
+    async def prepare(self, queues: Sequence[Queue]) -> None:
+        """Before a claim: asks to be told of queues that ran dry, and no more of those that fill all slots, where others can act on it."""
+        start = [queue for queue in queues if self.connected and queue.exhausted and not queue.listening]
+        stop = [queue for queue in queues if queue.listening and queue.full_claims > 1]
+        if start:
+            await self._link.run(protocol.listen_for(self._worker, [queue.name for queue in start]))
+            self.unfinished = Unfinished.found(await self._link.run(protocol.unfinished_before(None)), self.unfinished)
+        elif self.unfinished is not None:
+            before = await self._link.run(protocol.unfinished_before(self.unfinished.before))
+            self.unfinished = Unfinished.found(before, self.unfinished)
+        if stop:
+            await self._link.run(protocol.stop_listening(self._worker, [queue.name for queue in stop]))
+        for queue in start:
+            queue.listening = self.connected
+        for queue in stop:
+            queue.listening = False

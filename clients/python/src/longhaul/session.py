@@ -24,8 +24,9 @@ from .history import History
 from .lease_clock import LeaseClock
 from .link import Backoff, Link
 from .listener import listen
+from .progress import Progress
 from .protocol import Checkpoint, Claimed, Ended, Key, Refusal
-from .queues import Queue, Unfinished
+from .queues import Listening, Queue
 from .sender import Sender
 from .settings import Settings
 from .step_error import Retry, described
@@ -37,9 +38,6 @@ _PATIENT_POLLS, _MOST_DOUBLINGS = 3, 3
 
 #: Handing back begins a fifth of the grace before its end, and at most this long.
 _HAND_BACK = 5.0
-
-#: How often progress is stored.
-_FLUSH = 0.5
 
 _STALE = "the worker was away for as long as its lease lives"
 
@@ -107,12 +105,10 @@ class Session:
         self._done_changed = asyncio.Event()
         self._outcomes: Sender[Parcel] = Sender(Completer(self._store_link, self.worker, self._settled))
         self._saves: Sender[Save] = Sender(Saver(self._store_link, self.worker))
-        self._progress: dict[tuple[Key, str], str] = {}
-        self._progress_calls = 0
+        self._progress = Progress(self.link, self.worker)
         self._number = 0
         self._recover = False
-        self._listened_to = False
-        self._unfinished: Unfinished | None = None
+        self._listening = Listening(self._claims_link, self.worker)
         self._idle_polls = 0
         self._closing: End | None = None
         self._lost: asyncio.Future[str] = self._loop.create_future()
@@ -136,7 +132,7 @@ class Session:
                 self._claim_forever(),
                 self._outcomes.run(),
                 self._saves.run(),
-                self._flush_forever(),
+                self._progress.run(),
                 self._watch(stop),
             )
         ]
@@ -209,7 +205,7 @@ class Session:
 
     async def _leave(self) -> None:
         try:
-            await asyncio.wait_for(self._flush(), 1.0)
+            await asyncio.wait_for(self._progress.flush(), 1.0)
             await asyncio.wait_for(self.link.run(protocol.deregister(self.worker)), 5.0)
         except (LonghaulError, asyncio.TimeoutError, TimeoutError) as error:
             log.warning("left without notice; the leases will expire: %s", error)
@@ -235,7 +231,7 @@ class Session:
             self._lost.set_result(reason)
 
     def _connected(self, now: bool) -> None:
-        self._listened_to = now
+        self._listening.connected = now
         for queue in self._queues.values():
             queue.listening = False
             queue.look = queue.look or now
@@ -299,8 +295,8 @@ class Session:
     async def _until_due(self) -> None:
         self._changed.clear()
         longest = self._settings.poll * 2**_MOST_DOUBLINGS
-        if self._unfinished is not None:
-            pause = self._unfinished.wait
+        if self._listening.unfinished is not None:
+            pause = self._listening.unfinished.wait
         else:
             pause = self._settings.poll * 2 ** min(max(self._idle_polls - _PATIENT_POLLS, 0), _MOST_DOUBLINGS)
         if any(queue.look and queue.free > 0 for queue in self._queues.values()):
@@ -321,7 +317,7 @@ class Session:
             self._take_in(found)
             return
         asked = dict(wanted)
-        await self._listen_or_not(asked)
+        await self._listening.prepare([self._queues[name] for name in asked])
         for name in asked:
             self._queues[name].look = False
         claimed = await self._claims_link.run(protocol.claim(self.worker, wanted, self._number))
@@ -329,28 +325,10 @@ class Session:
             queue = self._queues[name]
             queue.claimed(most, sum(one.queue == name for one in claimed))
             # One that ran dry is listened to, and looked at once more after that.
-            queue.look |= not queue.exhausted or (self._listened_to and not queue.listening)
-        idle = not claimed and self._unfinished is None and all(queue.listening for queue in self._queues.values())
+            queue.look |= not queue.exhausted or (self._listening.connected and not queue.listening)
+        idle = not claimed and self._listening.unfinished is None and all(queue.listening for queue in self._queues.values())
         self._idle_polls = self._idle_polls + 1 if idle else 0
         self._take_in(claimed)
-
-    async def _listen_or_not(self, asked: dict[str, int]) -> None:
-        queues = [self._queues[name] for name in asked]
-        start = [queue.name for queue in queues if self._listened_to and queue.exhausted and not queue.listening]
-        stop = [queue.name for queue in queues if queue.listening and queue.full_claims > 1]
-        if start:
-            await self._claims_link.run(protocol.listen_for(self.worker, start))
-            before = await self._claims_link.run(protocol.unfinished_before(None))
-            self._unfinished = Unfinished.found(before, self._unfinished)
-        elif self._unfinished is not None:
-            before = await self._claims_link.run(protocol.unfinished_before(self._unfinished.before))
-            self._unfinished = Unfinished.found(before, self._unfinished)
-        if stop:
-            await self._claims_link.run(protocol.stop_listening(self.worker, stop))
-        for name in start:
-            self._queues[name].listening = self._listened_to
-        for name in stop:
-            self._queues[name].listening = False
 
     # Steps in flight ------------------------------------------------------------------------------------------------
 
@@ -449,19 +427,4 @@ class Session:
 
     def report(self, key: Key, name: str, value: str) -> None:
         """Takes note of progress; the last value is stored."""
-        self._progress[(key, name)] = value
-
-    async def _flush_forever(self) -> None:
-        while True:
-            await asyncio.sleep(_FLUSH)
-            try:
-                await self._flush()
-            except LonghaulError as error:
-                log.debug("progress could not be stored: %s", error)
-
-    async def _flush(self) -> None:
-        taken, self._progress = self._progress, {}
-        items = [(key, name, value) for (key, name), value in taken.items()]
-        self._progress_calls += 1
-        for first in range(0, len(items), 500):
-            await self.link.run(protocol.report_progress(self.worker, items[first : first + 500], self._progress_calls))
+        self._progress.put(key, name, value)
