@@ -6,6 +6,7 @@
 //! | [`embedded`] | a private PostgreSQL server |
 //! | [`flow_file`] | flows in YAML or JSON files, and their JSON Schema |
 //! | [`handlers`] | built-in handlers: `command` runs programs, `http` makes calls |
+//! | [`serve`] | the HTTP API and the console |
 
 // Everything that is shown goes through `cli::terminal`, which keeps escapes away from terminals.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -16,5 +17,6 @@ pub mod flow_file;
 pub mod handlers;
 mod parent;
 mod secrets;
+pub mod serve;
 mod shell;
 mod similar;

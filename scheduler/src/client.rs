@@ -43,6 +43,11 @@ impl Client {
         &self.database
     }
 
+    /// The same for another tenant, through the same pool.
+    pub fn for_tenant(&self, tenant: &str) -> Result<Self, Error> {
+        Ok(Self { database: self.database.for_tenant(tenant)?, max_payload: self.max_payload })
+    }
+
     // Flows --------------------------------------------------------------------------------------------------------
 
     /// Deploys a flow version. The same definition again changes nothing; another one under the same version is refused.

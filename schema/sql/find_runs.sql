@@ -38,6 +38,17 @@ begin
 end $$;
 comment on function runs_before(uuid, uuid, uuid, boolean, bigint) is 'The next runs to look at, the newest first: children of a run, live ones, or all.';
 
+create or replace function runs_of_key(p_tenant text, p_flow text, p_key text, p_before uuid, p_from uuid) returns uuid[]
+language plpgsql stable as $$
+begin
+  return array(
+    select k.run_id
+    from (select distinct f.name from flow f where f.tenant = p_tenant and (p_flow is null or f.name = p_flow)) f
+    join start_key k on k.tenant = p_tenant and k.flow = f.name and k.key = p_key
+    where k.run_id < p_before and k.run_id >= p_from order by k.run_id desc);
+end $$;
+comment on function runs_of_key(text, text, text, uuid, uuid) is 'The runs that have a key of unique starts, of one flow or of all; the newest first.';
+
 create or replace function find_runs(
   p_tenant    text default 'default',
   p_flow      text default null,
@@ -51,14 +62,20 @@ create or replace function find_runs(
   p_dismissed boolean default false,
   p_before    uuid default null,
   p_limit     bigint default 50,
-  p_look      bigint default 100000
+  p_look      bigint default 100000,
+  p_queue     text default null,
+  p_key       text default null,
+  p_error     text default null,
+  p_from_id   uuid default null,
+  p_below_id  uuid default null
 ) returns table (id uuid, looked_to uuid)
 language plpgsql stable rows 50 as $$
 declare
   v_now    timestamptz := present();
-  v_from   uuid := case when p_since > 'epoch' then uuid_at(least(p_since, '9999-01-01')) else '00000000-0000-0000-0000-000000000000' end;
+  v_from   uuid := greatest(
+    case when p_since > 'epoch' then uuid_at(least(p_since, '9999-01-01')) end, p_from_id, '00000000-0000-0000-0000-000000000000');
   v_before uuid := least(
-    p_before, case when p_until < '9999-01-01' then uuid_at(greatest(p_until, 'epoch')) end, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+    p_before, p_below_id, case when p_until < '9999-01-01' then uuid_at(greatest(p_until, 'epoch')) end, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
   v_live   boolean := coalesce(p_state in ('pending', 'running', 'paused'), false);
   v_flows  integer[];
   v_ids    uuid[];
@@ -66,9 +83,13 @@ declare
   v_found  bigint := 0;
   v_looked bigint := 0;
 begin
-  if p_flow is not null or p_version is not null then
+  if p_flow is not null or p_version is not null or p_queue is not null then
+    -- Which queues a run's steps go to is said by its flow.
     v_flows := array(
-      select f.id from flow f where f.tenant = p_tenant and (p_flow is null or f.name = p_flow) and (p_version is null or f.version = p_version));
+      select f.id from flow f
+      where f.tenant = p_tenant and (p_flow is null or f.name = p_flow) and (p_version is null or f.version = p_version)
+        and (p_queue is null or exists (
+          select from flow_step s join lane l on l.id = s.lane_id join queue q on q.id = l.queue_id where s.flow_id = f.id and q.name = p_queue)));
   end if;
   while v_found < p_limit and (v_flows is null or cardinality(v_flows) > 0) loop
     if v_looked >= p_look then
@@ -77,7 +98,8 @@ begin
       return next;
       return;
     end if;
-    v_ids := runs_before(v_before, v_from, p_parent, v_live, v_batch);
+    v_ids := case when p_key is null then runs_before(v_before, v_from, p_parent, v_live, v_batch)
+                  else runs_of_key(p_tenant, p_flow, p_key, v_before, v_from) end;
     exit when cardinality(v_ids) = 0;
     for id in
       select r.id
@@ -86,7 +108,8 @@ begin
       where r.tenant = p_tenant and (v_flows is null or r.flow_id = any (v_flows))
         and (p_state is null or (case when r.state = 'running' and r.start_at > v_now then 'pending' else r.state end)::text = p_state)
         and (p_name is null or r.name like p_name) and (p_metadata is null or r.metadata @> p_metadata)
-        and (p_dismissed or r.dismissed_at is null)
+        and (p_dismissed or r.dismissed_at is null) and (p_parent is null or r.parent_id = p_parent)
+        and (p_error is null or strpos(lower(r.error::text), lower(p_error)) > 0)
       order by i.place limit p_limit - v_found
     loop
       v_found := v_found + 1;
@@ -97,5 +120,5 @@ begin
     v_batch := least(1000, greatest(p_look - v_looked, 1));
   end loop;
 end $$;
-comment on function find_runs(text, text, integer, text, text, jsonb, timestamptz, timestamptz, uuid, boolean, uuid, bigint, bigint) is
-  'Ids of runs, the newest first: of a flow, a version, a state, with a name (% stands for any text), with this in their metadata, created in a time, children of a run. Looks at p_look runs at most; when it stops before the end of the history, a last row without an id says in looked_to where to go on (as p_before).';
+comment on function find_runs(text, text, integer, text, text, jsonb, timestamptz, timestamptz, uuid, boolean, uuid, bigint, bigint, text, text, text, uuid, uuid) is
+  'Ids of runs, the newest first: of a flow, a version, a state, with a name (% stands for any text), with this in their metadata, created in a time, children of a run, with steps in a queue, with a key, with a text in their error, from an id on and below one. Looks at p_look runs at most; when it stops before the end of the history, a last row without an id says in looked_to where to go on (as p_before).';

@@ -72,6 +72,8 @@ const SOURCES: &[(&str, &str)] = &[
     ("unique.sql", include_str!("../sql/unique.sql")),
     ("lock.sql", include_str!("../sql/lock.sql")),
     ("progress.sql", include_str!("../sql/progress.sql")),
+    ("throughput.sql", include_str!("../sql/throughput.sql")),
+    ("overview.sql", include_str!("../sql/overview.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
     ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
     ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),

@@ -20,14 +20,14 @@ pub(super) struct Doctor {
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Good,
     Warning,
     Bad,
 }
 
 impl Verdict {
-    fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Good => "ok",
             Self::Warning => "warning",
@@ -44,18 +44,12 @@ impl Verdict {
     }
 }
 
-pub(super) type Check = (&'static str, Verdict, String);
+pub(crate) type Check = (&'static str, Verdict, String);
 
 impl Doctor {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
         let database = Database::new(&context.connection.config()?.pool_size(1))?;
-        let mut checks = vec![connection(&database).await];
-        if checks[0].1 == Verdict::Good {
-            checks.push(installation(&database).await);
-        }
-        if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
-            checks.extend(checks::all(&database.calls().await?).await?);
-        }
+        let checks = findings(&database).await?;
         if context.output.json {
             for (name, verdict, finding) in &checks {
                 context.output.json(&json!({ "check": name, "verdict": verdict.word(), "finding": finding }));
@@ -73,6 +67,18 @@ impl Doctor {
             (bad, _) => Err(Failure::new(1, format!("{bad} checks failed"))),
         }
     }
+}
+
+/// All that can be found out.
+pub(crate) async fn findings(database: &Database) -> Result<Vec<Check>, Failure> {
+    let mut checks = vec![connection(database).await];
+    if checks[0].1 == Verdict::Good {
+        checks.push(installation(database).await);
+    }
+    if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
+        checks.extend(checks::all(&database.calls().await?).await?);
+    }
+    Ok(checks)
 }
 
 async fn connection(database: &Database) -> Check {

@@ -8,7 +8,7 @@ use super::terminal;
 
 /// Why a command failed.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     code: u8,
     message: String,
 }
@@ -67,5 +67,15 @@ impl From<crate::embedded::EmbeddedError> for Failure {
     fn from(error: crate::embedded::EmbeddedError) -> Self {
         let code = if matches!(error, crate::embedded::EmbeddedError::Busy { .. }) { 4 } else { 1 };
         Self::new(code, error.to_string())
+    }
+}
+
+impl From<crate::serve::ServeError> for Failure {
+    fn from(error: crate::serve::ServeError) -> Self {
+        match error {
+            crate::serve::ServeError::Database(error) => error.into(),
+            crate::serve::ServeError::Unsafe(_) => Self::usage(error.to_string()),
+            other => Self::new(1, other.to_string()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 mod checks;
 mod connection;
 mod dead;
-mod doctor;
+pub(crate) mod doctor;
 mod failure;
 mod fleet;
 mod flow;
@@ -19,6 +19,7 @@ mod retention;
 mod retention_run;
 mod runs;
 mod schedule;
+mod serve;
 mod signals;
 mod start;
 mod supervise;
@@ -86,6 +87,8 @@ enum Command {
     Supervise(supervise::Supervise),
     /// Do the chores: expired leases, due timers, schedules, retention, partitions.
     Scheduler(process::SchedulerCommand),
+    /// Serve the HTTP API and the console.
+    Serve(serve::Serve),
     /// Deploy and read flows.
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -139,8 +142,10 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return print_help(&answer),
     };
-    let talkative =
-        matches!(cli.command, Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_));
+    let talkative = matches!(
+        cli.command,
+        Command::Up(_) | Command::Worker(_) | Command::Supervise(_) | Command::Scheduler(_) | Command::Serve(_)
+    );
     let filter = cli.log.or_else(|| std::env::var("LONGHAUL_LOG").ok().filter(|filter| !filter.is_empty()));
     start_logging(filter.as_deref().unwrap_or(if talkative { "info,tokio_postgres=warn" } else { "warn" }));
     let context = Context { connection: cli.connection, output: Output::new(cli.json) };
@@ -188,6 +193,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Worker(worker) => worker.run(context).await,
         Command::Supervise(supervise) => supervise.run(context).await,
         Command::Scheduler(scheduler) => scheduler.run(context).await,
+        Command::Serve(serve) => serve.run(context).await,
         Command::Flow(flow) => flow.run(context).await,
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,

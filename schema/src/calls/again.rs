@@ -66,6 +66,27 @@ pub struct DeadLetter {
     pub run_state: String,
 }
 
+/// Dead letters that died of the same.
+#[derive(Clone, Debug)]
+pub struct DeadLetterGroup {
+    /// Their flow.
+    pub flow: String,
+    /// Their step.
+    pub step: String,
+    /// Their handler.
+    pub handler: Option<String>,
+    /// What went wrong, in words.
+    pub message: Option<String>,
+    /// How many.
+    pub count: i64,
+    /// When the first of them failed.
+    pub first: DateTime<Utc>,
+    /// When the last of them failed.
+    pub last: DateTime<Utc>,
+    /// Some of their runs, the oldest first.
+    pub runs: Vec<Uuid>,
+}
+
 const FILTER: &str =
     "$1, p_flow => $2, p_step => $3, p_handler => $4, p_run_id => $5, p_message => $6, p_since => $7, p_limit => $8";
 
@@ -90,6 +111,31 @@ impl<E: Executor> Calls<E> {
                 attempt: row.try_get("attempt")?,
                 error: row.try_get("error")?,
                 run_state: row.try_get("run_state")?,
+            })
+        })
+    }
+
+    /// Dead letters by flow, step and error, the most frequent first; of the oldest [`DeadLetterFilter::limit`].
+    pub async fn dead_letter_groups(&self, filter: &DeadLetterFilter) -> Result<Vec<DeadLetterGroup>> {
+        let sql = format!(
+            "select d.flow, d.step, d.handler, longhaul.error_in_words(d.error) as message, count(*) as count, min(d.died_at) as first, max(d.died_at) as last,
+                    (array_agg(d.run_id order by d.died_at))[1:5] as runs
+             from longhaul.chosen_dead_letters({FILTER}) d group by 1, 2, 3, 4 order by count desc, first limit 500"
+        );
+        let f = filter;
+        let rows = self
+            .rows(&sql, &[&f.tenant, &f.flow, &f.step, &f.handler, &f.run_id, &f.message, &f.since, &f.limit])
+            .await?;
+        readable(&rows, |row| {
+            Ok(DeadLetterGroup {
+                flow: row.try_get("flow")?,
+                step: row.try_get("step")?,
+                handler: row.try_get("handler")?,
+                message: row.try_get("message")?,
+                count: row.try_get("count")?,
+                first: row.try_get("first")?,
+                last: row.try_get("last")?,
+                runs: row.try_get("runs")?,
             })
         })
     }

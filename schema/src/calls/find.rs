@@ -32,6 +32,14 @@ pub struct RunFilter {
     pub until: Option<DateTime<Utc>>,
     /// Children of this run only.
     pub parent: Option<Uuid>,
+    /// Whose flow has steps in this queue.
+    pub queue: Option<String>,
+    /// That have this key of a unique start.
+    pub key: Option<String>,
+    /// In whose error this text stands, in upper or lower case.
+    pub error: Option<String>,
+    /// Whose ids begin so: hexadecimal digits, with or without dashes. Others begin nothing.
+    pub id_prefix: Option<String>,
     /// Dismissed runs as well.
     pub dismissed: bool,
     /// Older than this run only: the last one of the page before.
@@ -65,6 +73,10 @@ impl Default for RunFilter {
             since: None,
             until: None,
             parent: None,
+            queue: None,
+            key: None,
+            error: None,
+            id_prefix: None,
             dismissed: false,
             before: None,
             limit: 50,
@@ -83,11 +95,18 @@ impl<E: Executor> Calls<E> {
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<RunPage> {
         let sql = format!(
             "select f.looked_to, {RUN_COLUMNS}
-             from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) with ordinality f(found, looked_to, place)
+             from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) with ordinality f(found, looked_to, place)
              left join lateral (select * from longhaul.runs r where r.id = f.found offset 0) r on true
              order by f.place"
         );
         let state = filter.state.map(RunState::as_str);
+        let (from_id, below_id) = match &filter.id_prefix {
+            None => (None, None),
+            Some(prefix) => match ids_that_begin_with(prefix) {
+                Some((from, below)) => (Some(from), below),
+                None => return Ok(RunPage { runs: vec![], looked_to: None }),
+            },
+        };
         let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
         let rows = self
             .rows(
@@ -106,11 +125,43 @@ impl<E: Executor> Calls<E> {
                     &filter.before,
                     &filter.limit,
                     &filter.look,
+                    &filter.queue,
+                    &filter.key,
+                    &filter.error,
+                    &from_id,
+                    &below_id,
                 ],
             )
             .await?;
         let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
         let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
         Ok(RunPage { runs: readable(found, run_info)?, looked_to })
+    }
+}
+
+/// The first id that begins so, and the first one behind all of them; `None` for what begins no id.
+fn ids_that_begin_with(prefix: &str) -> Option<(Uuid, Option<Uuid>)> {
+    let digits: String = prefix.chars().filter(|c| *c != '-').collect();
+    if digits.is_empty() || digits.len() > 32 || !digits.chars().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    let filled = |with: &str| u128::from_str_radix(&format!("{digits}{}", with.repeat(32 - digits.len())), 16).ok();
+    let (first, last) = (filled("0")?, filled("f")?);
+    Some((Uuid::from_u128(first), last.checked_add(1).map(Uuid::from_u128)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_of_an_id_is_a_range_of_ids() {
+        let (from, below) = ids_that_begin_with("019b-C").unwrap();
+        assert_eq!(from.to_string(), "019bc000-0000-0000-0000-000000000000");
+        assert_eq!(below.unwrap().to_string(), "019bd000-0000-0000-0000-000000000000");
+        assert_eq!(ids_that_begin_with("f").unwrap().1, None);
+        for wrong in ["", "-", "xyz", "019b…", &"0".repeat(33)] {
+            assert!(ids_that_begin_with(wrong).is_none(), "{wrong}");
+        }
     }
 }

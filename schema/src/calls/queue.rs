@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::{Calls, Executor, readable};
+use super::{Calls, Executor, Row, readable};
 use crate::{
     Result,
     duration::{from_millis, seconds},
@@ -52,25 +52,20 @@ impl<E: Executor> Calls<E> {
                 &[&tenant],
             )
             .await?;
-        readable(&rows, |row| {
-            Ok(QueueInfo {
-                name: row.try_get("name")?,
-                paused_at: row.try_get("paused_at")?,
-                paused_by: row.try_get("paused_by")?,
-                limits: QueueLimits {
-                    max_running: row.try_get("max_running")?,
-                    rate: row
-                        .try_get::<Option<i32>>("rate_limit")?
-                        .zip(row.try_get::<Option<i64>>("rate_ms")?.map(from_millis)),
-                    breaker: row
-                        .try_get::<Option<i32>>("breaker_failures")?
-                        .zip(row.try_get::<Option<i64>>("breaker_ms")?.map(from_millis)),
-                },
-                running: row.try_get("running")?,
-                open_until: row.try_get("open_until")?,
-                ready: row.try_get("ready")?,
-            })
-        })
+        readable(&rows, queue_info)
+    }
+
+    /// The queues of a tenant, by name, as they are set: their ready steps are not counted.
+    pub async fn queue_settings(&self, tenant: &str) -> Result<Vec<QueueInfo>> {
+        let rows = self
+            .rows(
+                "select l.name, l.paused_at, l.paused_by, l.max_running, l.running, l.rate_limit, l.rate_ms, l.breaker_failures, l.breaker_ms,
+                        l.open_until, 0::bigint as ready
+                 from longhaul.queue_limits l where l.tenant = $1 order by l.name",
+                &[&tenant],
+            )
+            .await?;
+        readable(&rows, queue_info)
     }
 
     /// Pauses a queue: nothing more is claimed from it. False when it was paused already.
@@ -93,4 +88,24 @@ impl<E: Executor> Calls<E> {
         )
         .await
     }
+}
+
+fn queue_info(row: &Row) -> Result<QueueInfo> {
+    Ok(QueueInfo {
+        name: row.try_get("name")?,
+        paused_at: row.try_get("paused_at")?,
+        paused_by: row.try_get("paused_by")?,
+        limits: QueueLimits {
+            max_running: row.try_get("max_running")?,
+            rate: row
+                .try_get::<Option<i32>>("rate_limit")?
+                .zip(row.try_get::<Option<i64>>("rate_ms")?.map(from_millis)),
+            breaker: row
+                .try_get::<Option<i32>>("breaker_failures")?
+                .zip(row.try_get::<Option<i64>>("breaker_ms")?.map(from_millis)),
+        },
+        running: row.try_get("running")?,
+        open_until: row.try_get("open_until")?,
+        ready: row.try_get("ready")?,
+    })
 }

@@ -49,6 +49,21 @@ pub struct RunInfo {
     pub forked_from: Option<Uuid>,
 }
 
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunMark {
+    /// Id.
+    pub id: Uuid,
+    /// Present state.
+    pub state: RunState,
+    /// Raised by every change of the run.
+    pub revision: i32,
+    /// Steps that are not final.
+    pub open_steps: i32,
+    /// When it ended.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
 /// A step, as operators see it.
 #[derive(Clone, Debug)]
 pub struct StepInfo {
@@ -156,6 +171,27 @@ impl<E: Executor> Calls<E> {
             .rows("select id, state::text from longhaul.runs where id = any ($1) and tenant = $2", &[&ids, &tenant])
             .await?;
         readable(&rows, |row| Ok((row.try_get(0)?, row.try_get(1)?)))
+    }
+
+    /// How far some runs are; ids that are no runs of this tenant are left out.
+    pub async fn run_marks(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<RunMark>> {
+        let rows = self
+            .rows(
+                "select r.id, r.state::text as state, r.revision, r.open_steps, r.ended_at
+                 from unnest($1::uuid[]) i(id) cross join lateral (select x.* from longhaul.runs x where x.id = i.id offset 0) r
+                 where r.tenant = $2 order by r.id desc",
+                &[&ids, &tenant],
+            )
+            .await?;
+        readable(&rows, |row| {
+            Ok(RunMark {
+                id: row.try_get("id")?,
+                state: row.try_get("state")?,
+                revision: row.try_get("revision")?,
+                open_steps: row.try_get("open_steps")?,
+                ended_at: row.try_get("ended_at")?,
+            })
+        })
     }
 
     /// What a completed run gave; `None` for other runs.

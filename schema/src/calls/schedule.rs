@@ -136,6 +136,21 @@ pub struct Tick {
     pub missed: bool,
 }
 
+/// What became of a tick.
+#[derive(Clone, Debug)]
+pub struct FiredTick {
+    /// Its time.
+    pub tick: DateTime<Utc>,
+    /// When it was fired.
+    pub fired_at: DateTime<Utc>,
+    /// `started`, `queued`, `skipped`, `missed` or `failed`.
+    pub outcome: String,
+    /// The run that it started.
+    pub run_id: Option<Uuid>,
+    /// Why it could not start one.
+    pub error: Option<String>,
+}
+
 /// Where a schedule goes on.
 #[derive(Clone, Debug)]
 pub struct Moved {
@@ -260,6 +275,32 @@ impl<E: Executor> Calls<E> {
     /// Deletes a schedule and the record of its ticks; its runs stay.
     pub async fn delete_schedule(&self, tenant: &str, name: &str) -> Result<()> {
         self.run("select longhaul.delete_schedule($1, $2)", &[&tenant, &name]).await
+    }
+
+    /// What became of a schedule's ticks, the latest first: those before a time, if one is given; at most `limit`.
+    pub async fn list_ticks(
+        &self,
+        tenant: &str,
+        name: &str,
+        before: Option<DateTime<Utc>>,
+        limit: i64,
+    ) -> Result<Vec<FiredTick>> {
+        let rows = self
+            .rows(
+                "select t.tick, t.fired_at, t.outcome, t.run_id, t.error from longhaul.schedule s join longhaul.schedule_tick t on t.schedule_id = s.id
+                 where s.tenant = $1 and s.name = $2 and ($3::timestamptz is null or t.tick < $3) order by t.tick desc limit $4",
+                &[&tenant, &name, &before, &limit],
+            )
+            .await?;
+        readable(&rows, |row| {
+            Ok(FiredTick {
+                tick: row.try_get("tick")?,
+                fired_at: row.try_get("fired_at")?,
+                outcome: row.try_get("outcome")?,
+                run_id: row.try_get("run_id")?,
+                error: row.try_get("error")?,
+            })
+        })
     }
 
     /// The time by which everything is decided.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-use super::{Calls, Executor, readable};
+use super::{Calls, Executor, Row, readable};
 use crate::{Payload, Result, duration::seconds};
 
 /// A signal to be sent.
@@ -42,6 +42,23 @@ impl NewSignal {
     }
 }
 
+/// Which signals to list, the newest first.
+#[derive(Clone, Debug, Default)]
+pub struct SignalFilter {
+    /// Of this topic.
+    pub topic: Option<String>,
+    /// With this key.
+    pub key: Option<String>,
+    /// To this run, or consumed by it.
+    pub run: Option<Uuid>,
+    /// That nobody has consumed.
+    pub waiting: bool,
+    /// Sent before this one: the last of the page before.
+    pub before: Option<i64>,
+    /// At most so many, of the newest 100,000.
+    pub limit: i64,
+}
+
 /// A signal that was sent.
 #[derive(Clone, Debug)]
 pub struct SignalInfo {
@@ -51,6 +68,10 @@ pub struct SignalInfo {
     pub topic: String,
     /// Key; `None` when it was sent to a run.
     pub key: Option<String>,
+    /// The run that it was sent to; `None` when it was sent to a key.
+    pub run_id: Option<Uuid>,
+    /// What it says.
+    pub payload: Payload,
     /// When it was sent.
     pub sent_at: DateTime<Utc>,
     /// By whom.
@@ -155,21 +176,40 @@ impl<E: Executor> Calls<E> {
     pub async fn list_signals(&self, run: Uuid) -> Result<Vec<SignalInfo>> {
         let rows = self
             .rows(
-                "select id, topic, key, sent_at, sent_by, consumed_at, consumed_by from longhaul.signal
+                "select id, topic, key, run_id, payload, sent_at, sent_by, consumed_at, consumed_by from longhaul.signal
                  where run_id = $1 or consumed_by = $1 order by id",
                 &[&run],
             )
             .await?;
-        readable(&rows, |row| {
-            Ok(SignalInfo {
-                id: row.try_get("id")?,
-                topic: row.try_get("topic")?,
-                key: row.try_get("key")?,
-                sent_at: row.try_get("sent_at")?,
-                sent_by: row.try_get("sent_by")?,
-                consumed_at: row.try_get("consumed_at")?,
-                consumed_by: row.try_get("consumed_by")?,
-            })
-        })
+        readable(&rows, signal_info)
     }
+
+    /// The signals of a tenant, the newest first.
+    pub async fn find_signals(&self, tenant: &str, filter: &SignalFilter) -> Result<Vec<SignalInfo>> {
+        let rows = self
+            .rows(
+                "select s.id, s.topic, s.key, s.run_id, s.payload, s.sent_at, s.sent_by, s.consumed_at, s.consumed_by
+                 from (select x.* from longhaul.signal x where $6::bigint is null or x.id < $6 order by x.id desc limit 100000) s
+                 where s.tenant = $1 and ($2::text is null or s.topic = $2) and ($3::text is null or s.key = $3)
+                   and ($4::uuid is null or s.run_id = $4 or s.consumed_by = $4) and (not $5 or s.consumed_at is null)
+                 order by s.id desc limit $7",
+                &[&tenant, &filter.topic, &filter.key, &filter.run, &filter.waiting, &filter.before, &filter.limit],
+            )
+            .await?;
+        readable(&rows, signal_info)
+    }
+}
+
+fn signal_info(row: &Row) -> Result<SignalInfo> {
+    Ok(SignalInfo {
+        id: row.try_get("id")?,
+        topic: row.try_get("topic")?,
+        key: row.try_get("key")?,
+        run_id: row.try_get("run_id")?,
+        payload: row.try_get("payload")?,
+        sent_at: row.try_get("sent_at")?,
+        sent_by: row.try_get("sent_by")?,
+        consumed_at: row.try_get("consumed_at")?,
+        consumed_by: row.try_get("consumed_by")?,
+    })
 }

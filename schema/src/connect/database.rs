@@ -64,6 +64,13 @@ impl Database {
         &self.inner.config.tenant
     }
 
+    /// The same installation for another tenant, through the same pool.
+    pub fn for_tenant(&self, tenant: &str) -> Result<Self> {
+        let config = self.inner.config.clone().tenant(tenant)?;
+        let inner = Inner { config, pool: self.inner.pool.clone(), tls: self.inner.tls.clone() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
     /// A connection of the pool, for statements of the caller's own. Waits at most [`Config::pool_wait`].
     pub async fn connection(&self) -> Result<Connection> {
         Ok(Connection::new(self.inner.pool.get().await?, self.inner.config.call_timeout, self.inner.tls.clone()))

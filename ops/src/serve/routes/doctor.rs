@@ -1,0 +1,31 @@
+//! Is everything as it should be?
+
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::super::{app::App, caller::Reader, extract::Json, problem::Problem};
+use crate::cli::doctor::findings;
+
+/// What a check found.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Check {
+    /// Its name.
+    check: &'static str,
+    /// ok, warning or failed.
+    verdict: &'static str,
+    /// What it found.
+    finding: String,
+}
+
+/// Is everything as it should be? The same as `longhaul doctor`.
+#[utoipa::path(get, path = "/doctor", tag = "doctor", responses((status = 200, body = [Check]), (status = "default", body = Problem)))]
+pub(super) async fn doctor(State(app): State<App>, _: Reader) -> Result<Json<Vec<Check>>, Problem> {
+    let checks = findings(app.client.database()).await.map_err(|failure| Problem::internal(failure.to_string()))?;
+    let check = |(check, verdict, finding): (&'static str, crate::cli::doctor::Verdict, String)| Check {
+        check,
+        verdict: verdict.word(),
+        finding,
+    };
+    Ok(Json(checks.into_iter().map(check).collect()))
+}

@@ -1,0 +1,140 @@
+//! The operations, a file for each subject. The OpenAPI document is made from them.
+
+mod dead_letters;
+mod doctor;
+mod events;
+mod flows;
+mod health;
+mod limits;
+mod locks;
+mod overview;
+mod questions;
+mod queues;
+mod retention;
+mod run;
+mod runs;
+mod schedules;
+mod session;
+mod signals;
+mod workers;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json as Answer, Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderValue, header},
+    middleware,
+    response::IntoResponse,
+    routing::get,
+};
+use tower_http::{catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer};
+use utoipa::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(super) use {
+    dead_letters::grouped as dead_letter_groups,
+    locks::locks,
+    overview::overview,
+    questions::questions,
+    queues::queues as all_queues,
+    run::{all_steps as steps, detail as run},
+    schedules::schedules,
+    workers::workers,
+};
+
+use super::{app::App, assets, guard, problem::Problem};
+
+/// The largest body. What the database takes of a payload is less (setting max_payload_bytes), unless it has been raised.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long an answer may take. A request that is given up is not carried on.
+const LONGEST: Duration = Duration::from_secs(60);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Longhaul",
+        description = "Runs, queues, schedules and all else that an operator sees and does. Errors are application/problem+json. \
+                       Every operation takes `tenant` in its query."
+    ),
+    components(schemas(Problem))
+)]
+struct Description;
+
+/// Everything that is answered.
+pub(super) fn all(app: App) -> Router {
+    let (api, description) =
+        OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", api()).split_for_parts();
+    let description: Arc<utoipa::openapi::OpenApi> = Arc::new(description);
+    let describe = get(move || {
+        let description = description.clone();
+        async move { Answer(&*description).into_response() }
+    });
+    let quick = api
+        .layer(DefaultBodyLimit::max(MOST_BYTES))
+        .layer(middleware::from_fn(in_time))
+        .route("/api/openapi.json", describe)
+        .merge(health::routes())
+        .fallback(assets::serve)
+        .method_not_allowed_fallback(async || Problem::method("the path does not know this method"));
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, assets::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    let router = headers.into_iter().fold(quick.merge(events::routes()), |router, (name, value)| {
+        router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
+    });
+    router
+        // What is answered of the API is true for a moment only.
+        .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .layer(middleware::from_fn_with_state(app.clone(), guard::check))
+        .layer(CompressionLayer::new())
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            Problem::internal("the request broke something; the log has more").into_response()
+        }))
+        .with_state(app)
+}
+
+async fn in_time(request: axum::extract::Request, next: middleware::Next) -> axum::response::Response {
+    match tokio::time::timeout(LONGEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timeout(format!("no answer within {LONGEST:?}")).into_response(),
+    }
+}
+
+fn api() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(session::session))
+        .routes(routes!(overview::get))
+        .routes(routes!(overview::throughput))
+        .routes(routes!(runs::list))
+        .routes(routes!(run::get))
+        .routes(routes!(run::steps))
+        .routes(routes!(run::attempts))
+        .routes(routes!(run::timeline))
+        .routes(routes!(run::why))
+        .routes(routes!(run::graph))
+        .routes(routes!(run::progress))
+        .routes(routes!(run::items))
+        .routes(routes!(queues::list))
+        .routes(routes!(workers::list))
+        .routes(routes!(workers::leases))
+        .routes(routes!(schedules::list))
+        .routes(routes!(schedules::get))
+        .routes(routes!(locks::list))
+        .routes(routes!(limits::list))
+        .routes(routes!(limits::queue))
+        .routes(routes!(signals::list))
+        .routes(routes!(questions::list))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::groups))
+        .routes(routes!(retention::get))
+        .routes(routes!(retention::plan))
+        .routes(routes!(flows::list))
+        .routes(routes!(flows::get))
+        .routes(routes!(flows::difference))
+        .routes(routes!(doctor::doctor))
+}

@@ -1,0 +1,94 @@
+-- What is shown at a glance, at a bounded cost whatever the rooms hold: counts stop at a number, and what has waited longest is
+-- found by the index.
+
+create or replace function room_counts(p_tenant text, p_most bigint default 10000)
+returns table (room text, steps bigint, complete boolean)
+language plpgsql stable as $$
+declare
+  v_alone  boolean := not exists (select from queue q where q.tenant <> p_tenant);
+  v_looked bigint;
+begin
+  -- By the workers of the tenant: leases are few, and have an index for it.
+  select 'lease', sum(c.steps)::bigint, coalesce(bool_and(c.steps < p_most), true) into room, steps, complete
+  from worker w
+  cross join lateral (select count(*) as steps from (select from lease l where l.worker_id = w.id limit p_most) x) c
+  where w.tenant = p_tenant and w.state in ('active', 'draining', 'lost');
+  steps := coalesce(steps, 0);
+  return next;
+  foreach room in array array['timer', 'wait', 'held', 'queued'] loop
+    -- These do not say whose they are: of the first so many, those are counted whose runs are the tenant's.
+    execute format(
+      'select count(distinct (x.run_id, x.seq)) filter (where $1 or r.tenant = $2), count(*)
+       from (select y.run_id, y.seq from %I y limit $3) x
+       left join lateral (select z.tenant from run z where not $1 and z.id = x.run_id offset 0) r on true', room)
+    into steps, v_looked using v_alone, p_tenant, p_most;
+    complete := v_looked < p_most;
+    return next;
+  end loop;
+end $$;
+comment on function room_counts(text, bigint) is
+  'How many steps of a tenant are in the rooms other than task; each is counted up to p_most, and complete says whether that was all.';
+
+create or replace function oldest_task(p_lane integer) returns task
+language plpgsql stable as $$
+-- From priority to priority: within one, the first of the index is the oldest.
+declare
+  v_task   task;
+  v_oldest task;
+begin
+  loop
+    select t.* into v_task from task t
+    where t.lane_id = p_lane and (v_task.priority is null or t.priority > v_task.priority) order by t.priority, t.position limit 1;
+    exit when v_task.run_id is null;
+    if v_oldest.run_id is null or v_task.position < v_oldest.position then
+      v_oldest := v_task;
+    end if;
+  end loop;
+  return v_oldest;
+end $$;
+comment on function oldest_task(integer) is 'The ready step of a lane that has waited longest.';
+
+create or replace function queue_lines(p_tenant text, p_most bigint default 10000)
+returns table (queue text, handler text, ready bigint, complete boolean, oldest_at timestamptz, oldest_run uuid, oldest_step text, workers bigint)
+language plpgsql stable as $$
+begin
+  return query
+  with active as materialized (
+    select w.queues, w.handlers from worker w where w.tenant = p_tenant and w.state = 'active'
+  )
+  select q.name, l.handler, sum(c.steps)::bigint, bool_and(c.steps < p_most), time_of(min(o.position)),
+    (array_agg(o.run_id order by o.position))[1], (array_agg(o.step order by o.position))[1],
+    (select count(*) from active a where q.name = any (a.queues) and l.handler = any (a.handlers))
+  from queue q
+  join lane l on l.queue_id = q.id
+  cross join lateral (select count(*) as steps from (select from task t where t.lane_id = l.id limit p_most) x) c
+  left join lateral (
+    select t.position, t.run_id, step_label(t.run_id, f.name, t.seq, s.def) as step
+    from oldest_task(l.id) t
+    cross join lateral (select x.flow_id from run x where x.id = t.run_id offset 0) r
+    cross join lateral (select x.def from step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s
+    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, t.seq)
+    where c.steps > 0) o on true
+  where q.tenant = p_tenant
+  group by q.name, l.handler order by q.name, l.handler;
+end $$;
+comment on function queue_lines(text, bigint) is
+  'Ready steps of a tenant by queue and handler, counted up to p_most each (complete: that was all), the one that has waited longest, and the workers that could take them.';
+
+create or replace function busy_gates(p_tenant text, p_name text, p_after_name text, p_after_key text, p_limit integer, p_most bigint default 10000)
+returns table (name text, key text, most integer, used integer, queued bigint, complete boolean)
+language plpgsql stable as $$
+begin
+  return query
+  select g.name, g.key, coalesce(l.most, g.most), greatest(0, g.used - coalesce(c.ended, 0))::integer, q.steps, q.steps < p_most
+  from (
+    select x.* from gate x
+    where x.tenant = p_tenant and (p_name is null or x.name = p_name) and (p_after_name is null or (x.name, x.key) > (p_after_name, coalesce(p_after_key, '')))
+    order by x.name, x.key limit p_limit) g
+  left join gate_limit l on l.tenant = g.tenant and l.name = g.name
+  cross join lateral (select sum(x.ended) as ended from gate_call x where x.gate_id = g.id) c
+  cross join lateral (select count(*) as steps from (select from queued x where x.gate_id = g.id limit p_most) y) q
+  order by g.name, g.key;
+end $$;
+comment on function busy_gates(text, text, text, text, integer, bigint) is
+  'Keys of bounded concurrency of a tenant, by name and key behind those given: how many steps of each run or may run, and how many wait, counted up to p_most.';
