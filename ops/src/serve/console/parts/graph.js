@@ -1,0 +1,91 @@
+// The steps of a run as a graph, laid out in layers.
+import * as dagre from "../vendor/dagre.js";
+import { html, useEffect, useMemo, useRef, useState, classes } from "../lib/ui.js";
+import { short } from "../lib/text.js";
+import { StateIcon, tone, word } from "./state.js";
+import { Button, Lasted } from "./basics.js";
+
+const WIDE = 164;
+const HIGH = 44;
+/** No smaller than this: words must stay words. */
+const SMALLEST = 0.72;
+
+/** Places of nodes and ways of edges. Only the form of the graph matters for it, not the states. */
+const layOut = (nodes) => {
+  const graph = new dagre.Graph();
+  graph.setGraph({ rankdir: nodes.length > 1 ? "LR" : "TB", nodesep: 14, ranksep: 34, marginx: 16, marginy: 16 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  const known = new Set(nodes.map((node) => node.seq));
+  for (const node of nodes) graph.setNode(String(node.seq), { width: WIDE, height: HIGH });
+  for (const node of nodes) {
+    for (const before of node.after) if (known.has(before)) graph.setEdge(String(before), String(node.seq));
+    if (node.undoes != null && known.has(node.undoes)) graph.setEdge(String(node.undoes), String(node.seq), { undo: true });
+  }
+  dagre.layout(graph);
+  const { width, height } = graph.graph();
+  return {
+    width, height,
+    places: new Map(graph.nodes().map((name) => [Number(name), graph.node(name)])),
+    edges: graph.edges().map((edge) => ({ from: Number(edge.v), to: Number(edge.w), ...graph.edge(edge) })),
+  };
+};
+
+const way = (points) => {
+  const [first, ...rest] = points;
+  const curves = rest.slice(0, -1).map((point, index) => {
+    const next = rest[index + 1];
+    const last = index === rest.length - 2;
+    const end = last ? next : { x: (point.x + next.x) / 2, y: (point.y + next.y) / 2 };
+    return `Q${point.x},${point.y} ${end.x},${end.y}`;
+  });
+  return `M${first.x},${first.y}${curves.length ? curves.join("") : `L${rest[0].x},${rest[0].y}`}`;
+};
+
+const about = (node) => {
+  if (node.items) return `${node.items.ended} of ${node.items.total} items`;
+  if (node.state === "running" || (node.started_at && node.ended_at)) {
+    return html`${node.attempt > 1 ? `try ${node.attempt} · ` : ""}<${Lasted} from=${node.started_at} to=${node.ended_at} />`;
+  }
+  return node.state ? word(node.state).toLowerCase() : "if it must be undone";
+};
+
+/** How much the graph is made smaller so that it fits its place. */
+function useFit(width, whole) {
+  const box = useRef();
+  const [room, setRoom] = useState(0);
+  useEffect(() => {
+    const sized = new ResizeObserver(() => setRoom(box.current.clientWidth));
+    sized.observe(box.current);
+    return () => sized.disconnect();
+  }, []);
+  return [box, whole || !room ? 1 : Math.max(SMALLEST, Math.min(1, room / width))];
+}
+
+/** The graph; `chosen` is the name of a step. */
+export function Graph({ nodes, chosen, onChoose }) {
+  // Compensations that nobody called for are not part of the story.
+  const shown = useMemo(() => nodes.filter((node) => node.undoes == null || node.state), [nodes]);
+  const form = JSON.stringify(shown.map((node) => [node.seq, node.after, node.undoes]));
+  const laid = useMemo(() => layOut(shown), [form]);
+  const [whole, setWhole] = useState(false);
+  const [box, scale] = useFit(laid.width, whole);
+  const fits = scale === 1 && !whole;
+  const states = new Map(shown.map((node) => [node.seq, node.state]));
+  return html`<div class="graph-holder">${!fits && html`<div class="graph-tools"><${Button} size="tiny" pressed=${whole} onClick=${() => setWhole(!whole)}>Full size<//></div>`}
+  <div class="graph" role="group" aria-label="Graph of the steps" tabindex="0" ref=${box}>
+    <div class="field-of-steps" style=${{ width: `${laid.width * scale}px`, height: `${laid.height * scale}px` }}><div class="scaled" style=${{ width: `${laid.width}px`, height: `${laid.height}px`, transform: `scale(${scale})` }}>
+      <svg width=${laid.width} height=${laid.height} aria-hidden="true">
+        <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0.8 L7,4 L0,7.2 z" /></marker></defs>
+        ${laid.edges.map((edge) => html`<path key=${`${edge.from}-${edge.to}`} class=${classes("edge", states.get(edge.from) === "completed" && "done", edge.undo && "undo")} d=${way(edge.points)} marker-end="url(#arrow)" />`)}
+      </svg>
+      ${shown.map((node) => {
+        const place = laid.places.get(node.seq);
+        return html`<button type="button" key=${node.seq} class=${classes("node", tone(node.state ?? "blocked"))} aria-pressed=${String(chosen === node.name)} onClick=${() => onChoose(node.name)}
+          style=${{ left: `${place.x - WIDE / 2}px`, top: `${place.y - HIGH / 2}px`, width: `${WIDE}px`, height: `${HIGH}px` }}>
+          <${StateIcon} state=${node.state ?? "blocked"} /><span class="cut name strong">${short(node.name, 60)}</span>
+          <span class="under cut">${about(node)}</span>
+        </button>`;
+      })}
+    </div></div>
+  </div></div>`;
+}
