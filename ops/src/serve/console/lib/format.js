@@ -24,7 +24,7 @@ export const length = (ms) => {
   if (ms == null || Number.isNaN(ms)) return "–";
   const size = Math.max(0, ms);
   if (size < 1000) return `${Math.round(size)} ms`;
-  if (size < 10_000) return `${(size / 1000).toFixed(1)} s`;
+  if (size < 10_000) return `${one.format(size / 1000)} s`;
   for (const [index, [unit, of]] of UNITS.entries()) {
     if (size < of) continue;
     const count = Math.floor(size / of);

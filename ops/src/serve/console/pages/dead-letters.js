@@ -53,7 +53,7 @@ function Group({ group, reload, open }) {
       <${Icon} name="s_failed" tone="bad" /><h2 class="num">${number(group.count)}</h2>
       <span class="strong">${short(group.flow, 60)} <span class="quiet">/</span> ${short(group.step, 60)}</span>
       <span class="quiet at-middle">${group.handler ? short(group.handler, 60) : ""}</span>
-      <span class="quiet">first <${Time} at=${group.first} />, last <${Time} at=${group.last} /></span>
+      <span class="quiet">${group.count > 1 ? html`first <${Time} at=${group.first} />, last <${Time} at=${group.last} />` : html`<${Time} at=${group.last} />`}</span>
       <div class="row push"><${Button} icon="retry" onClick=${ask("retry", group, reload)}>Retry…<//><${Button} kind="danger" onClick=${ask("discard", group, reload)}>Discard…<//></div>
     </header>
     <div class="pad stack tight"><p class="mono text">${short(group.message ?? "no message", open ? 2000 : 300)}</p>

@@ -52,14 +52,26 @@ function Charts({ span }) {
       series=${[{ name: "completed", paint: "--good-fill", filled: true }, { name: "failed", paint: "--bad-fill", dashed: true }]} />
     <${Chart} key=${`share${span}`} title="Failures" about="of all attempts that ended" format=${(value) => `${value.toFixed(value < 10 ? 1 : 0)} %`} data=${series.share}
       series=${[{ name: "failed", paint: "--bad-fill", filled: true }]} />
-    <${Chart} key=${`oldest${span}`} title="Latency" about="the longest that a step was ready" format=${length} times data=${series.oldest}
-      series=${[{ name: "oldest ready", paint: "--hold-fill", filled: true }]} />
+    <${Chart} key=${`oldest${span}`} title="Latency" about="of the oldest ready step" format=${length} times data=${series.oldest}
+      series=${[{ name: "waited", paint: "--hold-fill", filled: true }]} />
     <${Chart} key=${`ready${span}`} title="Backlog" about="ready steps" format=${compact} data=${series.ready}
       series=${[{ name: "ready", paint: "--go-fill", filled: true }]} />
   </div>`}<//>`;
 }
 
 const Line = ({ icon, tone, children, at, href, act }) => html`<li><${Icon} name=${icon} tone=${tone} /><div class="words">${children}</div>${at && html`<span class="quiet small"><${Time} at=${at} /></span>`}<a class="button tiny" href=${href}>${act}</a></li>`;
+
+/** The same question of several runs is one line, at the place of the one that has been open longest. */
+const together = (questions) => {
+  const kinds = new Map();
+  for (const question of questions) {
+    const key = JSON.stringify([question.flow, question.step, question.question]);
+    const known = kinds.get(key);
+    if (known) known.count += 1;
+    else kinds.set(key, { question, count: 1 });
+  }
+  return [...kinds.values()];
+};
 
 function Attention({ overview }) {
   const questions = useResource("questions", {}, { every: 10_000 });
@@ -68,7 +80,7 @@ function Attention({ overview }) {
   const found = (doctor.data ?? []).filter((check) => check.verdict !== "ok" && check.check !== "attention");
   const paused = overview.paused_queues;
   const none = !questions.data?.length && !groups.data?.length && !found.length && !paused.length;
-  const asked = questions.data ?? [];
+  const asked = together(questions.data ?? []);
   return html`<${Sheet} title="Needs a person" about="the most pressing first">
     ${none && questions.data && groups.data && doctor.data
       ? html`<${Empty} icon="done" title="Nothing needs you">Questions, dead letters, paused queues and what the doctor finds will stand here.<//>`
@@ -76,8 +88,8 @@ function Attention({ overview }) {
         ${found.map((check) => html`<${Line} key=${check.check} icon=${check.verdict === "failed" ? "s_failed" : "warn"} tone=${check.verdict === "failed" ? "bad" : "hold"} href="/doctor" act="Doctor"><b>${check.check}</b> <span class="soft">${short(check.finding, 200)}</span><//>`)}
         ${(groups.data ?? []).slice(0, 4).map((group) => html`<${Line} key=${`${group.flow}${group.step}${group.message}`} icon="s_failed" tone="bad" at=${group.last} href=${`/dead-letters?flow=${encodeURIComponent(group.flow)}`} act="Look"><b>${number(group.count)} dead</b> in ${short(group.flow, 40)} / ${short(group.step, 40)}<span class="soft"><${Text} value=${group.message} most=${160} /></span><//>`)}
         ${paused.map((name) => html`<${Line} key=${`queue ${name}`} icon="s_paused" tone="hold" href=${`/queues/${encodeURIComponent(name)}`} act="Queue">Queue <b>${name}</b> is paused<//>`)}
-        ${asked.slice(0, 5).map((question) => html`<${Line} key=${`${question.run}${question.step}`} icon="questions" tone="hold" at=${question.since} href=${`/runs/${question.run}`} act="Answer"><b>${short(question.question ?? "Data are needed", 120)}</b><span class="soft"><${Text} value=${`${question.flow} / ${question.step}`} /></span><//>`)}
-        ${asked.length > 5 && html`<li><span class="words"><a href="/questions">${number(asked.length - 5)} more questions</a></span></li>`}
+        ${asked.slice(0, 5).map(({ question, count }) => html`<${Line} key=${`${question.run}${question.step}`} icon="questions" tone="hold" at=${question.since} href=${count > 1 ? "/questions" : `/runs/${question.run}`} act="Answer">${count > 1 ? html`<b class="num">${number(count)} ×</b> ` : null}<b>${short(question.question ?? "Data are needed", 120)}</b><span class="soft"><${Text} value=${`${question.flow} / ${question.step}`} /></span><//>`)}
+        ${asked.length > 5 && html`<li><span class="words"><a href="/questions">All questions</a></span></li>`}
       </ul>`}
   <//>`;
 }

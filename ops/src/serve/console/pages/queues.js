@@ -16,9 +16,9 @@ const isOpen = (queue) => queue.open_until && Date.parse(queue.open_until) > now
 /** The state of a queue, in a word. */
 export function QueueState({ queue }) {
   if (queue.paused_at) return html`<${State} state="paused" />`;
-  if (isOpen(queue)) return html`<span title="Too many attempts in a row got no answer"><${State} state="lost" more="by its breaker" /></span>`;
+  if (isOpen(queue)) return html`<span title="Too many attempts in a row got no answer"><${State} state="lost" name="Closed" more="by its breaker" /></span>`;
   const idle = queue.handlers.filter((line) => line.ready.count > 0 && line.workers === 0);
-  if (idle.length) return html`<span title=${`No worker takes ${idle.map((line) => line.handler).join(", ")}`}><${State} state="warning" more="nobody takes some" /></span>`;
+  if (idle.length) return html`<span title=${`No worker takes ${idle.map((line) => line.handler).join(", ")}`}><${State} state="warning" name="Partly untaken" /></span>`;
   return html`<${State} state="active" />`;
 }
 

@@ -78,7 +78,7 @@ export function Run({ id }) {
   }, [acts]);
   return html`<${Loaded} of=${all.run} what="The run" lines=${10}>${(run) => html`<div class="stack">
     <${Head} run=${run} acts=${acts} reload=${all.reload} />
-    <${Why} run=${run} why=${all.why.data} steps=${all.steps.data} />
+    <${Why} run=${run} why=${all.why.data} steps=${all.steps.data} asked=${all.questions.data} />
     ${(all.questions.data ?? []).map((question) => html`<${Question} key=${question.step} question=${question} onDone=${all.reload} />`)}
     <nav class="tabs" aria-label="Parts of the run">${TABS.map(([name, title]) => html`<a key=${name} href=${withQuery({ tab: name })} aria-current=${name === tab ? "page" : undefined}>${title}${name === "timeline" && all.timeline.data ? html`<span class="count">${all.timeline.data.length}</span>` : null}</a>`)}</nav>
     ${tab === "" && html`<${Steps} all=${all} chosen=${chosen} onChoose=${choose} />`}

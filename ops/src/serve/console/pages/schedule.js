@@ -76,9 +76,10 @@ export function Schedule({ name }) {
     ${schedule.paused_at && html`<${Note} tone="hold" icon="s_paused">It is paused since <${Time} at=${schedule.paused_at} /> and starts nothing. Ticks that pass meanwhile are ${schedule.missed === "skip" ? "left out" : "made up for when it goes on"}.<//>`}
     ${schedule.last_error && html`<${Note} tone="bad" icon="s_failed"><b>The last tick could start no run.</b><div class="text">${plain(schedule.last_error)}</div><//>`}
     <div class="columns">
-      <${Sheet} title="Past ticks" about=${`${several(schedule.past.length, "tick")} remembered here, by day`} pad>
+      <div class="stack"><${Sheet} title="Past ticks" about=${`${several(schedule.past.length, "tick")}, by day`} pad>
         ${schedule.past.length ? html`<${Calendar} ticks=${schedule.past} />` : html`<${Empty} icon="schedules" title="No tick has passed yet" />`}
       <//>
+      <${Sheet} title="The last of them"><${Table} label="Past ticks" columns=${TICKS} rows=${schedule.past.slice(0, 20)} rowKey=${(tick) => tick.tick} empty=${html`<${Empty} icon="schedules" title="No tick has passed yet" />`} /><//></div>
       <div class="stack">
         <${Sheet} title="Next ticks">${schedule.next.length
           ? html`<ul class="list">${schedule.next.slice(0, 8).map((tick) => html`<li key=${tick}><${Icon} name="clock" /><span class="words num">${day(tick)} ${clock(tick)}</span><span class="quiet small">${relative(tick, now.value)}</span></li>`)}</ul>`
@@ -86,6 +87,5 @@ export function Schedule({ name }) {
         <${Sheet} title="Settings" pad><${Settings} schedule=${schedule} /><//>
       </div>
     </div>
-    <${Sheet} title="The same as a list"><${Table} label="Past ticks" columns=${TICKS} rows=${schedule.past.slice(0, 50)} rowKey=${(tick) => tick.tick} empty=${html`<${Empty} icon="schedules" title="No tick has passed yet" />`} /><//>
   </div>`}<//>`;
 }

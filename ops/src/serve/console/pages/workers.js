@@ -21,7 +21,7 @@ const columns = (reload) => [
   { name: "Worker", kind: "wide", cell: (worker) => html`<span class="strong"><${Text} value=${worker.name} most=${80} /></span><span class="under">${short(worker.host, 60)}, process ${worker.pid}</span>` },
   { name: "State", kind: "fit", cell: (worker) => html`<${State} state=${worker.state} />` },
   { name: "Holds", kind: "num", cell: (worker) => number(worker.holds) },
-  { name: "Queues", kind: "fit", at: "at-middle", cell: (worker) => html`<span class="row wrap">${worker.queues.map((name) => html`<a key=${name} href=${`/queues/${encodeURIComponent(name)}`}><${Pill}>${name}<//></a>`)}</span>` },
+  { name: "Queues", kind: "fit", at: "at-middle", cell: (worker) => html`<span class="row">${worker.queues.map((name) => html`<a key=${name} href=${`/queues/${encodeURIComponent(name)}`}><${Pill}>${name}<//></a>`)}</span>` },
   { name: "Handlers", kind: "num", at: "at-wide", cell: (worker) => html`<span title=${worker.handlers.join("\n")}>${number(worker.handlers.length)}</span>` },
   { name: "Up for", kind: "num", at: "at-middle", cell: (worker) => html`<${Lasted} from=${worker.started_at} to=${worker.state === "gone" || worker.state === "lost" ? worker.heartbeat_at : null} />` },
   { name: "Heartbeat", kind: "num", at: "at-middle", cell: (worker) => html`<${Time} at=${worker.heartbeat_at} />` },

@@ -42,7 +42,7 @@ const CLOCK_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_00
 const optionsOf = ({ series, format, times }, width, height, onPoint) => ({
   width,
   height,
-  padding: [8, 8, 0, 0],
+  padding: [8, 20, 0, 0],
   cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "console" } },
   legend: { show: false },
   scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.12 : 1] } },

@@ -3,7 +3,7 @@ import * as dagre from "../vendor/dagre.js";
 import { html, useEffect, useMemo, useRef, useState, classes } from "../lib/ui.js";
 import { short } from "../lib/text.js";
 import { StateIcon, tone, word } from "./state.js";
-import { Button, Lasted } from "./basics.js";
+import { Lasted } from "./basics.js";
 
 const WIDE = 164;
 const HIGH = 44;
@@ -50,7 +50,7 @@ const about = (node) => {
 };
 
 /** How much the graph is made smaller so that it fits its place. */
-function useFit(width, whole) {
+function useFit(width) {
   const box = useRef();
   const [room, setRoom] = useState(0);
   useEffect(() => {
@@ -58,7 +58,7 @@ function useFit(width, whole) {
     sized.observe(box.current);
     return () => sized.disconnect();
   }, []);
-  return [box, whole || !room ? 1 : Math.max(SMALLEST, Math.min(1, room / width))];
+  return [box, !room ? 1 : Math.max(SMALLEST, Math.min(1, room / width))];
 }
 
 /** The graph; `chosen` is the name of a step. */
@@ -67,12 +67,9 @@ export function Graph({ nodes, chosen, onChoose }) {
   const shown = useMemo(() => nodes.filter((node) => node.undoes == null || node.state), [nodes]);
   const form = JSON.stringify(shown.map((node) => [node.seq, node.after, node.undoes]));
   const laid = useMemo(() => layOut(shown), [form]);
-  const [whole, setWhole] = useState(false);
-  const [box, scale] = useFit(laid.width, whole);
-  const fits = scale === 1 && !whole;
+  const [box, scale] = useFit(laid.width);
   const states = new Map(shown.map((node) => [node.seq, node.state]));
-  return html`<div class="graph-holder">${!fits && html`<div class="graph-tools"><${Button} size="tiny" pressed=${whole} onClick=${() => setWhole(!whole)}>Full size<//></div>`}
-  <div class="graph" role="group" aria-label="Graph of the steps" tabindex="0" ref=${box}>
+  return html`<div class="graph" role="group" aria-label="Graph of the steps" tabindex="0" ref=${box}>
     <div class="field-of-steps" style=${{ width: `${laid.width * scale}px`, height: `${laid.height * scale}px` }}><div class="scaled" style=${{ width: `${laid.width}px`, height: `${laid.height}px`, transform: `scale(${scale})` }}>
       <svg width=${laid.width} height=${laid.height} aria-hidden="true">
         <defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0,0.8 L7,4 L0,7.2 z" /></marker></defs>
@@ -87,5 +84,5 @@ export function Graph({ nodes, chosen, onChoose }) {
         </button>`;
       })}
     </div></div>
-  </div></div>`;
+  </div>`;
 }

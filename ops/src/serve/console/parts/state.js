@@ -46,7 +46,7 @@ export function StateIcon({ state, silent }) {
   return html`<${Icon} name=${icon} tone=${shade} turns=${state === "running"} />${silent ? null : html`<span class="hidden-text">${name}</span>`}`;
 }
 
-/** A state with its shape and word. */
-export function State({ state, more }) {
-  return html`<span class=${`state ${tone(state)}`}><${StateIcon} state=${state} silent /><span>${word(state)}${more ? html` <span class="quiet">${more}</span>` : null}</span></span>`;
+/** A state with its shape and its word, or another one. */
+export function State({ state, more, name }) {
+  return html`<span class=${`state ${tone(state)}`}><${StateIcon} state=${state} silent /><span>${name ?? word(state)}${more ? html` <span class="quiet">${more}</span>` : null}</span></span>`;
 }

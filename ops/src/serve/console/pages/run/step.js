@@ -71,7 +71,7 @@ export function StepPanel({ all, name }) {
         ${step.handler && html`<dt>handler</dt><dd class="mono">${short(step.handler, 80)}</dd>`}
         ${step.queue && html`<dt>queue</dt><dd><a href=${`/queues/${encodeURIComponent(step.queue)}`}>${step.queue}</a></dd>`}
         ${step.phase && html`<dt>phase</dt><dd>${short(step.phase, 60)}</dd>`}
-        ${step.handler && html`<dt>attempts</dt><dd class="num">${step.attempt ?? 0}<span class="quiet">, ${step.max_attempts} may fail</span></dd>`}
+        ${step.handler && html`<dt>attempts</dt><dd class="num">${step.attempt ?? 0}<span class="quiet"> so far, ${step.max_attempts} at most</span></dd>`}
         ${step.worker && html`<dt>worker</dt><dd class="mono" title=${String(step.worker)}>${middle(String(step.worker), 6, 4)}</dd>`}
         ${step.waits_for && html`<dt>waits for</dt><dd>${plain(step.waits_for)}</dd>`}
         ${step.fire_at && html`<dt>until</dt><dd><${Time} at=${step.fire_at} /></dd>`}

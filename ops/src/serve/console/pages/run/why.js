@@ -6,7 +6,8 @@ import { Note } from "../../parts/basics.js";
 /** Whether a sentence tells of something that keeps the run, and not of a step that runs or waits for its turn in the flow. */
 const tells = (state) => state !== "running" && state !== "blocked";
 
-export function Why({ run, why = [], steps = [] }) {
+/** `asked`: the questions of the run, which are shown by themselves. */
+export function Why({ run, why = [], steps = [], asked = [] }) {
   if (run.state === "failed" && run.error) {
     const step = run.error.step;
     return html`<${Note} tone="bad" icon="s_failed" action=${step && html`<a class="button tiny" href=${`/runs/${run.id}?step=${encodeURIComponent(step)}`}>Show the step</a>`}>
@@ -15,7 +16,7 @@ export function Why({ run, why = [], steps = [] }) {
     <//>`;
   }
   const states = new Map(steps.map((step) => [step.name, step.state]));
-  const kept = why.filter(({ step }) => tells(states.get(step)));
+  const kept = why.filter(({ step }) => tells(states.get(step)) && !asked.some((question) => question.step === step));
   const moves = steps.some((step) => step.state === "running");
   if (!kept.length) return null;
   return html`<${Note} tone=${moves ? "" : "hold"} icon=${moves ? "info" : "s_waiting"}>
