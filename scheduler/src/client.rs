@@ -1,5 +1,6 @@
 //! The client: everything that starts, reads or steers runs.
 
+use chrono::{DateTime, Utc};
 use longhaul_schema::{
     Config, Database, Flow, Payload,
     calls::{
@@ -277,6 +278,26 @@ impl Client {
     pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
         let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
         Ok(id.map(|id| self.run(id)))
+    }
+
+    /// Fires ticks of the past that started no run: those of the schedule after `from` and up to `to`, at most so many. Returns how many
+    /// ticks that were, and how many runs were started or queued.
+    pub async fn backfill_schedule(
+        &self,
+        name: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+        most: usize,
+    ) -> Result<(usize, i64), Error> {
+        let schedule = self.schedules().await?.into_iter().find(|schedule| schedule.name == name);
+        let schedule = schedule.ok_or_else(|| Error::NotFound(format!("there is no schedule {name}")))?;
+        let ticks = crate::schedules::between(&schedule, from, to, most)?;
+        let mut started = 0;
+        // Each part is a transaction of its own, which holds the schedule.
+        for part in ticks.chunks(100) {
+            started += self.database.calls().await?.backfill_schedule(self.database.tenant(), name, part).await?;
+        }
+        Ok((ticks.len(), started))
     }
 
     /// Deletes a schedule; its runs stay.

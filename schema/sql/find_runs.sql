@@ -76,7 +76,7 @@ declare
     case when p_since > 'epoch' then uuid_at(least(p_since, '9999-01-01')) end, p_from_id, '00000000-0000-0000-0000-000000000000');
   v_before uuid := least(
     p_before, p_below_id, case when p_until < '9999-01-01' then uuid_at(greatest(p_until, 'epoch')) end, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
-  v_live   boolean := coalesce(p_state in ('pending', 'running', 'paused'), false);
+  v_live   boolean := coalesce(p_state in ('pending', 'running', 'paused', 'live'), false);
   v_flows  integer[];
   v_ids    uuid[];
   v_batch  bigint := case when p_parent is not null then p_look else least(greatest(p_limit, 1), 1000, p_look) end;
@@ -106,7 +106,7 @@ begin
       from unnest(v_ids) with ordinality i(id, place)
       cross join lateral (select x.* from run x where x.id = i.id offset 0) r
       where r.tenant = p_tenant and (v_flows is null or r.flow_id = any (v_flows))
-        and (p_state is null or (case when r.state = 'running' and r.start_at > v_now then 'pending' else r.state end)::text = p_state)
+        and (p_state is null or p_state = 'live' and r.state in ('pending', 'running', 'paused') or (case when r.state = 'running' and r.start_at > v_now then 'pending' else r.state end)::text = p_state)
         and (p_name is null or r.name like p_name) and (p_metadata is null or r.metadata @> p_metadata)
         and (p_dismissed or r.dismissed_at is null) and (p_parent is null or r.parent_id = p_parent)
         and (p_error is null or strpos(lower(r.error::text), lower(p_error)) > 0)
@@ -121,4 +121,4 @@ begin
   end loop;
 end $$;
 comment on function find_runs(text, text, integer, text, text, jsonb, timestamptz, timestamptz, uuid, boolean, uuid, bigint, bigint, text, text, text, uuid, uuid) is
-  'Ids of runs, the newest first: of a flow, a version, a state, with a name (% stands for any text), with this in their metadata, created in a time, children of a run, with steps in a queue, with a key, with a text in their error, from an id on and below one. Looks at p_look runs at most; when it stops before the end of the history, a last row without an id says in looked_to where to go on (as p_before).';
+  'Ids of runs, the newest first: of a flow, a version, a state (or live: pending, running or paused), with a name (% stands for any text), with this in their metadata, created in a time, children of a run, with steps in a queue, with a key, with a text in their error, from an id on and below one. Looks at p_look runs at most; when it stops before the end of the history, a last row without an id says in looked_to where to go on (as p_before).';

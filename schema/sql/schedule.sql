@@ -229,6 +229,23 @@ begin
 end $$;
 comment on function run_schedule(text, text) is 'Runs a schedule now, as if a tick had come; the moment stands for the tick. Returns the run; null when the one before still lives and the schedule says to skip, or its start was refused.';
 
+create or replace function backfill_schedule(p_tenant text, p_name text, p_ticks timestamptz[]) returns bigint
+language plpgsql as $$
+declare
+  v_schedule schedule := the_schedule(p_tenant, p_name);
+  v_started  bigint := 0;
+  v_tick     timestamptz;
+begin
+  foreach v_tick in array p_ticks loop
+    -- A tick that has had its run is not fired again.
+    delete from schedule_tick t where t.schedule_id = v_schedule.id and t.tick = v_tick and t.outcome in ('missed', 'skipped', 'failed');
+    v_started := v_started + (fire_tick(v_schedule.id, v_tick, false) is not null)::integer;
+  end loop;
+  return v_started;
+end $$;
+comment on function backfill_schedule(text, text, timestamptz[]) is
+  'Fires ticks of the past that started no run: missed, skipped and failed ones, and those of before the schedule was made. Returns how many runs were started or queued.';
+
 create or replace function delete_schedule(p_tenant text, p_name text) returns void
 language plpgsql as $$
 declare

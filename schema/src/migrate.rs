@@ -74,6 +74,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("progress.sql", include_str!("../sql/progress.sql")),
     ("throughput.sql", include_str!("../sql/throughput.sql")),
     ("overview.sql", include_str!("../sql/overview.sql")),
+    ("operators.sql", include_str!("../sql/operators.sql")),
     ("retention.sql", include_str!("../sql/retention.sql")),
     ("retention_stats.sql", include_str!("../sql/retention_stats.sql")),
     ("chore_drop_partitions.sql", include_str!("../sql/chore_drop_partitions.sql")),

@@ -24,6 +24,7 @@ mod signals;
 mod start;
 mod supervise;
 mod terminal;
+mod token;
 mod up;
 mod why;
 
@@ -89,6 +90,9 @@ enum Command {
     Scheduler(process::SchedulerCommand),
     /// Serve the HTTP API and the console.
     Serve(serve::Serve),
+    /// Make, list or revoke tokens of the HTTP API.
+    #[command(subcommand)]
+    Token(token::Token),
     /// Deploy and read flows.
     #[command(subcommand)]
     Flow(flow::FlowCommand),
@@ -194,6 +198,7 @@ async fn run(command: Command, context: &Context) -> Result<(), Failure> {
         Command::Supervise(supervise) => supervise.run(context).await,
         Command::Scheduler(scheduler) => scheduler.run(context).await,
         Command::Serve(serve) => serve.run(context).await,
+        Command::Token(token) => token.run(context).await,
         Command::Flow(flow) => flow.run(context).await,
         Command::Start(start) => start.run(context).await,
         Command::List(list) => list.run(context).await,

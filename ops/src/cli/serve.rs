@@ -25,6 +25,9 @@ pub(super) struct Serve {
     /// A name under which a proxy on this machine calls it; may be given several times.
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// Requests a second of one caller; five times as many at once after a pause.
+    #[arg(long, default_value = "200", value_name = "NUMBER")]
+    rate: std::num::NonZeroU32,
     /// Take the files of the console from this folder, while working on them.
     #[arg(long, hide = true, value_name = "FOLDER")]
     console: Option<PathBuf>,
@@ -32,7 +35,8 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        let options = ServeOptions { hosts: self.hosts, console: self.console, ..ServeOptions::on(self.listen) };
+        let options =
+            ServeOptions { hosts: self.hosts, rate: self.rate, console: self.console, ..ServeOptions::on(self.listen) };
         let server = Server::bind(&context.connection.config()?, options).await?;
         if context.output.json {
             context.output.json(&serde_json::json!({ "url": server.url() }));

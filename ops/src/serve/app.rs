@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use longhaul_scheduler::Client;
 
-use super::{ServeOptions, Stopping, assets::Assets, events::Feeds};
+use super::{ServeOptions, Stopping, assets::Assets, events::Feeds, rate::Rate};
 
 /// What all requests share. Cheap to clone.
 #[derive(Clone)]
@@ -17,13 +17,17 @@ pub(super) struct Shared {
     pub(super) options: ServeOptions,
     pub(super) assets: Assets,
     pub(super) feeds: Feeds,
+    pub(super) rate: Rate,
+    /// Whose program this is: who acts, when nobody says who he is.
+    pub(super) user: String,
     stopping: Stopping,
 }
 
 impl App {
     pub(super) fn new(client: Client, address: SocketAddr, options: ServeOptions) -> Self {
+        let rate = Rate::new(options.rate);
         let assets = Assets::new(options.console.clone());
-        Self(Arc::new(Shared { client, address, options, assets, feeds: Feeds::default(), stopping: Stopping::new() }))
+        Self(Arc::new(Shared { client, address, options, assets, feeds: Feeds::default(), rate, user: user(), stopping: Stopping::new() }))
     }
 
     pub(super) fn stopping(&self) -> &Stopping {
@@ -37,4 +41,10 @@ impl std::ops::Deref for App {
     fn deref(&self) -> &Shared {
         &self.0
     }
+}
+
+/// The user of this machine, as for the commands of this program.
+fn user() -> String {
+    let variable = |name| std::env::var(name).ok().filter(|name: &String| !name.is_empty());
+    variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "anonymous".into())
 }

@@ -1,22 +1,74 @@
 //! Bodies, queries and paths. What is wrong with them is a problem, and not a page of text.
 
 use axum::{
-    extract::{FromRequest, FromRequestParts},
-    http::{Uri, request::Parts},
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request},
+    http::{StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use longhaul_schema::Payload;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::{error::Category, value::RawValue};
 
 use super::problem::Problem;
 
-/// A body of JSON; also an answer.
-#[derive(FromRequest)]
-#[from_request(via(axum::Json), rejection(Problem))]
+/// JSON: a body, or an answer.
 pub(super) struct Json<T>(pub(super) T);
 
 impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
+    }
+}
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = body(request).await?;
+        read(&body).map(Self)
+    }
+}
+
+/// A body that may be left out.
+pub(super) struct Options<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Options<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = body(request).await?;
+        if body.is_empty() { Ok(Self(T::default())) } else { read(&body).map(Self) }
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("the body is too large"),
+        _ => Problem::malformed(rejection.body_text()),
+    })?;
+    if !body.is_empty() && !kind.is_some_and(|kind| kind.trim_start().starts_with("application/json")) {
+        return Err(Problem::media("a body needs the content type application/json"));
+    }
+    Ok(body)
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => Problem::invalid(error.to_string()),
+        _ => Problem::malformed(format!("the body is not JSON: {error}")),
+    })
+}
+
+/// A JSON value in a body, or nothing where it was left out; `null` is a value.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given(pub(super) Option<Payload>);
+
+impl<'de> Deserialize<'de> for Given {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        Payload::from_text(raw.get()).map(|payload| Self(Some(payload))).map_err(serde::de::Error::custom)
     }
 }
 

@@ -3,25 +3,31 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `guard` | refuses requests that another site's page may have sent |
-//! | `caller` | who asks, for which tenant, and what he may do |
+//! | `caller`, `secret`, `rate` | who asks, for which tenant, and what he may do; tokens; how many requests a second |
+//! | `once` | requests with an idempotency key |
 //! | `extract` | bodies, queries and paths; what is wrong with them is a problem |
 //! | `routes` | the operations, a file for each subject; the OpenAPI document is made from them |
+//! | `act` | the record of what operators do |
 //! | `page` | limits and cursors of lists |
 //! | `events` | live changes, as server-sent events |
 //! | `problem` | errors as `application/problem+json` |
 //! | `assets` | the files of the console |
 
+mod act;
 mod app;
 mod assets;
 mod caller;
 mod events;
 mod extract;
 mod guard;
+mod once;
 mod page;
 mod problem;
+mod rate;
 mod routes;
+pub(crate) mod secret;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use longhaul_scheduler::Client;
 use longhaul_schema::{Config, Error};
@@ -37,6 +43,8 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
     /// Names besides those of this machine under which it may be called when it listens on a loopback address.
     pub hosts: Vec<String>,
+    /// Requests a second of one caller.
+    pub rate: NonZeroU32,
     /// Take the files of the console from this folder instead of those that are built in: for work on the console.
     pub console: Option<PathBuf>,
 }
@@ -44,7 +52,7 @@ pub struct ServeOptions {
 impl ServeOptions {
     /// On this address.
     pub fn on(listen: SocketAddr) -> Self {
-        Self { listen, hosts: vec![], console: None }
+        Self { listen, hosts: vec![], rate: rate::DEFAULT, console: None }
     }
 }
 
@@ -82,9 +90,11 @@ impl Server {
     /// Connects to the database, and listens.
     pub async fn bind(config: &Config, options: ServeOptions) -> Result<Self, ServeError> {
         let client = Client::connect(config).await?;
-        if !options.listen.ip().is_loopback() {
+        let closed = client.database().retrying(|calls| async move { calls.tokens_are_used().await }).await?;
+        if !options.listen.ip().is_loopback() && !closed {
             return Err(ServeError::Unsafe(format!(
-                "{} can be reached from other machines, and nobody is asked who he is: listen on 127.0.0.1",
+                "{} can be reached from other machines, and there is no token that tells who asks: make one with \
+                 `longhaul token create`, or listen on 127.0.0.1",
                 options.listen
             )));
         }

@@ -1,7 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457). The types are stable: programs go by them, people read the detail.
 
 use axum::{
-    extract::rejection::{JsonRejection, PathRejection, QueryRejection},
+    extract::rejection::{PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -45,6 +45,10 @@ macro_rules! kinds {
 kinds! {
     /// The request cannot be read.
     malformed: "malformed", BAD_REQUEST, "The request cannot be read";
+    /// Nobody knows who asks.
+    unauthorized: "unauthorized", UNAUTHORIZED, "Who are you?";
+    /// He may not do that.
+    forbidden: "forbidden", FORBIDDEN, "Not allowed";
     /// It came from another site's page, or may have.
     foreign: "foreign", FORBIDDEN, "The request may come from another site";
     /// There is nothing of the kind.
@@ -63,6 +67,8 @@ kinds! {
     media: "media", UNSUPPORTED_MEDIA_TYPE, "The body must be JSON";
     /// The values are wrong.
     invalid: "invalid", UNPROCESSABLE_ENTITY, "Invalid";
+    /// An idempotency key of another request.
+    key_reused: "key-reused", UNPROCESSABLE_ENTITY, "The idempotency key was used before";
     /// Too many at once.
     too_many: "too-many", TOO_MANY_REQUESTS, "Too many requests";
     /// Nobody knows.
@@ -102,18 +108,6 @@ impl From<Error> for Problem {
     }
 }
 
-impl From<JsonRejection> for Problem {
-    fn from(rejection: JsonRejection) -> Self {
-        let detail = rejection.body_text();
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Self::too_large(detail),
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => Self::media(detail),
-            StatusCode::UNPROCESSABLE_ENTITY => Self::invalid(detail),
-            _ => Self::malformed(detail),
-        }
-    }
-}
-
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         Self::malformed(rejection.body_text())
@@ -135,6 +129,9 @@ impl IntoResponse for Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

@@ -128,3 +128,13 @@ pub fn upcoming(schedule: &ScheduleInfo, after: DateTime<Utc>, most: usize) -> R
     let ticks = Ticks::of(schedule)?;
     Ok(std::iter::successors(ticks.next(after), |tick| ticks.next(*tick)).take(most).collect())
 }
+
+/// The ticks of a schedule after a time and up to another one, at most so many.
+pub fn between(
+    schedule: &ScheduleInfo,
+    after: DateTime<Utc>,
+    to: DateTime<Utc>,
+    most: usize,
+) -> Result<Vec<DateTime<Utc>>, Error> {
+    Ok(Ticks::of(schedule)?.between(after, to, most))
+}

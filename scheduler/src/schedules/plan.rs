@@ -34,7 +34,7 @@ impl<'a> Ticks<'a> {
     }
 
     /// The ticks after a time and up to another one, at most so many.
-    fn between(&self, after: DateTime<Utc>, to: DateTime<Utc>, most: usize) -> Vec<DateTime<Utc>> {
+    pub(super) fn between(&self, after: DateTime<Utc>, to: DateTime<Utc>, most: usize) -> Vec<DateTime<Utc>> {
         std::iter::successors(self.next(after), |tick| self.next(*tick))
             .take_while(|tick| *tick <= to)
             .take(most)

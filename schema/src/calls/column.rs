@@ -87,7 +87,7 @@ macro_rules! as_it_is {
     };
 }
 
-as_it_is!(bool, i16, i32, i64, f64, Uuid, String, Vec<String>, Vec<Uuid>, Vec<i32>, &'a str);
+as_it_is!(bool, i16, i32, i64, f64, Uuid, String, Vec<String>, Vec<Uuid>, Vec<i32>, Vec<u8>, &'a str);
 
 impl<'a, T: Column<'a>> Column<'a> for Option<T> {
     type Raw = Option<T::Raw>;

@@ -5,8 +5,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::{
-    Calls, Executor, RunState,
-    read::{RUN_COLUMNS, RunInfo, run_info},
+    Calls, Executor, Row, RunMark, RunState,
+    read::{MARK_COLUMNS, RUN_COLUMNS, RunInfo, run_info, run_mark},
     readable,
 };
 use crate::{Payload, Result};
@@ -22,6 +22,8 @@ pub struct RunFilter {
     pub version: Option<i32>,
     /// In this state only.
     pub state: Option<RunState>,
+    /// Pending, running and paused ones only.
+    pub live: bool,
     /// With this name only; `%` stands for any text.
     pub name: Option<String>,
     /// Whose metadata contains this.
@@ -68,6 +70,7 @@ impl Default for RunFilter {
             flow: None,
             version: None,
             state: None,
+            live: false,
             name: None,
             metadata: None,
             since: None,
@@ -93,22 +96,33 @@ impl<E: Executor> Calls<E> {
 
     /// Runs, newest first, and whether older ones are still to be looked at.
     pub async fn find_runs(&self, filter: &RunFilter) -> Result<RunPage> {
+        let (rows, looked_to) = self.found(filter, RUN_COLUMNS).await?;
+        Ok(RunPage { runs: readable(&rows, run_info)?, looked_to })
+    }
+
+    /// As [`find_runs`](Self::find_runs), but only how far each run is: for acts on many.
+    pub async fn find_marks(&self, filter: &RunFilter) -> Result<(Vec<RunMark>, Option<Uuid>)> {
+        let (rows, looked_to) = self.found(filter, MARK_COLUMNS).await?;
+        Ok((readable(&rows, run_mark)?, looked_to))
+    }
+
+    async fn found(&self, filter: &RunFilter, columns: &str) -> Result<(Vec<Row>, Option<Uuid>)> {
         let sql = format!(
-            "select f.looked_to, {RUN_COLUMNS}
+            "select f.looked_to, {columns}
              from longhaul.find_runs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) with ordinality f(found, looked_to, place)
              left join lateral (select * from longhaul.runs r where r.id = f.found offset 0) r on true
              order by f.place"
         );
-        let state = filter.state.map(RunState::as_str);
+        let state = filter.state.map(RunState::as_str).or(filter.live.then_some("live"));
         let (from_id, below_id) = match &filter.id_prefix {
             None => (None, None),
             Some(prefix) => match ids_that_begin_with(prefix) {
                 Some((from, below)) => (Some(from), below),
-                None => return Ok(RunPage { runs: vec![], looked_to: None }),
+                None => return Ok((vec![], None)),
             },
         };
         let metadata = filter.metadata.as_ref().map(|m| Json(m.raw()));
-        let rows = self
+        let mut rows = self
             .rows(
                 &sql,
                 &[
@@ -133,9 +147,9 @@ impl<E: Executor> Calls<E> {
                 ],
             )
             .await?;
-        let looked_to = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
-        let found = &rows[..rows.len() - usize::from(looked_to.is_some())];
-        Ok(RunPage { runs: readable(found, run_info)?, looked_to })
+        let looked_to: Option<Uuid> = rows.last().map(|row| row.try_get("looked_to")).transpose()?.flatten();
+        rows.truncate(rows.len() - usize::from(looked_to.is_some()));
+        Ok((rows, looked_to))
     }
 }
 

@@ -1,5 +1,6 @@
 //! One typed method for each database function, by subject.
 
+mod act;
 mod again;
 mod chore;
 mod claim;
@@ -16,6 +17,7 @@ mod overview;
 mod progress;
 mod queue;
 mod read;
+mod request;
 mod retention;
 mod schedule;
 mod signal;
@@ -23,12 +25,14 @@ mod start;
 mod state;
 mod steer;
 mod suspend;
+mod token;
 mod worker;
 
 use std::sync::Arc;
 
 use tokio_postgres::types::ToSql;
 
+pub use act::{ActFilter, ActInfo, NewAct};
 pub use again::{DeadLetter, DeadLetterFilter, DeadLetterGroup};
 pub use chore::ChoreReport;
 pub use claim::Claimed;
@@ -44,6 +48,7 @@ pub use overview::{COUNTED, Counted, OldestReady, QueueLine, RoomCounts, Through
 pub use progress::{Progress, QueueFigure, Reported};
 pub use queue::{QueueInfo, QueueLimits};
 pub use read::{AttemptInfo, ItemOutput, RunInfo, RunMark, StepInfo, TimelineEntry};
+pub use request::ClaimedRequest;
 pub use retention::{AgeFigures, ArchivedRun, RetentionPage, RetentionPlan, RetentionPolicy};
 pub use schedule::{FiredTick, Missed, Moved, Overlap, ScheduleInfo, Tick, UnreadableSchedule};
 pub use signal::{NewSignal, SignalFilter, SignalInfo};
@@ -51,6 +56,7 @@ pub use start::{NewRun, NotStarted, StartRuns, Unique};
 pub use state::{RunState, StepState};
 pub use steer::{Answer, Asking, Operation, Question};
 pub use suspend::{AnswerKind, Awaited, Checkpoint, NewCheckpoint};
+pub use token::{NewToken, Scope, TokenInfo};
 pub use worker::{Neglected, NewWorker, Registered, Renewal};
 
 use column::{Row, every, readable};

@@ -50,10 +50,14 @@ pub struct RunInfo {
 }
 
 /// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunMark {
     /// Id.
     pub id: Uuid,
+    /// Flow.
+    pub flow: String,
+    /// Name given by the caller.
+    pub name: Option<String>,
     /// Present state.
     pub state: RunState,
     /// Raised by every change of the run.
@@ -152,6 +156,8 @@ pub struct TimelineEntry {
     pub detail: Option<Payload>,
 }
 
+pub(super) const MARK_COLUMNS: &str = "id, flow, name, state::text, revision, open_steps, ended_at";
+
 pub(super) const RUN_COLUMNS: &str = "id, flow, version, name, state::text, created_at, start_at, ended_at, steps, open_steps, revision, input, error, \
      metadata, paused_for, compensated, dismissed_at, parent_id, forked_from";
 
@@ -175,23 +181,12 @@ impl<E: Executor> Calls<E> {
 
     /// How far some runs are; ids that are no runs of this tenant are left out.
     pub async fn run_marks(&self, tenant: &str, ids: &[Uuid]) -> Result<Vec<RunMark>> {
-        let rows = self
-            .rows(
-                "select r.id, r.state::text as state, r.revision, r.open_steps, r.ended_at
-                 from unnest($1::uuid[]) i(id) cross join lateral (select x.* from longhaul.runs x where x.id = i.id offset 0) r
-                 where r.tenant = $2 order by r.id desc",
-                &[&ids, &tenant],
-            )
-            .await?;
-        readable(&rows, |row| {
-            Ok(RunMark {
-                id: row.try_get("id")?,
-                state: row.try_get("state")?,
-                revision: row.try_get("revision")?,
-                open_steps: row.try_get("open_steps")?,
-                ended_at: row.try_get("ended_at")?,
-            })
-        })
+        let sql = format!(
+            "select {MARK_COLUMNS}
+             from unnest($1::uuid[]) i(asked) cross join lateral (select x.* from longhaul.runs x where x.id = i.asked offset 0) r
+             where r.tenant = $2 order by r.id desc"
+        );
+        readable(&self.rows(&sql, &[&ids, &tenant]).await?, run_mark)
     }
 
     /// What a completed run gave; `None` for other runs.
@@ -312,6 +307,18 @@ impl<E: Executor> Calls<E> {
     pub async fn why(&self, run_id: Uuid, step: &str) -> Result<String> {
         self.row("select longhaul.why($1, $2)", &[&run_id, &step]).await?.try_get(0)
     }
+}
+
+pub(super) fn run_mark(row: &Row) -> Result<RunMark> {
+    Ok(RunMark {
+        id: row.try_get("id")?,
+        flow: row.try_get("flow")?,
+        name: row.try_get("name")?,
+        state: row.try_get("state")?,
+        revision: row.try_get("revision")?,
+        open_steps: row.try_get("open_steps")?,
+        ended_at: row.try_get("ended_at")?,
+    })
 }
 
 pub(super) fn run_info(row: &Row) -> Result<RunInfo> {

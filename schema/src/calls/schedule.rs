@@ -272,6 +272,11 @@ impl<E: Executor> Calls<E> {
         self.row("select longhaul.run_schedule($1, $2)", &[&tenant, &name]).await?.try_get(0)
     }
 
+    /// Fires ticks of the past that started no run. Returns how many runs were started or queued.
+    pub async fn backfill_schedule(&self, tenant: &str, name: &str, ticks: &[DateTime<Utc>]) -> Result<i64> {
+        self.row("select longhaul.backfill_schedule($1, $2, $3)", &[&tenant, &name, &ticks]).await?.try_get(0)
+    }
+
     /// Deletes a schedule and the record of its ticks; its runs stay.
     pub async fn delete_schedule(&self, tenant: &str, name: &str) -> Result<()> {
         self.run("select longhaul.delete_schedule($1, $2)", &[&tenant, &name]).await

@@ -89,6 +89,60 @@ pub(super) async fn list(reader: Reader, Query(which): Query<Which>) -> Result<J
     Ok(Json(reader.client.dead_letters(&filter).await?.into_iter().map(dead).collect()))
 }
 
+/// Which dead letters something is done to.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Chosen {
+    /// Of this flow.
+    flow: Option<String>,
+    /// Of this step.
+    step: Option<String>,
+    /// Of this handler.
+    handler: Option<String>,
+    /// Of this run.
+    run: Option<Uuid>,
+    /// Whose message is like this; % stands for any text.
+    message: Option<String>,
+    /// That died at this time or later.
+    since: Option<DateTime<Utc>>,
+    /// All of them: needed when nothing else says which.
+    #[serde(default)]
+    all: bool,
+    /// At most so many, the oldest first, 1 to 10000; 1000 by default.
+    limit: Option<i32>,
+    /// Only tell how many and which.
+    #[serde(default)]
+    pub(super) dry_run: bool,
+}
+
+impl Chosen {
+    pub(super) fn filter(&self) -> Result<DeadLetterFilter, Problem> {
+        let limit = self.limit.unwrap_or(1000);
+        if !(1..=10_000).contains(&limit) {
+            return Err(Problem::invalid(format!("limit is 1 to 10000, not {limit}")));
+        }
+        let said = self.flow.is_some()
+            || self.step.is_some()
+            || self.handler.is_some()
+            || self.run.is_some()
+            || self.message.is_some()
+            || self.since.is_some();
+        if !said && !self.all {
+            return Err(Problem::invalid("say which dead letters, or all: true"));
+        }
+        Ok(DeadLetterFilter {
+            flow: self.flow.clone(),
+            step: self.step.clone(),
+            handler: self.handler.clone(),
+            run_id: self.run,
+            message: self.message.clone(),
+            since: self.since,
+            limit,
+            ..DeadLetterFilter::of("")
+        })
+    }
+}
+
 /// Dead letters that died of the same.
 #[derive(Serialize, ToSchema)]
 pub(in super::super) struct Group {

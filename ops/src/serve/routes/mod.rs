@@ -1,5 +1,8 @@
 //! The operations, a file for each subject. The OpenAPI document is made from them.
 
+mod acted;
+mod audit;
+mod bulk;
 mod dead_letters;
 mod doctor;
 mod events;
@@ -7,15 +10,21 @@ mod flows;
 mod health;
 mod limits;
 mod locks;
+mod other_acts;
 mod overview;
 mod questions;
+mod queue_acts;
 mod queues;
 mod retention;
 mod run;
 mod runs;
+mod schedule_acts;
 mod schedules;
 mod session;
+mod signal_acts;
 mod signals;
+mod start;
+mod steer;
 mod workers;
 
 use std::{sync::Arc, time::Duration};
@@ -43,10 +52,10 @@ pub(super) use {
     workers::workers,
 };
 
-use super::{app::App, assets, guard, problem::Problem};
+use super::{app::App, assets, caller, guard, once, problem::Problem};
 
 /// The largest body. What the database takes of a payload is less (setting max_payload_bytes), unless it has been raised.
-const MOST_BYTES: usize = 16 * 1024 * 1024;
+pub(super) const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long an answer may take. A request that is given up is not carried on.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -71,7 +80,11 @@ pub(super) fn all(app: App) -> Router {
         let description = description.clone();
         async move { Answer(&*description).into_response() }
     });
+    let admit = middleware::from_fn_with_state(app.clone(), caller::admit);
     let quick = api
+        .layer(middleware::from_fn(once::keyed))
+        .layer(admit.clone())
+        .merge(session::routes())
         .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(middleware::from_fn(in_time))
         .route("/api/openapi.json", describe)
@@ -84,7 +97,7 @@ pub(super) fn all(app: App) -> Router {
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    let router = headers.into_iter().fold(quick.merge(events::routes()), |router, (name, value)| {
+    let router = headers.into_iter().fold(quick.merge(events::routes().layer(admit)), |router, (name, value)| {
         router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
     });
     router
@@ -111,7 +124,12 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(overview::get))
         .routes(routes!(overview::throughput))
         .routes(routes!(runs::list))
-        .routes(routes!(run::get))
+        .routes(routes!(run::get, steer::change, steer::delete))
+        .routes(routes!(start::start))
+        .routes(routes!(start::start_many))
+        .routes(routes!(bulk::bulk))
+        .routes(routes!(steer::steer))
+        .routes(routes!(steer::fork))
         .routes(routes!(run::steps))
         .routes(routes!(run::attempts))
         .routes(routes!(run::timeline))
@@ -120,21 +138,37 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(run::progress))
         .routes(routes!(run::items))
         .routes(routes!(queues::list))
+        .routes(routes!(queue_acts::pause))
+        .routes(routes!(queue_acts::resume))
+        .routes(routes!(queue_acts::limit))
         .routes(routes!(workers::list))
+        .routes(routes!(other_acts::drain))
         .routes(routes!(workers::leases))
         .routes(routes!(schedules::list))
-        .routes(routes!(schedules::get))
+        .routes(routes!(schedules::get, schedule_acts::put, schedule_acts::delete))
+        .routes(routes!(schedule_acts::pause))
+        .routes(routes!(schedule_acts::resume))
+        .routes(routes!(schedule_acts::trigger))
+        .routes(routes!(schedule_acts::backfill))
         .routes(routes!(locks::list))
+        .routes(routes!(other_acts::release))
         .routes(routes!(limits::list))
         .routes(routes!(limits::queue))
-        .routes(routes!(signals::list))
+        .routes(routes!(signals::list, signal_acts::send))
+        .routes(routes!(signal_acts::complete))
+        .routes(routes!(signal_acts::broadcast))
         .routes(routes!(questions::list))
+        .routes(routes!(signal_acts::decide))
         .routes(routes!(dead_letters::list))
+        .routes(routes!(other_acts::retry_dead))
+        .routes(routes!(other_acts::discard_dead))
         .routes(routes!(dead_letters::groups))
         .routes(routes!(retention::get))
         .routes(routes!(retention::plan))
-        .routes(routes!(flows::list))
+        .routes(routes!(other_acts::put_policy, other_acts::delete_policy))
+        .routes(routes!(flows::list, other_acts::deploy))
         .routes(routes!(flows::get))
         .routes(routes!(flows::difference))
+        .routes(routes!(audit::list))
         .routes(routes!(doctor::doctor))
 }

@@ -99,11 +99,12 @@ pub(super) struct RunPage {
 }
 
 /// Which runs. Filters are joined by and.
-#[derive(Default, Deserialize, IntoParams)]
+#[derive(Default, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
+#[schema(as = RunFilter)]
 pub(super) struct Which {
-    /// In this state: pending, running, paused, completed, failed or cancelled.
+    /// In this state: pending, running, paused, completed, failed or cancelled; live stands for the first three.
     state: Option<String>,
     /// Of this flow.
     flow: Option<String>,
@@ -136,9 +137,16 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// Whether it says how many.
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit.is_some()
+    }
+
     pub(super) fn filter(self) -> Result<RunFilter, Problem> {
+        let live = self.state.as_deref() == Some("live");
         Ok(RunFilter {
-            state: self.state.map(|state| state.parse()).transpose()?,
+            state: self.state.filter(|_| !live).map(|state| state.parse()).transpose()?,
+            live,
             flow: self.flow,
             version: self.version,
             name: self.name,
