@@ -30,8 +30,9 @@ fn failing(step: &str, attempts: i32, message: &str, code: &str) -> Value {
     json!({ "order": 48_211, "total": 129.9, "trouble": { "step": step, "attempts": attempts, "message": message, "code": code } })
 }
 
+/// Before the ordinary ones: what shows something is there at once, however many those are.
 async fn start(client: &Client, flow: &str, name: &str, input: &Value) -> Outcome<longhaul_scheduler::RunHandle> {
-    Ok(client.start_with(flow, Start::new(input)?.name(name)).await?)
+    Ok(client.start_with(flow, Start::new(input)?.name(name).priority(-10)).await?)
 }
 
 /// Everything, with so many ordinary runs.
@@ -121,7 +122,9 @@ async fn waiting(client: &Client) -> Outcome {
         }
     }
     for (n, tenant) in ["acme", "acme", "acme", "globex", "acme", "initech"].iter().enumerate() {
-        start(client, "etl.import", &format!("{tenant} {n}"), &json!({ "tenant": tenant, "day": "2026-11-24" })).await?;
+        // The first one holds its key for a while, so that others wait for it.
+        let hold = if n == 0 { json!({ "step": "load", "ms": 1_500_000 }) } else { Value::Null };
+        start(client, "etl.import", &format!("{tenant} {n}"), &json!({ "tenant": tenant, "day": "2026-11-24", "hold": hold })).await?;
     }
     for volume in ["vol-a", "vol-b"] {
         start(client, "backup.volume", volume, &json!({ "volume": volume })).await?;

@@ -102,6 +102,6 @@ fn rollout() -> Flow {
     Flow::new("cluster.rollout", 2)
         .step(work("build", "ci.build", 400))
         .step(work("canary", "deploy.canary", 300).after("build"))
-        .step(work("soak", "deploy.soak", 60_000).after("canary"))
+        .step(work("soak", "deploy.soak", 1_200_000).after("canary"))
         .step(work("everywhere", "deploy.all", 300).after("soak"))
 }

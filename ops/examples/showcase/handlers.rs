@@ -38,7 +38,8 @@ struct Trouble {
 
 async fn act(ctx: StepContext, handler: &'static str, input: Value) -> Result<Value, StepError> {
     let settings: Option<Settings> = ctx.parameters().unwrap_or_default();
-    let ms = settings.and_then(|s| s.ms).unwrap_or(50);
+    let held = input["hold"].as_object().filter(|hold| hold["step"] == ctx.step()).and_then(|hold| hold["ms"].as_u64());
+    let ms = held.or_else(|| settings.and_then(|s| s.ms)).unwrap_or(50);
     // Between three quarters and five quarters of it, the same for an attempt.
     let ms = ms * 3 / 4 + u64::from(ctx.run_id().as_bytes()[15]) * ms / 510;
     if ms > 1_000 {
@@ -48,7 +49,7 @@ async fn act(ctx: StepContext, handler: &'static str, input: Value) -> Result<Va
     }
     let trouble: Option<Trouble> = serde_json::from_value(input["trouble"].clone()).unwrap_or_default();
     if let Some(trouble) = trouble.filter(|t| t.step == ctx.step() && ctx.fencing_token() <= t.attempts) {
-        let error = StepError::retry(trouble.message).detail(format!("{handler} was asked for the {}th time", ctx.fencing_token()));
+        let error = StepError::retry(trouble.message).detail(format!("{handler}, attempt {}", ctx.fencing_token()));
         return Err(match trouble.code {
             Some(code) => error.code(code),
             None => error,
@@ -58,7 +59,7 @@ async fn act(ctx: StepContext, handler: &'static str, input: Value) -> Result<Va
 }
 
 async fn long(ctx: &StepContext, ms: u64) -> Result<(), StepError> {
-    const PARTS: u64 = 20;
+    const PARTS: u64 = 50;
     for part in 0..PARTS {
         ctx.progress(part, PARTS, &format!("part {} of {PARTS}", part + 1)).await?;
         tokio::time::sleep(Duration::from_millis(ms / PARTS)).await;

@@ -13,6 +13,7 @@ import { Icon } from "./parts/icons.js";
 import { Button, Empty } from "./parts/basics.js";
 import { Confirming } from "./parts/dialog.js";
 import { Toasts, announce } from "./parts/toasts.js";
+import { Login } from "./pages/login.js";
 import { Palette, palette } from "./parts/palette.js";
 import { Help, help } from "./parts/help.js";
 
@@ -52,16 +53,17 @@ function Rail({ current, tallies, session }) {
         <${Button} kind="plain" icon="help" label="Keyboard shortcuts" onClick=${() => { help.value = true; }} />
         <${Button} kind="plain" icon=${isFolded() ? "unfold" : "fold"} label=${isFolded() ? "Unfold the rail" : "Fold the rail"} onClick=${() => { rail.value = isFolded() ? "open" : "folded"; }} />
       </div>
-      <p class="rail-facts">${clock(now.value)} on the server${session && html`<br />Longhaul ${session.version}`}</p>
+      <p class="rail-facts">${session && html`<span class="cut" title="Who you are here, and what you may do">${short(session.who ?? "", 40)}${session.scope && session.scope !== "admin" ? ` (${session.scope})` : ""}</span>`}${clock(now.value)} on the server${session && html`<br />Longhaul ${session.version}`}</p>
     </div>
   </div>`;
 }
 
+const MODIFIER = /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl";
 const LIVE_WORDS = { on: "Live", paused: "Paused", lost: "No contact" };
 
 function Live() {
   const state = liveState.value;
-  const label = paused.value ? "Live changes are paused: go on" : "Pause live changes";
+  const label = { on: "Pause live changes", paused: "Paused: go on with live changes", lost: "No contact: pause live changes" }[state];
   const change = () => {
     paused.value = !paused.value;
     announce(paused.value ? "Live changes are paused" : "Live changes go on");
@@ -80,8 +82,8 @@ function Top({ found }) {
         ? html`<a href=${`/${page.path}`}>${page.title}</a><span class="slash" aria-hidden="true">/</span><h1>${page.path === "runs" ? html`<span class="mono">${middle(props.id, 8, 6)}</span>${title === "Compare" ? " compared" : ""}` : short(title, 60)}</h1>`
         : html`<h1>${page?.title ?? "Not found"}</h1>`}
     </div>
-    <button type="button" class="seek" onClick=${() => { palette.value = true; }} aria-label="Go to a page, find a run, act">
-      <${Icon} name="search" /><span class="word">Find or do…</span><kbd>${/Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl"} K</kbd>
+    <button type="button" class="seek" onClick=${() => { palette.value = true; }} aria-label=${`Find or do… ${MODIFIER} K`} title="Go to a page, find a run, act">
+      <${Icon} name="search" /><span class="word">Find or do… </span><kbd>${MODIFIER} K</kbd>
     </button>
     <${Live} />
   </header>`;
@@ -107,6 +109,7 @@ export function Shell() {
     drawer.value = false;
   }, [title]);
   const Page = found?.component;
+  if (session.error?.status === 401) return html`<${Login} onDone=${() => location.reload()} />`;
   return html`<div class=${classes("frame", isFolded() && "folded", drawer.value && "open")}>
     <a class="skip" href="#main" onClick=${(event) => { event.preventDefault(); document.getElementById("main").focus(); }}>Skip to the page</a>
     <${Rail} current=${found?.page} tallies=${overview.data} session=${session.data} />

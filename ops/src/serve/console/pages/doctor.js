@@ -19,8 +19,8 @@ export function Doctor() {
       <${Note} tone=${wrong ? "hold" : "go"} icon=${wrong ? "warn" : "s_completed"} action=${html`<${Button} icon="retry" onClick=${found.reload}>Look again<//>`}>
         <b>${wrong ? `${several(wrong, "check needs", "checks need")} somebody to look` : "Everything is as it should be"}</b>
         <div class="small soft">${several(checks.length, "check")}, the same as <code>longhaul doctor</code>.</div><//>
-      <${Sheet} title="Checks"><ul class="list">${checks.map((check) => html`<li key=${check.check}>
-        <${Icon} name=${LOOK[check.verdict]?.[0] ?? "info"} tone=${LOOK[check.verdict]?.[1]} /><div class="words"><b>${plain(check.check)}</b> <span class="hidden-text">${word(check.verdict)}: </span><span class="soft text">${plain(check.finding)}</span></div>
+      <${Sheet} title="Checks"><ul class="list checks">${checks.map((check) => html`<li key=${check.check}>
+        <${Icon} name=${LOOK[check.verdict]?.[0] ?? "info"} tone=${LOOK[check.verdict]?.[1]} /><div class="words"><b>${plain(check.check)}</b><span class="soft text"><span class="hidden-text">${word(check.verdict)}: </span>${plain(check.finding)}</span></div>
       </li>`)}</ul><//>
     </div>`;
   }}<//>`;

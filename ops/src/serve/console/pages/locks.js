@@ -26,7 +26,7 @@ const columns = (reload) => [
   { name: "Found taken", kind: "num", at: "at-wide", cell: (lock) => number(lock.blocked) },
   { name: "Expired", kind: "num", at: "at-wide", cell: (lock) => number(lock.expired) },
   { name: "Token", kind: "num", at: "at-wide", cell: (lock) => html`<span class="mono">${lock.token}</span>` },
-  { name: "What to do", hidden: true, kind: "fit", cell: (lock) => lock.held && html`<div class="acts"><${Button} size="tiny" kind="danger" onClick=${askRelease(lock, reload)} aria-label=${`Release ${short(lock.name, 40)}`}>Release…<//></div>` },
+  { name: "What to do", hidden: true, kind: "fit", cell: (lock) => lock.held && html`<div class="acts"><${Button} size="tiny" icon="close" kind="danger" onClick=${askRelease(lock, reload)} aria-label=${`Release ${short(lock.name, 40)}`}>Release…<//></div>` },
 ];
 
 export function Locks() {

@@ -115,8 +115,9 @@ export function Overview({ overview }) {
               ${Object.keys(SPANS).map((name) => html`<button type="button" key=${name} aria-pressed=${String(name === span)} onClick=${() => setQuery({ span: name === "1h" ? null : name })}>${name}</button>`)}
             </div></div>
             <${Charts} span=${span} />
+            <${Newest} />
           </div>
-          <div class="stack"><${Attention} overview=${data} /><${Newest} /></div>
+          <${Attention} overview=${data} />
         </div>
       </div>`}<//>
   </div>`;

@@ -41,7 +41,7 @@ const policies = (reload) => [
   { name: "Ended before", kind: "num", cell: (one) => length(one.age_seconds * 1000) },
   { name: "Keeps the last", kind: "num", at: "at-middle", cell: (one) => number(one.keep_last) },
   { name: "Archive", kind: "fit", at: "at-wide", cell: (one) => (one.archive ? html`<${Pill} tone="accent">archived before<//>` : html`<span class="quiet">no</span>`) },
-  { name: "What to do", hidden: true, kind: "fit", cell: (one) => html`<div class="acts"><${Button} size="tiny" icon="edit" onClick=${() => askPut(one, reload)} aria-label=${`Change ${short(one.name, 40)}`}>Change…<//><${Button} size="tiny" kind="danger" onClick=${askDelete(one, reload)} aria-label=${`Delete ${short(one.name, 40)}`}>Delete…<//></div>` },
+  { name: "What to do", hidden: true, kind: "fit", cell: (one) => html`<div class="acts"><${Button} size="tiny" icon="edit" onClick=${() => askPut(one, reload)} aria-label=${`Change ${short(one.name, 40)}`}>Change…<//><${Button} size="tiny" icon="close" kind="danger" onClick=${askDelete(one, reload)} aria-label=${`Delete ${short(one.name, 40)}`}>Delete…<//></div>` },
 ];
 
 const AGES = [

@@ -2,6 +2,7 @@
 import { html, useEffect, useMemo, useRef } from "../lib/ui.js";
 import { useResource, useLive } from "../lib/resource.js";
 import { place, setQuery, withQuery } from "../lib/router.js";
+import { several } from "../lib/format.js";
 import { Loaded, Sheet, Bones } from "../parts/basics.js";
 import { Graph } from "../parts/graph.js";
 import { Gantt } from "../parts/gantt.js";
@@ -54,7 +55,7 @@ function Steps({ all, chosen, onChoose }) {
   const { run, steps, graph, attempts } = all;
   return html`<div class="split">
     <div class="stack">
-      <${Sheet} title="Graph" about=${graph.data ? `${graph.data.filter((node) => node.undoes == null).length} steps` : ""}>
+      <${Sheet} title="Graph" about=${graph.data ? several(graph.data.filter((node) => node.undoes == null).length, "step") : ""}>
         ${graph.data ? html`<${Graph} nodes=${graph.data} chosen=${chosen?.replace(/\[\d+\]$/, "")} onChoose=${onChoose} />` : html`<div class="pad"><${Bones} lines=${5} /></div>`}
       <//>
       <${Sheet} title="Attempts over time">

@@ -34,7 +34,7 @@ export function Gantt({ run, steps, attempts, graph, chosen, onChoose }) {
   return html`<div class="gantt">
     <div class="axis" aria-hidden="true">
       ${scale.ticks.map(({ at, time }) => html`<span key=${time} class=${at > 95 ? "last" : at < 2 ? "first" : undefined} style=${{ left: `${at}%` }}>${time ? `+${length(time)}` : "start"}</span>`)}
-      ${scale.folds.map((fold) => html`<span key=${fold.left} class="folded-time" style=${{ left: `${fold.left + fold.width / 2}%` }}>${length(fold.length)}</span>`)}
+      ${scale.folds.map((fold) => html`<span key=${fold.left} class=${classes("folded-time", fold.left + fold.width > 97 && "last")} style=${{ left: `${fold.left + fold.width > 97 ? 99.5 : fold.left + fold.width / 2}%` }}>${length(fold.length)}</span>`)}
     </div>
     <div class="lines">
       <div class="ground" aria-hidden="true">

@@ -2,7 +2,7 @@
 import { html, signal, useState, useEffect, useMemo } from "../lib/ui.js";
 import { PAGES } from "../pages.js";
 import { go, place } from "../lib/router.js";
-import { get } from "../lib/api.js";
+import { get, send } from "../lib/api.js";
 import { theme } from "../lib/prefs.js";
 import { paused } from "../lib/live.js";
 import { short, middle } from "../lib/text.js";
@@ -24,6 +24,7 @@ const STANDING = [
   { text: "Light theme", icon: "sun", run: () => { theme.value = "light"; } },
   { text: "Dark theme", icon: "moon", run: () => { theme.value = "dark"; } },
   { text: "Theme of the system", icon: "system", run: () => { theme.value = "system"; } },
+  { text: "Sign out", icon: "back", run: () => send("POST", "logout").then(() => location.reload()) },
   { text: "Keyboard shortcuts", icon: "help", run: () => { help.value = true; } },
 ];
 

@@ -15,8 +15,8 @@ const LANES = 5;
 const readyAt = (step, bySeq, graph, began) => {
   const node = graph.get(step.seq);
   // When a compensation is called for is not told.
-  if (node?.undoes != null) return null;
-  const ends = (node?.after ?? []).map((seq) => time(bySeq.get(seq)?.ended_at));
+  if (!node || node.undoes != null) return null;
+  const ends = node.after.map((seq) => time(bySeq.get(seq)?.ended_at));
   return ends.some((end) => end == null) ? null : Math.max(began, ...ends);
 };
 

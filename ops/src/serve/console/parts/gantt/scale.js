@@ -1,7 +1,8 @@
 // From times to places. Long stretches in which nothing runs are folded, so that what runs can be seen.
 
-/** A stretch is folded when it is longer than this share of all. */
+/** A stretch is folded when it is longer than this share of all, and long enough to be worth it. */
 const FOLDED = 0.2;
+const LONG = 10_000;
 /** A folded stretch takes this share of the width. */
 const KEPT = 0.09;
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 15_000, 30_000, 60_000, 120_000, 300_000, 600_000, 1_800_000, 3_600_000, 7_200_000, 21_600_000, 43_200_000, 86_400_000, 604_800_000, 2_592_000_000];
@@ -24,7 +25,7 @@ const piecesOf = (from, to, busy, folds) => {
   const pieces = [];
   let at = from;
   const rest = (until) => {
-    const folded = until - at > FOLDED * (to - from);
+    const folded = until - at > Math.max(LONG, FOLDED * (to - from));
     if (until > at) pieces.push({ from: at, to: until, folded });
   };
   for (const stretch of busy) {
@@ -57,5 +58,7 @@ export const scaleOf = (from, to, running, folds = true) => {
     const last = Math.floor((piece.to - from) / step);
     return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => ({ time: (first + index) * step, at: place(from + (first + index) * step) }));
   });
-  return { place, ticks: ticks.slice(0, 40), folds: pieces.filter((piece) => piece.folded).map((piece) => ({ left: piece.left, width: piece.width, length: piece.to - piece.from })) };
+  // Where a folded stretch says how long it is, no tick does.
+  const near = (at) => pieces.some((piece) => piece.folded && Math.abs(piece.left + piece.width / 2 - at) < 7);
+  return { place, ticks: ticks.filter((tick) => !near(tick.at)).slice(0, 40), folds: pieces.filter((piece) => piece.folded).map((piece) => ({ left: piece.left, width: piece.width, length: piece.to - piece.from })) };
 };
