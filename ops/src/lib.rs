@@ -6,6 +6,7 @@
 //! | [`embedded`] | a private PostgreSQL server |
 //! | [`flow_file`] | flows in YAML or JSON files, and their JSON Schema |
 //! | [`handlers`] | built-in handlers: `command` runs programs, `http` makes calls |
+//! | `metrics` | what Prometheus is told |
 //! | [`serve`] | the HTTP API and the console |
 
 // Everything that is shown goes through `cli::terminal`, which keeps escapes away from terminals.
@@ -15,6 +16,7 @@ pub mod cli;
 pub mod embedded;
 pub mod flow_file;
 pub mod handlers;
+mod metrics;
 mod parent;
 mod secrets;
 pub mod serve;

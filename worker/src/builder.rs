@@ -66,7 +66,7 @@ impl WorkerBuilder {
             policies: Arc::new([]),
             flush: Duration::from_millis(500),
             at_shutdown: None,
-            observed: Observed::new(),
+            observed: Observed::new(std::iter::empty()),
         };
         Self { config: config.clone(), registry: Registry::new(), settings, lease: None, chores: true }
     }
@@ -203,12 +203,10 @@ impl WorkerBuilder {
         }
         // An answer that comes later than a lease lives is of no use.
         self.config.call_timeout = self.config.call_timeout.min(settings.lease);
-        Ok(Worker {
-            database: Database::new(&self.config)?,
-            registry: Arc::new(self.registry),
-            settings: self.settings,
-            chores: self.chores,
-        })
+        settings.observed = Observed::new(settings.queues.iter().map(|(name, _)| name.clone()));
+        let database = Database::new(&self.config)?;
+        settings.observed.measures.uses(&database);
+        Ok(Worker { database, registry: Arc::new(self.registry), settings: self.settings, chores: self.chores })
     }
 }
 

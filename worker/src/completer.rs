@@ -1,5 +1,7 @@
 //! Stores outcomes: completions, suspensions, and attempts that ended otherwise.
 
+use std::time::Instant;
+
 use longhaul_schema::{
     Database, Error, Payload,
     calls::{AttemptKey, AttemptOutcome, Awaited, Ended, Refused},
@@ -7,13 +9,14 @@ use longhaul_schema::{
     retry::Backoff,
 };
 use serde_json::json;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use crate::{
     OutcomeReport, StepError,
     batch::{self, Destination, Stored, logged, reason},
     engine::Event,
     execute::Outcome,
+    observe::Observed,
 };
 
 /// Most outcomes in one call.
@@ -25,9 +28,9 @@ pub(crate) async fn run(
     worker: i64,
     outcomes: mpsc::Receiver<Outcome>,
     events: mpsc::Sender<Event>,
-    reports: broadcast::Sender<OutcomeReport>,
+    observed: Observed,
 ) -> Result<(), Error> {
-    batch::run(&Completer { database, worker, events, reports }, outcomes, MAX_BATCH).await
+    batch::run(&Completer { database, worker, events, observed }, outcomes, MAX_BATCH).await
 }
 
 /// An outcome on its way.
@@ -48,7 +51,7 @@ struct Completer {
     database: Database,
     worker: i64,
     events: mpsc::Sender<Event>,
-    reports: broadcast::Sender<OutcomeReport>,
+    observed: Observed,
 }
 
 impl Destination for Completer {
@@ -72,7 +75,14 @@ impl Destination for Completer {
         let words: Vec<_> = parcels.iter().map(|p| (p.outcome.key(), p.outcome.as_str())).collect();
         let substitutes: Vec<bool> = parcels.iter().map(|p| p.substitute).collect();
         let outcomes = parcels.into_iter().map(|p| p.outcome).collect();
+        let (begun, measures) = (Instant::now(), &self.observed.measures);
         let (outcomes, answer) = self.call(outcomes).await;
+        if answer.is_ok() {
+            measures.stores.time(begun.elapsed());
+            measures.stored.items(outcomes.len());
+        } else {
+            measures.failed_stores.add(1);
+        }
         let parcels = outcomes.into_iter().zip(substitutes).map(|(outcome, substitute)| Parcel { outcome, substitute });
         let refused = match answer {
             Ok(refused) => refused,
@@ -168,10 +178,11 @@ impl Completer {
             };
             words.iter_mut().filter(|(key, _)| *key == refused.key).for_each(|(_, sent)| *sent = word);
         }
-        if self.reports.receiver_count() > 0 {
+        words.iter().for_each(|(_, word)| self.observed.measures.outcomes.add(word));
+        if self.observed.outcomes.receiver_count() > 0 {
             for (key, outcome) in &words {
                 // Nobody listens any more: nothing to do.
-                let _ = self.reports.send(OutcomeReport { key: *key, outcome });
+                let _ = self.observed.outcomes.send(OutcomeReport { key: *key, outcome });
             }
         }
         // The engine is gone only when the session ends, and this task with it.

@@ -20,6 +20,7 @@
 //! | `batch` | the sender: batches that form by themselves, and what is done when a call fails |
 //! | `completer` | what ended, on its way through the sender |
 //! | [`debounce`], `report` | the debounced writer; progress of steps and figures of queues that go through it |
+//! | [`measure`] | what a worker measures of itself, for metrics |
 //! | [`observe`] | status and outcomes for observers that slow nobody |
 //! | `heartbeat`, `own_thread` | renews the leases on a thread of its own, and learns which were lost |
 //! | `lease_clock` | until when leases may be taken for the worker's own |
@@ -53,6 +54,7 @@ mod engine;
 mod execute;
 mod heartbeat;
 mod lease_clock;
+pub mod measure;
 pub mod observe;
 mod own_thread;
 pub mod policy;

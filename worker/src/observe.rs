@@ -5,6 +5,8 @@ use std::sync::Arc;
 use longhaul_schema::calls::{AttemptKey, QueueFigure};
 use tokio::sync::{broadcast, watch};
 
+use crate::measure::Measures;
+
 /// How a worker is doing.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
@@ -45,12 +47,18 @@ const KEPT: usize = 4096;
 pub struct Observer {
     status: watch::Receiver<Status>,
     outcomes: broadcast::Sender<OutcomeReport>,
+    measures: Arc<Measures>,
 }
 
 impl Observer {
     /// The present status: a copy of what the worker wrote down when it last did something. Asks the worker nothing.
     pub fn status(&self) -> Status {
         self.status.borrow().clone()
+    }
+
+    /// What the worker measures of itself.
+    pub fn measures(&self) -> &Measures {
+        &self.measures
     }
 
     /// The outcomes from now on.
@@ -79,14 +87,20 @@ impl Outcomes {
 pub(crate) struct Observed {
     pub(crate) status: watch::Sender<Status>,
     pub(crate) outcomes: broadcast::Sender<OutcomeReport>,
+    pub(crate) measures: Arc<Measures>,
 }
 
 impl Observed {
-    pub(crate) fn new() -> Self {
-        Self { status: watch::Sender::new(Status::default()), outcomes: broadcast::Sender::new(KEPT) }
+    /// Of a worker with these queues.
+    pub(crate) fn new(queues: impl Iterator<Item = String>) -> Self {
+        Self {
+            status: watch::Sender::new(Status::default()),
+            outcomes: broadcast::Sender::new(KEPT),
+            measures: Measures::new(queues),
+        }
     }
 
     pub(crate) fn observer(&self) -> Observer {
-        Observer { status: self.status.subscribe(), outcomes: self.outcomes.clone() }
+        Observer { status: self.status.subscribe(), outcomes: self.outcomes.clone(), measures: self.measures.clone() }
     }
 }

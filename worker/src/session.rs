@@ -141,8 +141,8 @@ fn begin(
         events: events.clone(),
     };
     tasks.own_thread("longhaul-heart", move || heartbeat.run())?;
-    let reports = settings.observed.outcomes.clone();
-    tasks.spawn("completer", completer::run(database.clone(), worker, outcomes_out, events.clone(), reports));
+    let observed = settings.observed.clone();
+    tasks.spawn("completer", completer::run(database.clone(), worker, outcomes_out, events.clone(), observed));
     tasks.spawn("saver of checkpoints", saver::run(database.clone(), worker, saves));
     let listening = wakeup::run(database.clone(), registered.channel, at_once.clone(), events);
     tasks.spawn("listener", listening.map(Ok));

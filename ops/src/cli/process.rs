@@ -1,6 +1,6 @@
 //! `migrate`, `worker`, `scheduler`: what runs on servers.
 
-use std::str::FromStr;
+use std::{net::SocketAddr, str::FromStr};
 
 use clap::Args;
 use longhaul_scheduler::Scheduler;
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Context, Failure, fleet::WorkerAction};
 use crate::{
     handlers::{Permissions, built_in},
+    metrics::{self, Exporter, Metrics},
     secrets,
 };
 
@@ -157,6 +158,9 @@ pub(super) struct WorkerCommand {
     /// Do only steps of this handler; may be given several times.
     #[arg(long = "handler", value_name = "NAME")]
     handlers: Vec<String>,
+    /// Tell metrics of this process to Prometheus at /metrics of this address, as in 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// Never do the chores (timers, expired leases, schedules), which a worker does when nobody else does.
     #[arg(long)]
     no_chores: bool,
@@ -179,6 +183,12 @@ impl WorkerCommand {
             builder = builder.without_chores();
         }
         let worker = builder.build()?;
+        let observer = worker.observer();
+        // Ends with this function.
+        let _metrics = match self.metrics {
+            Some(listen) => Some(export(listen, move || std::future::ready(Ok(metrics::worker(&observer)))).await?),
+            None => None,
+        };
         self.work.hide_secrets();
         let summary = worker.run_until(shutdown_signal()).await?;
         let (settled, lost, cancelled) = (summary.settled, summary.lost, summary.cancelled);
@@ -193,10 +203,42 @@ impl WorkerCommand {
 
 /// Options of `scheduler`.
 #[derive(Debug, Args)]
-pub(super) struct SchedulerCommand {}
+#[command(after_help = "\
+Examples:
+  longhaul scheduler
+  longhaul scheduler --metrics 127.0.0.1:9464    of the whole installation, as `serve` tells them")]
+pub(super) struct SchedulerCommand {
+    /// Tell metrics of the installation to Prometheus at /metrics of this address.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+}
 
 impl SchedulerCommand {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        Ok(Scheduler::new(&context.connection.process_config()?)?.run_until(shutdown_signal()).await?)
+        let config = context.connection.process_config()?;
+        let _metrics = match self.metrics {
+            Some(listen) => {
+                let database = Database::new(&config.clone().pool_size(1))?;
+                Some(
+                    export(listen, move || {
+                        let database = database.clone();
+                        async move { metrics::installation(&database).await }
+                    })
+                    .await?,
+                )
+            }
+            None => None,
+        };
+        Ok(Scheduler::new(&config)?.run_until(shutdown_signal()).await?)
     }
+}
+
+/// Tells metrics at an address, which was asked for: when it cannot be had, that is an error.
+async fn export<F>(listen: SocketAddr, gather: impl Fn() -> F + Send + Sync + 'static) -> Result<Exporter, Failure>
+where
+    F: Future<Output = Result<Metrics, longhaul_schema::Error>> + Send + 'static,
+{
+    Exporter::start(listen, gather)
+        .await
+        .map_err(|error| Failure::new(1, format!("cannot listen on {listen}: {error}")))
 }

@@ -28,6 +28,9 @@ pub(super) struct Serve {
     /// Requests a second of one caller; five times as many at once after a pause.
     #[arg(long, default_value = "200", value_name = "NUMBER")]
     rate: std::num::NonZeroU32,
+    /// Open the console in the browser.
+    #[arg(long)]
+    open: bool,
     /// Take the files of the console from this folder, while working on them.
     #[arg(long, hide = true, value_name = "FOLDER")]
     console: Option<PathBuf>,
@@ -43,6 +46,20 @@ impl Serve {
         } else {
             context.output.line(&format!("Longhaul is served at {}", server.url()));
         }
+        if self.open {
+            open_in_browser(&server.url());
+        }
         Ok(server.run_until(shutdown_signal()).await?)
+    }
+}
+
+/// Opens a page in the browser of this desktop, by the program that desktops have for it. Where there is none, the address is printed
+/// already.
+pub(super) fn open_in_browser(url: &str) {
+    let program = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let null = std::process::Stdio::null;
+    let started = tokio::process::Command::new(program).arg(url).stdin(null()).stdout(null()).stderr(null()).spawn();
+    if let Err(error) = started {
+        tracing::warn!(%error, program, "the browser cannot be opened");
     }
 }

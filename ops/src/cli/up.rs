@@ -1,6 +1,7 @@
 //! `up`: everything on this machine.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -12,9 +13,10 @@ use longhaul_worker::shutdown_signal;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Failure, process::WorkArguments};
+use super::{Context, Failure, process::WorkArguments, serve::open_in_browser};
 use crate::{
     embedded::{Cluster, ClusterOptions},
+    serve::{ServeError, ServeOptions, Server},
     shell::quoted,
 };
 
@@ -22,7 +24,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  longhaul up
+  longhaul up --open
   longhaul up --data /var/lib/longhaul --workers 4 --allow-command sha256sum
 
 The data stays in the folder: the next `up` goes on where this one stopped.
@@ -39,6 +41,15 @@ pub(super) struct Up {
     /// Listen on this port of 127.0.0.1 as well; the password stands in the folder.
     #[arg(long)]
     port: Option<u16>,
+    /// Serve the API and the console at this address.
+    #[arg(long, default_value = "127.0.0.1:7070", value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+    /// Serve neither API nor console.
+    #[arg(long, conflicts_with_all = ["listen", "open"])]
+    no_serve: bool,
+    /// Open the console in the browser.
+    #[arg(long)]
+    open: bool,
     #[command(flatten)]
     work: WorkArguments,
 }
@@ -75,10 +86,43 @@ impl Up {
                 "  TCP       PGPASSWORD=\"$(cat {file})\" psql -h 127.0.0.1 -p {port} -U longhaul longhaul"
             ));
         }
+        let server = self.bind(&config).await?;
+        if let Some(server) = &server {
+            output.line(&format!("  console   {}", server.url()));
+            if self.open {
+                open_in_browser(&server.url());
+            }
+        }
         output.line("Ctrl-C stops it.");
-        tokio::select! {
+        let stopped = stop.clone();
+        let served = server.map(|server| tokio::spawn(server.run_until(async move { stopped.cancelled().await })));
+        let outcome = tokio::select! {
             outcome = self.work(&config, stop) => outcome,
             failure = keep_running(cluster) => Err(failure),
+        };
+        stop.cancel();
+        if let Some(served) = served
+            && let Ok(Err(error)) = served.await
+        {
+            tracing::error!(%error, "the console was not served to the end");
+        }
+        outcome
+    }
+
+    /// The server of API and console. When nobody said where, a port that is taken is no reason to do without: another one is taken.
+    async fn bind(&self, config: &Config) -> Result<Option<Server>, Failure> {
+        if self.no_serve {
+            return Ok(None);
+        }
+        match Server::bind(config, ServeOptions::on(self.listen)).await {
+            Err(ServeError::Listen { address, error })
+                if address.port() == DEFAULT_PORT && address.ip().is_loopback() =>
+            {
+                tracing::warn!(%address, %error, "the console is served at another port");
+                let any = SocketAddr::new(address.ip(), 0);
+                Ok(Some(Server::bind(config, ServeOptions::on(any)).await?))
+            }
+            bound => Ok(Some(bound?)),
         }
     }
 
@@ -117,6 +161,9 @@ impl Up {
         })
     }
 }
+
+/// Where the console is when nobody says.
+const DEFAULT_PORT: u16 = 7070;
 
 /// What came of a task.
 fn judge(what: &str, ended: Result<Result<(), longhaul_schema::Error>, tokio::task::JoinError>) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use longhaul_scheduler::Client;
 
-use super::{ServeOptions, Stopping, assets::Assets, events::Feeds, rate::Rate};
+use super::{ServeOptions, Stopping, assets::Assets, events::Feeds, rate::Rate, requests::Requests};
 
 /// What all requests share. Cheap to clone.
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub(super) struct Shared {
     pub(super) assets: Assets,
     pub(super) feeds: Feeds,
     pub(super) rate: Rate,
+    pub(super) requests: Requests,
     /// Whose program this is: who acts, when nobody says who he is.
     pub(super) user: String,
     stopping: Stopping,
@@ -27,7 +28,17 @@ impl App {
     pub(super) fn new(client: Client, address: SocketAddr, options: ServeOptions) -> Self {
         let rate = Rate::new(options.rate);
         let assets = Assets::new(options.console.clone());
-        Self(Arc::new(Shared { client, address, options, assets, feeds: Feeds::default(), rate, user: user(), stopping: Stopping::new() }))
+        Self(Arc::new(Shared {
+            client,
+            address,
+            options,
+            assets,
+            feeds: Feeds::default(),
+            rate,
+            requests: Requests::default(),
+            user: user(),
+            stopping: Stopping::new(),
+        }))
     }
 
     pub(super) fn stopping(&self) -> &Stopping {

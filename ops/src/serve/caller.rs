@@ -102,6 +102,14 @@ impl Caller {
         self.needs(Scope::Admin)
     }
 
+    /// Refuses whoever may see some tenants only: for what concerns them all.
+    pub(super) fn needs_all_tenants(&self) -> Result<(), Problem> {
+        match &self.tenants {
+            None => Ok(()),
+            Some(_) => Err(Problem::forbidden("this concerns all tenants, and the token is for some")),
+        }
+    }
+
     fn needs(&self, scope: Scope) -> Result<(), Problem> {
         if self.scope >= scope {
             return Ok(());

@@ -8,9 +8,11 @@
 //! | `extract` | bodies, queries and paths; what is wrong with them is a problem |
 //! | `routes` | the operations, a file for each subject; the OpenAPI document is made from them |
 //! | `act` | the record of what operators do |
+//! | `openapi` | what all operations have in common in the description |
 //! | `page` | limits and cursors of lists |
 //! | `events` | live changes, as server-sent events |
 //! | `problem` | errors as `application/problem+json` |
+//! | `requests` | what this server measures of itself, and `/metrics` |
 //! | `assets` | the files of the console |
 
 mod act;
@@ -21,9 +23,11 @@ mod events;
 mod extract;
 mod guard;
 mod once;
+mod openapi;
 mod page;
 mod problem;
 mod rate;
+mod requests;
 mod routes;
 pub(crate) mod secret;
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use longhaul_schema::{
-    Error,
+    Database, Error,
     calls::{AttemptKey, Claimed},
     retry::Backoff,
 };
@@ -17,6 +17,7 @@ use crate::{
     context::{BranchPath, Inner},
     durable::History,
     execute::{Outcome, execute},
+    measure::Measures,
     queue::{Queue, Ready},
 };
 
@@ -69,7 +70,8 @@ impl Engine {
             unfinished: self.unfinished.map(|unfinished| unfinished.before),
             flows: std::mem::take(&mut self.flows),
         };
-        self.claiming = Some(tokio::spawn(claim.make(self.database.clone())));
+        self.claiming =
+            Some(tokio::spawn(measured(claim, self.database.clone(), self.settings.observed.measures.clone())));
     }
 
     /// Takes in what a claim brought. True when the worker is lost.
@@ -223,6 +225,12 @@ impl Engine {
         let context = StepContext { inner: Arc::new(inner), branch: BranchPath::new(String::new()) };
         let policies = self.settings.policies.clone();
         let attempt = execute(context, handler, claimed.input, policies, self.outcomes.clone());
+        let measures = self.settings.observed.measures.clone();
+        let attempt = async move {
+            let begun = std::time::Instant::now();
+            attempt.await;
+            measures.queues[queue].attempts.time(begun.elapsed());
+        };
         // Boxed: the runtime moves what it is given several times.
         let task = self.tasks.spawn(Box::pin(attempt)).id();
         self.task_of.insert(task, (key, queue));
@@ -231,4 +239,18 @@ impl Engine {
         }
         self.queues[queue].running += 1;
     }
+}
+
+/// Makes a claim, and notes how long it took and what it brought.
+async fn measured(claim: Claim, database: Database, measures: Arc<Measures>) -> ClaimResult {
+    let begun = std::time::Instant::now();
+    let result = claim.make(database).await;
+    match &result.outcome {
+        Ok(claimed) => {
+            measures.claims.time(begun.elapsed());
+            measures.claimed.items(claimed.len());
+        }
+        Err(_) => measures.failed_claims.add(1),
+    }
+    result
 }

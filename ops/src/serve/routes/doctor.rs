@@ -18,9 +18,10 @@ pub(super) struct Check {
     finding: String,
 }
 
-/// Is everything as it should be? The same as `longhaul doctor`.
+/// Is everything as it should be? The same as `longhaul doctor`, for tokens that are for all tenants.
 #[utoipa::path(get, path = "/doctor", tag = "doctor", responses((status = 200, body = [Check]), (status = "default", body = Problem)))]
-pub(super) async fn doctor(State(app): State<App>, _: Reader) -> Result<Json<Vec<Check>>, Problem> {
+pub(super) async fn doctor(State(app): State<App>, reader: Reader) -> Result<Json<Vec<Check>>, Problem> {
+    reader.needs_all_tenants()?;
     let checks = findings(app.client.database()).await.map_err(|failure| Problem::internal(failure.to_string()))?;
     let check = |(check, verdict, finding): (&'static str, crate::cli::doctor::Verdict, String)| Check {
         check,

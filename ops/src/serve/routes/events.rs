@@ -3,16 +3,16 @@
 use std::convert::Infallible;
 
 use axum::{
-    Router,
     extract::State,
     response::{
         IntoResponse, Response, Sse,
         sse::{Event, KeepAlive},
     },
-    routing::get,
 };
 use futures::{StreamExt, stream};
 use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::super::{
@@ -23,13 +23,14 @@ use super::super::{
     problem::Problem,
 };
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/api/v1/events", get(listen))
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(listen))
 }
 
 /// What to listen to.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Which {
     /// Names of lists, joined by commas.
     topics: Option<String>,
@@ -67,6 +68,8 @@ impl Which {
 
 /// Server-sent events: the name is the topic, the data is what the topic's own address would answer now. The first comes at once, others
 /// when something has changed.
+#[utoipa::path(get, path = "/events", tag = "events", params(Which),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = "default", body = Problem)))]
 async fn listen(State(app): State<App>, reader: Reader, Query(which): Query<Which>) -> Result<Response, Problem> {
     let feeds = which.topics()?.into_iter().map(|topic| app.feeds.subscribe(&reader.client, topic));
     let feeds = feeds.collect::<Result<Vec<_>, _>>()?;

@@ -52,7 +52,7 @@ pub(super) use {
     workers::workers,
 };
 
-use super::{app::App, assets, caller, guard, once, problem::Problem};
+use super::{app::App, assets, caller, guard, once, openapi, problem::Problem, requests};
 
 /// The largest body. What the database takes of a payload is less (setting max_payload_bytes), unless it has been raised.
 pub(super) const MOST_BYTES: usize = 16 * 1024 * 1024;
@@ -65,7 +65,7 @@ const LONGEST: Duration = Duration::from_secs(60);
     info(
         title = "Longhaul",
         description = "Runs, queues, schedules and all else that an operator sees and does. Errors are application/problem+json. \
-                       Every operation takes `tenant` in its query."
+                       What may be called without a token says docs/api.md."
     ),
     components(schemas(Problem))
 )]
@@ -75,7 +75,9 @@ struct Description;
 pub(super) fn all(app: App) -> Router {
     let (api, description) =
         OpenApiRouter::with_openapi(Description::openapi()).nest("/api/v1", api()).split_for_parts();
-    let description: Arc<utoipa::openapi::OpenApi> = Arc::new(description);
+    let (live, of_live) = OpenApiRouter::new().nest("/api/v1", events::routes()).split_for_parts();
+    let (session, of_session) = OpenApiRouter::new().nest("/api/v1", session::routes()).split_for_parts();
+    let description = Arc::new(openapi::complete(description.merge_from(of_live).merge_from(of_session)));
     let describe = get(move || {
         let description = description.clone();
         async move { Answer(&*description).into_response() }
@@ -84,26 +86,28 @@ pub(super) fn all(app: App) -> Router {
     let quick = api
         .layer(middleware::from_fn(once::keyed))
         .layer(admit.clone())
-        .merge(session::routes())
+        .merge(session)
         .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(middleware::from_fn(in_time))
         .route("/api/openapi.json", describe)
         .merge(health::routes())
         .fallback(assets::serve)
         .method_not_allowed_fallback(async || Problem::method("the path does not know this method"));
+    let metrics = Router::new().route("/metrics", get(requests::metrics)).layer(admit.clone());
     let headers = [
         (header::CONTENT_SECURITY_POLICY, assets::POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
     ];
-    let router = headers.into_iter().fold(quick.merge(events::routes().layer(admit)), |router, (name, value)| {
+    let router = headers.into_iter().fold(quick.merge(metrics).merge(live.layer(admit)), |router, (name, value)| {
         router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
     });
     router
         // What is answered of the API is true for a moment only.
         .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .layer(middleware::from_fn_with_state(app.clone(), guard::check))
+        .layer(middleware::from_fn_with_state(app.clone(), requests::count))
         .layer(CompressionLayer::new())
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             Problem::internal("the request broke something; the log has more").into_response()

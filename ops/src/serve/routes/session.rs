@@ -1,16 +1,15 @@
 //! Who one is here; and the cookie of the console, which keeps a token out of the reach of scripts.
 
 use axum::{
-    Router,
     extract::{ConnectInfo, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use longhaul_schema::migrate;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::super::{
     app::App,
@@ -55,20 +54,23 @@ pub(super) async fn session(State(app): State<App>, reader: Reader) -> Result<Js
 }
 
 /// Whoever logs in is nobody yet: these ask for no token.
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/api/v1/login", post(login)).route("/api/v1/logout", post(logout))
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(login)).routes(routes!(logout))
 }
 
 /// A token.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Login {
+    /// As `longhaul token create` printed it.
     token: String,
 }
 
 /// How long the cookie lasts, in seconds; the token itself may end before.
 const LASTS: u32 = 12 * 3600;
 
+/// Keeps a token in a cookie that scripts cannot read, for the console.
+#[utoipa::path(post, path = "/login", tag = "session", request_body = Login, responses((status = 204), (status = "default", body = Problem)))]
 async fn login(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -82,6 +84,8 @@ async fn login(
     Ok(with_cookie(&login.token, LASTS, &headers))
 }
 
+/// Takes that cookie away.
+#[utoipa::path(post, path = "/logout", tag = "session", responses((status = 204), (status = "default", body = Problem)))]
 async fn logout(headers: HeaderMap) -> Response {
     with_cookie("", 0, &headers)
 }
