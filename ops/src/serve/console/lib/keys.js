@@ -5,7 +5,7 @@ const stack = [];
 let first = null;
 let firstAt = 0;
 
-const writes = (target) => target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName ?? "");
+const writes = (target) => target.isContentEditable || (/^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName ?? "") && !/^(checkbox|radio)$/.test(target.type));
 
 const nameOf = (event) => {
   const modified = event.ctrlKey || event.metaKey ? "mod+" : "";

@@ -63,7 +63,7 @@ export function Lasted({ from, to, fallback = "–" }) {
 /** A button. */
 export function Button({ icon, children, kind, size, label, pressed, ...rest }) {
   const square = !children || (Array.isArray(children) && !children.length);
-  return html`<button type="button" ...${rest} aria-pressed=${pressed == null ? undefined : String(pressed)} class=${classes("button", kind, size, square && "square")} aria-label=${label} title=${rest.title ?? (square ? label : undefined)}>
+  return html`<button type="button" ...${rest} aria-pressed=${pressed == null ? undefined : String(pressed)} class=${classes("button", kind, size, square && "square")} aria-label=${rest["aria-label"] ?? label} title=${rest.title ?? (square ? label : undefined)}>
     ${icon && html`<${Icon} name=${icon} />`}${children}
   </button>`;
 }

@@ -73,17 +73,18 @@ export function Chart({ title, about, series, data, format, times, tools }) {
   const ready = data[0].length > 1;
   useEffect(() => {
     if (!ready) return undefined;
+    const place = box.current;
     const draw = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(optionsOf({ series, format, times }, box.current.clientWidth, box.current.clientHeight, setAt), latest.current, box.current);
+      plot.current = new uPlot(optionsOf({ series, format, times }, place.clientWidth, place.clientHeight, setAt), latest.current, place);
     };
     const stop = effect(() => {
       void theme.value;
       isDark();
       draw();
     });
-    const sized = new ResizeObserver(() => plot.current?.setSize({ width: box.current.clientWidth, height: box.current.clientHeight }));
-    sized.observe(box.current);
+    const sized = new ResizeObserver(() => plot.current?.setSize({ width: place.clientWidth, height: place.clientHeight }));
+    sized.observe(place);
     return () => {
       stop();
       sized.disconnect();

@@ -60,8 +60,9 @@ function useRoom() {
   const box = useRef();
   const [room, setRoom] = useState(0);
   useEffect(() => {
-    const sized = new ResizeObserver(() => setRoom(box.current.clientWidth));
-    sized.observe(box.current);
+    const place = box.current;
+    const sized = new ResizeObserver(() => setRoom(place.clientWidth));
+    sized.observe(place);
     return () => sized.disconnect();
   }, []);
   return [box, room];
