@@ -38,7 +38,7 @@ function Entry({ page, current, tallies }) {
 }
 
 function Rail({ current, tallies, session }) {
-  return html`<div class="rail">
+  return html`<aside class="rail" aria-label="Longhaul">
     <a class="brand" href="/" aria-label="Longhaul: overview"><img src="/icon.svg" alt="" width="20" height="20" /><span>Longhaul</span></a>
     <nav aria-label="Pages">
       ${GROUPS.map((group) => html`${group.title && html`<h2>${group.title}</h2>`}<ul>${group.pages.map((page) => html`<${Entry} key=${page.path} page=${page} current=${current} tallies=${tallies} />`)}</ul>`)}
@@ -55,7 +55,7 @@ function Rail({ current, tallies, session }) {
       </div>
       <p class="rail-facts">${session && html`<span class="cut" title="Who you are here, and what you may do">${short(session.who ?? "", 40)}${session.scope && session.scope !== "admin" ? ` (${session.scope})` : ""}</span>`}${clock(now.value)} on the server${session && html`<br />Longhaul ${session.version}`}</p>
     </div>
-  </div>`;
+  </aside>`;
 }
 
 const MODIFIER = /Mac|iP/.test(navigator.platform) ? "⌘" : "Ctrl";

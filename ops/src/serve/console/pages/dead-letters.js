@@ -48,7 +48,7 @@ const ask = (verb, group, reload) => () => confirm({
 });
 
 function Group({ group, reload, open }) {
-  return html`<section class="sheet" aria-label=${`${group.count} of ${short(group.flow, 40)}`}>
+  return html`<section class="sheet" aria-label=${`${group.count} of ${short(group.flow, 40)} / ${short(group.step, 40)}: ${short(group.message, 80)}`}>
     <header>
       <${Icon} name="s_failed" tone="bad" /><h2 class="num">${number(group.count)}</h2>
       <span class="strong">${short(group.flow, 60)} <span class="quiet">/</span> ${short(group.step, 60)}</span>

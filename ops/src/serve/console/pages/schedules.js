@@ -11,7 +11,7 @@ import { State } from "../parts/state.js";
 
 /** Pausing, resuming and running one. */
 export const ScheduleActs = ({ schedule, reload, size }) => html`
-  <${Button} size=${size} icon="play" onClick=${() => steerSchedule(schedule.name, "trigger", { after: reload })} aria-label=${`Run ${short(schedule.name, 40)} now`}>Run now<//>
+  <${Button} size=${size} icon="play" onClick=${() => steerSchedule(schedule.name, "trigger", { after: reload })} aria-label=${`Run now: ${short(schedule.name, 40)}`}>Run now<//>
   ${schedule.paused_at
     ? html`<${Button} size=${size} icon="play" kind=${!size && "main"} onClick=${() => steerSchedule(schedule.name, "resume", { after: reload })} aria-label=${`Resume ${short(schedule.name, 40)}`}>Resume<//>`
     : html`<${Button} size=${size} icon="pause" onClick=${() => steerSchedule(schedule.name, "pause", { after: reload })} aria-label=${`Pause ${short(schedule.name, 40)}`}>Pause<//>`}`;

@@ -13,7 +13,7 @@ const BARS = { queue: "queue", backoff: "backoff", wait: "wait" };
 
 const Key = ({ kind, children }) => html`<span><i aria-hidden="true"><b class=${classes("bar", kind)}></b></i>${children}</span>`;
 
-const spoken = (line) => `${short(line.name, 60)}, ${word(line.state)}: ${line.items ? `${line.items} items` : line.pieces.map((piece) => piece.text).join(", ") || "nothing yet"}`;
+const spoken = (line) => `${short(line.name, 60)}${line.items ? ` ${line.items}` : ""}, ${word(line.state)}: ${line.items ? `${line.items} items` : line.pieces.map((piece) => piece.text).join(", ") || "nothing yet"}`;
 
 function Bar({ piece, scale }) {
   const left = scale.place(piece.from);
@@ -42,7 +42,7 @@ export function Gantt({ run, steps, attempts, graph, chosen, onChoose }) {
         ${scale.folds.map((fold) => html`<b key=${fold.left} style=${{ left: `${fold.left}%`, width: `${fold.width}%` }}></b>`)}
       </div>
       ${lines.map((line) => html`<button type="button" class="bars-row" key=${line.name} aria-pressed=${String(chosen === line.name)} onClick=${() => onChoose(line.name)} aria-label=${spoken(line)}>
-        <span class="label"><${StateIcon} state=${line.state} silent /><span class="cut">${short(line.name, 60)}</span>${line.items && html`<span class="quiet num">${line.items}</span>`}</span>
+        <span class="label"><${StateIcon} state=${line.state} silent /><span class="cut">${short(line.name, 60)}</span>${line.items && html` <span class="quiet num">${line.items}</span>`}</span>
         <span class="track">${line.pieces.map((piece, index) => html`<${Bar} key=${index} piece=${piece} scale=${scale} />`)}</span>
       </button>`)}
     </div>

@@ -31,7 +31,7 @@ export function Table({ columns, rows, rowKey, href, chosen, label, empty }) {
     else go(href(row));
   };
   const everything = chosen && rows.every((row) => chosen.has(row));
-  return html`<div class="scroll" role="region" aria-label=${label} tabindex="0">
+  return html`<div class="scroll" role="group" aria-label=${label} tabindex="0">
     <table>
       <thead><tr>
         ${chosen && html`<th class="tick"><input type="checkbox" aria-label="Choose all of this page" checked=${everything} onChange=${() => chosen.all(!everything)} /></th>`}
