@@ -33,16 +33,18 @@ create or replace function oldest_task(p_lane integer) returns task
 language plpgsql stable as $$
 -- From priority to priority: within one, the first of the index is the oldest.
 declare
+  v_from   smallint := -32768;
   v_task   task;
   v_oldest task;
 begin
   loop
-    select t.* into v_task from task t
-    where t.lane_id = p_lane and (v_task.priority is null or t.priority > v_task.priority) order by t.priority, t.position limit 1;
+    select t.* into v_task from task t where t.lane_id = p_lane and t.priority >= v_from order by t.priority, t.position limit 1;
     exit when v_task.run_id is null;
     if v_oldest.run_id is null or v_task.position < v_oldest.position then
       v_oldest := v_task;
     end if;
+    exit when v_task.priority = 32767;
+    v_from := v_task.priority + 1;
   end loop;
   return v_oldest;
 end $$;
@@ -92,3 +94,29 @@ begin
 end $$;
 comment on function busy_gates(text, text, text, text, integer, bigint) is
   'Keys of bounded concurrency of a tenant, by name and key behind those given: how many steps of each run or may run, and how many wait, counted up to p_most.';
+
+create or replace function live_versions(p_tenant text, p_flow text, p_most bigint default 10000)
+returns table (version integer, runs bigint, complete boolean)
+language plpgsql stable as $$
+declare
+  v_complete boolean := true;
+  v_all      uuid[] := '{}';
+  v_some     uuid[];
+  v_room     text;
+begin
+  foreach v_room in array array['task', 'lease', 'timer', 'wait', 'held', 'queued'] loop
+    -- The newest: by the primary key, which begins with the run.
+    execute format('select array(select x.run_id from %I x order by x.run_id desc limit $1)', v_room) into v_some using p_most;
+    v_complete := v_complete and cardinality(v_some) < p_most;
+    v_all := v_all || v_some;
+  end loop;
+  return query
+  select f.version, count(*), v_complete
+  from (select distinct u.id from unnest(v_all) u(id)) i
+  cross join lateral (select x.flow_id from run x where x.id = i.id offset 0) r
+  join flow f on f.id = r.flow_id
+  where f.tenant = p_tenant and f.name = p_flow
+  group by f.version order by f.version;
+end $$;
+comment on function live_versions(text, text, bigint) is
+  'How many live runs each version of a flow has, among the newest p_most steps of each room; complete says whether those were all. The view flow_versions counts all.';

@@ -166,7 +166,7 @@ pub(super) async fn admit(
     next: Next,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    if !app.rate.allows(&presented(&parts.headers).map_or_else(|| peer.ip().to_string(), |token| token)) {
+    if !app.rate.allows(&presented(&parts.headers).unwrap_or_else(|| peer.ip().to_string())) {
         return Problem::too_many("too many requests a second").into_response();
     }
     match Caller::identify(&app, &parts).await {

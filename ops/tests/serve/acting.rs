@@ -148,7 +148,7 @@ async fn queues_schedules_locks_and_policies_are_set() {
     api.delete("schedules/nightly").await.good();
     assert_eq!(api.delete("schedules/nightly").await.problem(404), "not-found");
 
-    client.try_lock("a/b", "me", std::time::Duration::from_secs(60)).await.unwrap();
+    let _held = client.try_lock("a/b", "me", std::time::Duration::from_secs(60)).await.unwrap();
     assert_eq!(api.post("locks/release", json!({ "name": "a/b" })).await.good()["changed"], true);
     assert_eq!(api.post("locks/release", json!({ "name": "a/b" })).await.good()["changed"], false);
     assert_eq!(api.post("locks/release", json!({ "name": "none" })).await.problem(404), "not-found");

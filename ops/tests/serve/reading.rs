@@ -19,7 +19,7 @@ async fn everything_can_be_read() {
     run.signal("paid", &json!({ "cents": 1 })).await.unwrap();
     client.send_signal("order-7", NewSignal::new("paid", Payload::null())).await.unwrap();
     client.schedule(&Schedule::new("nightly", "0 3 * * *", "order")).await.unwrap();
-    client.try_lock("door", "me", std::time::Duration::from_secs(60)).await.unwrap();
+    let _held = client.try_lock("door", "me", std::time::Duration::from_secs(60)).await.unwrap();
     client.deploy(&Flow::new("asks", 1).step(Step::new("a", "x").approval(Approval::ask("Go on?")))).await.unwrap();
     let asking = client.start("asks", &json!({})).await.unwrap();
     let dead = api.failed_run().await;
@@ -68,7 +68,10 @@ async fn everything_can_be_read() {
     assert_eq!(api.get("retention/plan").await.good(), json!([]));
     let flows = api.get("flows").await.good();
     assert!(flows.as_array().unwrap().iter().any(|flow| flow["name"] == "order"), "{flows}");
-    assert_eq!(api.get("flows/order").await.good()["live"], json!([{ "version": 1, "runs": 1 }]));
+    assert_eq!(
+        api.get("flows/order").await.good()["live"],
+        json!([{ "version": 1, "runs": { "count": 1, "more": false } }])
+    );
     assert_eq!(api.get("flows/order/difference?from=1&to=1").await.good(), json!([]));
     assert_eq!(api.get("audit").await.good(), json!({ "acts": [], "next": null }));
     let checks = api.get("doctor").await.good();
@@ -234,4 +237,42 @@ async fn the_console_is_served_with_a_strict_policy() {
     assert_eq!(api.get("/app.nothing").await.problem(404), "not-found");
     assert_eq!(api.get("/../../etc/passwd").await.status, 404);
     assert_eq!(api.get("/%2e%2e/Cargo.toml").await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oldest_step_is_found_over_all_priorities_and_noted_by_the_minute() {
+    let api = Api::new().await;
+    let client = api.client().await;
+    api.deploy_idle("order").await;
+    let mut runs = Vec::new();
+    for priority in [5, -3, 1000, 5] {
+        let start = Start::new(&json!({})).unwrap().priority(priority);
+        runs.push(client.start_with("order", start).await.unwrap().id());
+    }
+    let oldest = async || api.get("overview").await.good()["oldest_ready"]["run"].clone();
+    assert_eq!(oldest().await, json!(runs[0]));
+    client.run(runs[0]).stop().await.unwrap();
+    assert_eq!(oldest().await, json!(runs[1]));
+    let schema = client.database().schema();
+    let connection = client.database().connection().await.unwrap();
+    // Twice in a minute is noted once, with what was more.
+    for _ in 0..2 {
+        connection.batch_execute(&format!("select {schema}.note_throughput()")).await.unwrap();
+    }
+    let pieces = api.get("throughput?minutes=2").await.good();
+    let ready: i64 = pieces.as_array().unwrap().iter().map(|piece| piece["ready"].as_i64().unwrap()).max().unwrap();
+    assert_eq!(ready, 3, "{pieces}");
+    let done = api.failed_run().await;
+    assert_eq!(api.get(&format!("runs/{done}")).await.good()["state"], "failed");
+    // Workers say what they did within half a second or so; the last of the pieces has it then.
+    for _ in 0..200 {
+        connection.batch_execute(&format!("select {schema}.note_throughput()")).await.unwrap();
+        let pieces = api.get("throughput?minutes=3&queue=default").await.good();
+        let failed: i64 = pieces.as_array().unwrap().iter().map(|piece| piece["failed"].as_i64().unwrap()).sum();
+        if failed == 1 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("what was done is noted");
 }

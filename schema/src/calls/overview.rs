@@ -163,6 +163,17 @@ impl<E: Executor> Calls<E> {
         Ok((counted(row.try_get(0)?), counted(row.try_get(1)?), row.try_get(2)?))
     }
 
+    /// How many live runs each version of a flow has, by version, among the newest [`COUNTED`] steps of each room.
+    pub async fn counted_live_versions(&self, tenant: &str, flow: &str) -> Result<Vec<(i32, Counted)>> {
+        let rows = self
+            .rows("select version, runs, complete from longhaul.live_versions($1, $2, $3)", &[&tenant, &flow, &COUNTED])
+            .await?;
+        readable(&rows, |row| {
+            let runs = Counted { count: row.try_get("runs")?, more: !row.try_get::<bool>("complete")? };
+            Ok((row.try_get("version")?, runs))
+        })
+    }
+
     /// The tenants that have flows, by name.
     pub async fn tenants(&self) -> Result<Vec<String>> {
         let rows = self.rows("select distinct tenant from longhaul.queue order by tenant", &[]).await?;

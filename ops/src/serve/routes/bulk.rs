@@ -238,6 +238,8 @@ async fn found(
     if !limited {
         filter.limit = if dry_run { COUNTED } else { MOST };
     }
+    // Whoever acts on many has time: a preview that stops early says too little.
+    filter.look = RunFilter::default().look;
     what.narrow(&mut filter);
     let database = caller.client.database();
     let filter = &RunFilter { tenant: database.tenant().into(), ..filter };

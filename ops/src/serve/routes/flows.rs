@@ -8,10 +8,13 @@ use longhaul_schema::{
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::super::{
-    caller::Reader,
-    extract::{Json, Path, Query},
-    problem::Problem,
+use super::{
+    super::{
+        caller::Reader,
+        extract::{Json, Path, Query},
+        problem::Problem,
+    },
+    overview::Counted,
 };
 
 /// A version of a flow.
@@ -53,7 +56,7 @@ struct Live {
     /// The version.
     version: i32,
     /// Its live runs.
-    runs: i64,
+    runs: Counted,
 }
 
 /// A version of a flow with its definition.
@@ -85,11 +88,13 @@ pub(super) async fn get(
     Query(which): Query<Version>,
 ) -> Result<Json<FlowDetail>, Problem> {
     let flow = reader.client.flow(&name, which.version).await?;
-    let live = reader.client.live_versions(&name).await?;
+    let database = reader.client.database();
+    let (tenant, named) = (database.tenant(), name.as_str());
+    let live = database.retrying(|calls| async move { calls.counted_live_versions(tenant, named).await }).await?;
     Ok(Json(FlowDetail {
         flow: Flow::from(&flow),
         definition: flow.definition,
-        live: live.into_iter().map(|(version, runs)| Live { version, runs }).collect(),
+        live: live.into_iter().map(|(version, runs)| Live { version, runs: runs.into() }).collect(),
     }))
 }
 

@@ -67,7 +67,7 @@ const LONGEST: Duration = Duration::from_secs(60);
         description = "Runs, queues, schedules and all else that an operator sees and does. Errors are application/problem+json. \
                        What may be called without a token says docs/api.md."
     ),
-    components(schemas(Problem))
+    components(schemas(Problem, steer::Verb))
 )]
 struct Description;
 

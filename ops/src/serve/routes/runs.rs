@@ -98,6 +98,9 @@ pub(super) struct RunPage {
     next: Option<Uuid>,
 }
 
+/// So many runs are looked at for a page: few enough for a quick answer whatever the filter, and `next` goes on from there.
+const LOOK: i64 = 20_000;
+
 /// Which runs. Filters are joined by and.
 #[derive(Default, Deserialize, Serialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +164,7 @@ impl Which {
             dismissed: self.dismissed.unwrap_or_default(),
             before: self.after,
             limit: page::limit(self.limit)?,
+            look: LOOK,
             ..RunFilter::default()
         })
     }
