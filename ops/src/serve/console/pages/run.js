@@ -9,7 +9,8 @@ import { Gantt } from "../parts/gantt.js";
 import { Timeline } from "../parts/timeline.js";
 import { Question } from "../parts/question.js";
 import { pageActs } from "../parts/palette.js";
-import { isFinal } from "../parts/state.js";
+import { isFinal, word } from "../parts/state.js";
+import { announce } from "../parts/toasts.js";
 import { Head, actsOf } from "./run/head.js";
 import { Why } from "./run/why.js";
 import { StepPanel } from "./run/step.js";
@@ -68,6 +69,12 @@ function Steps({ all, chosen, onChoose }) {
 
 export function Run({ id }) {
   const all = useRun(id);
+  const state = all.run.data?.state;
+  const before = useRef();
+  useEffect(() => {
+    if (before.current && state && before.current !== state) announce(`The run is ${word(state).toLowerCase()}`);
+    before.current = state;
+  }, [state]);
   const query = place.value.query;
   const tab = query.get("tab") ?? "";
   const chosen = query.get("step") ?? telling(all.steps.data);

@@ -54,7 +54,7 @@ function States({ query }) {
 }
 
 /** Keeps the states of the runs that are shown, and tells when there are newer ones. */
-function useFreshness(page, filter, first) {
+function useFreshness(page, first, held) {
   const [newer, setNewer] = useState(false);
   const ids = page.data?.runs.filter((run) => !["completed", "failed", "cancelled"].includes(run.state)).map((run) => run.id) ?? [];
   useLive(first || ids.length ? { topics: first ? ["newest"] : [], runs: ids.slice(0, 100) } : null, (name, data) => {
@@ -66,15 +66,15 @@ function useFreshness(page, filter, first) {
       }
     }
   });
-  // The first page follows by itself, a few times a second at most.
+  // The first page follows by itself, but not under the hands of somebody who chooses.
   useEffect(() => {
-    if (!newer || !running.value) return undefined;
+    if (!newer || held || !running.value) return undefined;
     const timer = setTimeout(() => {
       setNewer(false);
       page.reload();
     }, 1500);
     return () => clearTimeout(timer);
-  }, [newer, running.value]);
+  }, [newer, held, running.value]);
 }
 
 export function Runs() {
@@ -85,7 +85,7 @@ export function Runs() {
   const page = useResource("runs", { ...filter, after, limit: SIZE });
   const [chosen, setChosen] = useState(() => new Map());
   useEffect(() => setChosen(new Map()), [key]);
-  useFreshness(page, filter, !after);
+  useFreshness(page, !after, chosen.size > 0);
   const choose = useMemo(() => ({
     has: (run) => chosen.has(run.id),
     toggle: (run) => setChosen((before) => {

@@ -13,8 +13,6 @@ export function Text({ value, most = 240, cut = true, fallback = "–" }) {
   return html`<bdi class=${cut ? "cut" : "text"} title=${shown.length > 24 ? shown : undefined}>${shown}</bdi>`;
 }
 
-const FILE_WORDS = { true: "copied", false: "copy" };
-
 /** A button that copies a text. */
 export function Copy({ value, what = "id" }) {
   const [copied, setCopied] = useState(false);
@@ -33,7 +31,7 @@ export function Copy({ value, what = "id" }) {
     announce(`The ${what} is copied`);
     timer.current = setTimeout(() => setCopied(false), 1500);
   };
-  return html`<button type="button" class="copy" onClick=${copy} title=${`Copy the ${what}`} aria-label=${`Copy the ${what}: ${FILE_WORDS[copied]}`}>
+  return html`<button type="button" class="copy" onClick=${copy} title=${`Copy the ${what}`} aria-label=${copied ? `The ${what} is copied` : `Copy the ${what}`}>
     <${Icon} name=${copied ? "done" : "copy"} />
   </button>`;
 }
