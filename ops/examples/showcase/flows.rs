@@ -33,14 +33,17 @@ fn transcode() -> Flow {
     Flow::new("media.transcode", 1)
         .phase("prepare", [work("probe", "media.probe", 150), work("split", "media.split", 300).after("probe")])
         .phase("encode", [work("encode", "media.encode", 900).queue("media").for_each("$.steps.split.parts").window(6)])
-        .phase("finish", [
-            work("join", "media.join", 400).queue("media"),
-            work("publish", "media.publish", 100).after("join").approval(
-                Approval::ask("Publish the film?")
-                    .choices(["publish", "unlisted", "reject"])
-                    .expires(Duration::from_secs(2 * 86_400), "reject"),
-            ),
-        ])
+        .phase(
+            "finish",
+            [
+                work("join", "media.join", 400).queue("media"),
+                work("publish", "media.publish", 100).after("join").approval(
+                    Approval::ask("Publish the film?")
+                        .choices(["publish", "unlisted", "reject"])
+                        .expires(Duration::from_secs(2 * 86_400), "reject"),
+                ),
+            ],
+        )
 }
 
 fn report() -> Flow {
@@ -60,16 +63,18 @@ fn region() -> Flow {
 fn onboard() -> Flow {
     Flow::new("customer.onboard", 1)
         .step(work("account", "customers.create", 80))
-        .step(Step::wait_signal(
-            "documents",
-            WaitSignal::new("documents").key("$.input.customer").timeout(Duration::from_secs(7 * 86_400), OnTimeout::Fail),
-        )
-        .after("account"))
         .step(
-            work("verify", "customers.verify", 200)
-                .after("documents")
-                .approval(Approval::ask("Are these documents good?").choices(["accept", "ask-again", "reject"]).by(["anna", "bert"])),
+            Step::wait_signal(
+                "documents",
+                WaitSignal::new("documents")
+                    .key("$.input.customer")
+                    .timeout(Duration::from_secs(7 * 86_400), OnTimeout::Fail),
+            )
+            .after("account"),
         )
+        .step(work("verify", "customers.verify", 200).after("documents").approval(
+            Approval::ask("Are these documents good?").choices(["accept", "ask-again", "reject"]).by(["anna", "bert"]),
+        ))
         .step(Step::sleep("cooling-off", Duration::from_secs(3 * 86_400)).after("account"))
         .step(work("welcome", "mail.send", 60).after("verify").after("cooling-off").queue("mail"))
 }
@@ -78,11 +83,11 @@ fn import() -> Flow {
     Flow::new("etl.import", 5)
         .step(work("extract", "etl.extract", 2_500))
         .step(work("validate", "etl.validate", 200).after("extract"))
-        .step(
-            work("load", "etl.load", 1_500)
-                .after("validate")
-                .concurrency(Concurrency { name: Some("warehouse".into()), key: Some(json!("$.input.tenant")), limit: 1 }),
-        )
+        .step(work("load", "etl.load", 1_500).after("validate").concurrency(Concurrency {
+            name: Some("warehouse".into()),
+            key: Some(json!("$.input.tenant")),
+            limit: 1,
+        }))
         .step(work("index", "etl.index", 300).after("load"))
 }
 

@@ -8,10 +8,35 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 const NAMES: &[&str] = &[
-    "bank.charge", "bank.refund", "ci.build", "customers.create", "customers.points", "customers.verify", "deploy.all",
-    "deploy.canary", "deploy.soak", "documents.invoice", "etl.extract", "etl.index", "etl.load", "etl.validate", "mail.send",
-    "media.encode", "media.join", "media.probe", "media.publish", "media.split", "report.read", "report.render", "report.sum",
-    "stock.give-back", "stock.reserve", "tape.verify", "volume.snapshot", "warehouse.pack", "warehouse.ship",
+    "bank.charge",
+    "bank.refund",
+    "ci.build",
+    "customers.create",
+    "customers.points",
+    "customers.verify",
+    "deploy.all",
+    "deploy.canary",
+    "deploy.soak",
+    "documents.invoice",
+    "etl.extract",
+    "etl.index",
+    "etl.load",
+    "etl.validate",
+    "mail.send",
+    "media.encode",
+    "media.join",
+    "media.probe",
+    "media.publish",
+    "media.split",
+    "report.read",
+    "report.render",
+    "report.sum",
+    "stock.give-back",
+    "stock.reserve",
+    "tape.verify",
+    "volume.snapshot",
+    "warehouse.pack",
+    "warehouse.ship",
 ];
 
 pub(crate) fn all() -> Result<Registry, Error> {
@@ -69,11 +94,15 @@ async fn long(ctx: &StepContext, ms: u64) -> Result<(), StepError> {
 
 fn outcome(handler: &str, ctx: &StepContext, input: &Value, ms: u64) -> Value {
     match handler {
-        "media.split" => json!({ "parts": (0..input["parts"].as_u64().unwrap_or(6)).map(|n| json!({ "part": n, "frames": 4_800 })).collect::<Vec<_>>() }),
+        "media.split" => {
+            json!({ "parts": (0..input["parts"].as_u64().unwrap_or(6)).map(|n| json!({ "part": n, "frames": 4_800 })).collect::<Vec<_>>() })
+        }
         "media.probe" => json!({ "codec": "h264", "width": 3840, "height": 2160, "seconds": 1284.52 }),
         "bank.charge" => json!({ "charge": ctx.idempotency_key(), "amount": input["total"], "currency": "EUR" }),
         "etl.extract" => json!({ "rows": 184_220, "files": ["2026-11-24/a.parquet", "2026-11-24/b.parquet"] }),
-        "warehouse.ship" => json!({ "parcel": format!("JD0{:013}", u64::from(ctx.run_id().as_bytes()[9]) * 7_919_317), "carrier": "post" }),
+        "warehouse.ship" => {
+            json!({ "parcel": format!("JD0{:013}", u64::from(ctx.run_id().as_bytes()[9]) * 7_919_317), "carrier": "post" })
+        }
         _ => json!({ "took_ms": ms }),
     }
 }

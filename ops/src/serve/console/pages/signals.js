@@ -15,7 +15,7 @@ const COLUMNS = [
   { name: "Topic", kind: "half", cell: (signal) => html`<span class="strong"><${Text} value=${signal.topic} most=${120} /></span>` },
   { name: "To", kind: "fit", cell: (signal) => (signal.run ? html`<${RunId} id=${signal.run} />` : html`<span class="mono">${short(signal.key, 60)}</span>`) },
   { name: "Payload", kind: "half", at: "at-middle", cell: (signal) => html`<span class="mono quiet"><${Text} value=${JSON.stringify(signal.payload)} most=${200} /></span>` },
-  { name: "Taken", kind: "fit", cell: (signal) => (signal.consumed_at ? html`<${State} state="completed" more=${html`by <${RunId} id=${signal.consumed_by} />`} />` : html`<span title="Nobody has taken it yet"><${State} state="waiting" /></span>`) },
+  { name: "Taken", kind: "fit", cell: (signal) => (signal.consumed_at ? html`<${State} state="completed" name="Taken" more=${html`by <${RunId} id=${signal.consumed_by} />`} />` : html`<span title="Nobody has taken it yet"><${State} state="waiting" name="Not taken" /></span>`) },
   { name: "By", kind: "fit", at: "at-wide", cell: (signal) => html`<${Text} value=${signal.sent_by} most=${40} />` },
   { name: "Sent", kind: "num", cell: (signal) => html`<${Time} at=${signal.sent_at} />` },
 ];

@@ -69,7 +69,7 @@ function Confirm({ title, body, act, run, fields = [], danger, signed = true, re
       ${typeof body === "function" ? body({ values, setReady }) : body}
       ${fields.map((field) => html`<${Field} key=${field.name} field=${field} value=${values[field.name]} onInput=${set} />`)}
       ${signed && html`<label class="label"><span>Your name, for the record</span>
-        <input class="field" value=${operator.value} onInput=${(event) => { operator.value = event.target.value; }} placeholder="the user of the database" autocomplete="name" /></label>`}
+        <input class="field" value=${operator.value} onInput=${(event) => { operator.value = event.target.value; }} placeholder="anonymous" autocomplete="name" /></label>`}
       ${error && html`<div class="note bad" role="alert"><${Icon} name="s_failed" tone="bad" /><div class="words"><b>${plain(error.title ?? "It was not done")}</b><div class="small">${plain(error.message)}</div></div></div>`}
       <div class="row">
         <button type="button" class="button push" onClick=${onClose}>Keep everything as it is</button>

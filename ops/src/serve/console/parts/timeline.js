@@ -17,6 +17,11 @@ const ICONS = [
 const look = (kind) => ICONS.find(([pattern]) => pattern.test(kind)) ?? [null, "s_blocked", "off"];
 const PAGE = 200;
 
+/** More about an entry: what it says, and all of it when asked. */
+const Detail = ({ value }) => (typeof value.message === "string"
+  ? html`<details class="fold"><summary class="text">${short(value.message, 200)}</summary><${Json} value=${value} label="detail" /></details>`
+  : html`<${Json} value=${value} label="detail" />`);
+
 export function Timeline({ entries, run }) {
   const [most, setMost] = useState(PAGE);
   if (!entries.length) return html`<${Empty} icon="clock" title="Nothing has happened yet" />`;
@@ -28,7 +33,7 @@ export function Timeline({ entries, run }) {
         <time class="at" datetime=${entry.at} title=${`${exact(entry.at)}; ${clock(entry.at)}`}>+${length(Date.parse(entry.at) - began)}</time>
         <${Icon} name=${icon} tone=${tone} />
         <div><span class="strong">${plain(entry.kind)}</span>${entry.step && html` <bdi class="mono">${short(entry.step, 60)}</bdi>`}${entry.attempt > 1 && html` <span class="quiet">attempt ${entry.attempt}</span>`}
-          ${entry.actor && html` <span class="quiet">by ${short(entry.actor, 60)}</span>`}${entry.detail && html`<${Json} value=${entry.detail} label="detail" />`}</div>
+          ${entry.actor && html` <span class="quiet">by ${short(entry.actor, 60)}</span>`}${entry.detail && html`<${Detail} value=${entry.detail} />`}</div>
       </li>`;
     })}</ol>
     ${entries.length > most && html`<footer><${Button} onClick=${() => setMost(most + 1000)}>Show more<//> ${most} of ${entries.length} entries are shown</footer>`}
