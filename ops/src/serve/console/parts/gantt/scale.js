@@ -59,6 +59,6 @@ export const scaleOf = (from, to, running, folds = true) => {
     return Array.from({ length: Math.max(0, last - first + 1) }, (_, index) => ({ time: (first + index) * step, at: place(from + (first + index) * step) }));
   });
   // Where a folded stretch says how long it is, no tick does.
-  const near = (at) => pieces.some((piece) => piece.folded && Math.abs(piece.left + piece.width / 2 - at) < 7);
+  const near = (at) => pieces.some((piece) => piece.folded && Math.abs(piece.left + piece.width / 2 - at) < 10);
   return { place, ticks: ticks.filter((tick) => !near(tick.at)).slice(0, 40), folds: pieces.filter((piece) => piece.folded).map((piece) => ({ left: piece.left, width: piece.width, length: piece.to - piece.from })) };
 };
