@@ -22,8 +22,8 @@ test("a failed run is found among many, says why, is retried, and is watched as 
   const row = page.locator("tbody tr", { hasText: wanted });
   await row.waitFor();
   assert.match(await row.innerText(), /column "ordered_at" .* is text, and not a time/);
-  assert.match(page.url(), /state=failed/);
-  assert.match(page.url(), /name=globex/);
+  // The address says what is looked for.
+  await page.waitForURL(/state=failed.*name=globex|name=globex.*state=failed/);
   await row.getByRole("link", { name: wanted }).click();
   await page.getByText("It failed in validate").waitFor();
   await main(page).getByText("is text, and not a time").first().waitFor();
