@@ -223,12 +223,6 @@ impl Client {
         self.database.retrying(|calls| async move { calls.resume_schedule(tenant, name).await }).await
     }
 
-    /// Runs a schedule now. `None` when the run before still lives and the schedule says to skip.
-    pub async fn run_schedule(&self, name: &str) -> Result<Option<RunHandle>, Error> {
-        let id = self.database.calls().await?.run_schedule(self.database.tenant(), name).await?;
-        Ok(id.map(|id| self.run(id)))
-    }
-
     /// Fires ticks of the past that started no run: those of the schedule after `from` and up to `to`, at most so many. Returns how many
     /// ticks that were, and how many runs were started or queued.
     pub async fn backfill_schedule(

@@ -195,12 +195,12 @@ begin
         ('queue_figures', 'failed', 'Attempts that failed, counted in the same way.'),
         ('queue_figures', 'at', 'When a worker last said something.'),
 
-        ('handler_throughput', 'at', 'Beginning of the minute.'),
-        ('handler_throughput', 'completed', 'Steps that completed in it.'),
-        ('handler_throughput', 'failed', 'Steps that failed for good in it.'),
-        ('handler_throughput', 'attempts_failed', 'Attempts that failed in it, those that are retried among them.'),
-        ('handler_throughput', 'seconds_each', 'Mean seconds of the attempts that completed.'),
-        ('handler_throughput', 'whole', 'Whether all runs that were created since the minute began were looked at.'),
+        ('throughput', 'at', 'Beginning of the minute.'),
+        ('throughput', 'completed', 'Steps that completed in it.'),
+        ('throughput', 'failed', 'Steps that failed for good in it.'),
+        ('throughput', 'attempts_failed', 'Attempts that failed in it, those that are retried among them.'),
+        ('throughput', 'seconds_each', 'Mean seconds of the attempts that completed.'),
+        ('throughput', 'whole', 'Whether all runs that were created since the minute began were looked at.'),
 
         ('overdue', 'kind', 'timer, wait, deadline, lease, schedule or chore.'),
         ('overdue', 'item', 'What kind of timer or wait it is, who owns the lease, or the name of the schedule or chore.'),

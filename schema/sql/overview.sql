@@ -68,7 +68,7 @@ begin
     select t.position, t.run_id, step_label(t.run_id, f.name, t.seq, s.def) as step
     from oldest_task(l.id) t
     cross join lateral (select x.flow_id from run x where x.id = t.run_id offset 0) r
-    cross join lateral (select x.def from step x where x.run_id = t.run_id and x.seq = t.seq offset 0) s
+    cross join lateral (select def_of(t.run_id, t.seq) as def offset 0) s
     join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, t.seq)
     where c.steps > 0) o on true
   where q.tenant = p_tenant

@@ -56,7 +56,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("limits.sql", include_str!("../sql/limits.sql")),
     ("gate.sql", include_str!("../sql/gate.sql")),
     ("views.sql", include_str!("../sql/views.sql")),
-    ("handler_throughput.sql", include_str!("../sql/handler_throughput.sql")),
+    ("throughput.sql", include_str!("../sql/throughput.sql")),
     ("room_violations.sql", include_str!("../sql/room_violations.sql")),
     ("inspect.sql", include_str!("../sql/inspect.sql")),
     ("why.sql", include_str!("../sql/why.sql")),

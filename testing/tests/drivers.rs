@@ -1,4 +1,4 @@
-//! Starts and completions in transactions of other drivers, and in plain SQL as docs/drivers.md has it.
+//! Starts and completions in transactions of other drivers, and in plain SQL as docs/transactions.md has it.
 
 use longhaul_scheduler::{Client, Start, Unique};
 use longhaul_schema::{
@@ -117,10 +117,11 @@ async fn a_driver_that_longhaul_does_not_know_needs_one_method() {
     db.close().await;
 }
 
-/// The SQL blocks of the page, in their order.
+/// The SQL blocks of the page that a program sends with parameters, in their order.
 fn blocks() -> Vec<&'static str> {
-    let page = include_str!("../../docs/drivers.md");
-    page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().expect("the block ends")).collect()
+    let page = include_str!("../../docs/transactions.md");
+    let blocks = page.split("```sql\n").skip(1).map(|rest| rest.split("```").next().expect("the block ends"));
+    blocks.filter(|block| block.contains("$1")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,7 +57,7 @@ async fn one_thing_has_one_name_in_all_views() {
             ("schedules", "schedule, flow, version, tenant"),
             ("failed_ticks", "schedule, tenant"),
             ("locks", "lock, tenant"),
-            ("handler_throughput", "at, tenant, flow, queue, handler, completed, failed, attempts_failed"),
+            ("throughput", "at, tenant, flow, queue, handler, completed, failed, attempts_failed"),
             ("sizes", "table_name, bytes"),
         ] {
             db.execute(&format!("select {names} from longhaul.{view} limit 1")).await;
@@ -87,12 +87,12 @@ async fn queues_say_what_stands_first_and_throughput_what_ended() {
         let worker = db.spawn(db.worker().queue("default", 4).handler("even", even));
         eventually("all have ended", || async { db.value::<i64>("select count(*) from longhaul.run where ended_at is null").await == 0 }).await;
         let said: String = db
-            .value("select format('%s %s %s %s %s %s', sum(completed), sum(failed), sum(attempts_failed), bool_and(whole), min(queue), min(handler)) from longhaul.handler_throughput")
+            .value("select format('%s %s %s %s %s %s', sum(completed), sum(failed), sum(attempts_failed), bool_and(whole), min(queue), min(handler)) from longhaul.throughput")
             .await;
         assert_eq!(said, "5 5 5 t default even");
         // Only the newest runs are looked at, and that is said.
         let said: String = db
-            .value("select format('%s %s', sum(completed) + sum(failed), bool_or(whole)) from longhaul.handler_throughput_of(longhaul.present() - interval '1 hour', '1 hour', 4)")
+            .value("select format('%s %s', sum(completed) + sum(failed), bool_or(whole)) from longhaul.throughput_of(longhaul.present() - interval '1 hour', '1 hour', 4)")
             .await;
         assert_eq!(said, "4 f");
         worker.stop().await;

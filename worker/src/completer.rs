@@ -15,8 +15,8 @@ use crate::{
     OutcomeReport, StepError,
     batch::{self, Destination, Stored, logged, reachable, reason},
     event::Event,
-    outcome::Outcome,
     observe::Observed,
+    outcome::Outcome,
 };
 
 /// Most outcomes in one call.

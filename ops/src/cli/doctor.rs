@@ -104,10 +104,10 @@ impl Doctor {
 /// All that can be found out.
 pub(crate) async fn findings(database: &Database) -> Result<Vec<Check>, Failure> {
     let mut checks = vec![connection(database).await];
-    if checks[0].1 == Verdict::Good {
+    if checks[0].verdict == Verdict::Good {
         checks.push(installation(database).await);
     }
-    if checks.iter().all(|(_, verdict, _)| *verdict == Verdict::Good) {
+    if checks.iter().all(|check| check.verdict == Verdict::Good) {
         checks.extend(checks::all(&database.calls().await?).await?);
     }
     Ok(checks)

@@ -55,9 +55,8 @@ pub(super) async fn serve(State(app): State<App>, request: Request) -> Response 
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("text/html"));
     match app.assets.read("index.html").await {
-        Some(page) if wants_page && !name.rsplit('/').next().unwrap_or_default().contains('.') => {
-            answer("index.html", page, headers)
-        }
+        // Names of flows have dots: what a browser goes to is a page, whatever it looks like.
+        Some(page) if wants_page => answer("index.html", page, headers),
         _ => Problem::not_found(format!("there is nothing at /{path}")).into_response(),
     }
 }

@@ -70,7 +70,7 @@ impl<E: Executor> Calls<E> {
                    select x.* from longhaul.gate g join longhaul.queued x on x.gate_id = g.id
                    where g.tenant = $1 and g.name = $2 and g.key = $3 order by x.priority, x.position limit $4) q
                  cross join lateral (select x.flow_id from longhaul.run x where x.id = q.run_id offset 0) r
-                 cross join lateral (select x.def from longhaul.step x where x.run_id = q.run_id and x.seq = q.seq offset 0) s
+                 cross join lateral (select longhaul.def_of(q.run_id, q.seq) as def offset 0) s
                  join longhaul.flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, q.seq)
                  order by q.priority, q.position",
                 &[&tenant, &name, &key, &limit],

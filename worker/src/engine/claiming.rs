@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use longhaul_schema::{
-    Error,
+    Database, Error,
     backoff::Backoff,
     calls::{AttemptKey, ClaimedStep},
 };
@@ -16,6 +16,7 @@ use crate::{
     claim::{Claim, ClaimResult, Wanted},
     context::{BranchPath, Inner},
     execute::execute,
+    measure::Measures,
     outcome::Outcome,
     queue::{Queue, Ready},
     replay::History,

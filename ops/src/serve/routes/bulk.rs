@@ -3,7 +3,7 @@
 use futures::{StreamExt, stream};
 use longhaul_schema::{
     Error, Payload,
-    calls::{Asking, RunFilter, RunMark, RunState},
+    calls::{OperationOptions, RunFilter, RunMark, RunState},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -260,9 +260,10 @@ async fn carry_out(caller: &Caller, what: What, found: &[RunMark], act: Uuid) ->
     };
     let ids: Vec<Uuid> = found.iter().map(|mark| mark.id).collect();
     let acts = ids.into_iter().map(|id| {
-        let asking = Asking { by: Some(caller.who.clone()), request: Some(act), ..Asking::default() };
+        let options =
+            OperationOptions { by: Some(caller.who.clone()), request: Some(act), ..OperationOptions::default() };
         let client = caller.client.clone();
-        async move { (id, client.run(id).operate(verb.operation(None), asking).await) }
+        async move { (id, client.run(id).operate(verb.operation(None), options).await) }
     });
     let mut acts = stream::iter(acts).buffered(AT_ONCE);
     let (mut done, mut refused) = (0, Vec::new());

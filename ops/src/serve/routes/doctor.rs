@@ -16,6 +16,8 @@ pub(super) struct Check {
     verdict: &'static str,
     /// What it found.
     finding: String,
+    /// In numbers; null where there are none.
+    figures: serde_json::Value,
 }
 
 /// Is everything as it should be? The same as `longhaul doctor`, for tokens that are for all tenants.
@@ -23,10 +25,11 @@ pub(super) struct Check {
 pub(super) async fn doctor(State(app): State<App>, reader: Reader) -> Result<Json<Vec<Check>>, Problem> {
     reader.needs_all_tenants()?;
     let checks = findings(app.client.database()).await.map_err(|failure| Problem::internal(failure.to_string()))?;
-    let check = |(check, verdict, finding): (&'static str, crate::cli::doctor::Verdict, String)| Check {
-        check,
-        verdict: verdict.word(),
-        finding,
+    let check = |check: crate::cli::doctor::Check| Check {
+        check: check.name,
+        verdict: check.verdict.word(),
+        finding: check.finding,
+        figures: check.figures,
     };
     Ok(Json(checks.into_iter().map(check).collect()))
 }

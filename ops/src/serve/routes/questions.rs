@@ -52,7 +52,7 @@ pub(super) struct Which {
 
 /// The open questions of a tenant.
 pub(in super::super) async fn questions(client: &Client, run: Option<Uuid>) -> Result<Vec<Question>, Error> {
-    let question = |q: calls::Question| Question {
+    let question = |q: calls::OpenQuestion| Question {
         run: q.run_id,
         step: q.step,
         flow: q.flow,

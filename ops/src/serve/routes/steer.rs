@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use longhaul_schema::{
     Error, Payload,
-    calls::{Asking, Operation, RunMark, RunState},
+    calls::{Operation, OperationOptions, RunMark, RunState},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -82,8 +82,8 @@ pub(super) struct Expecting {
 }
 
 impl Expecting {
-    fn asking(&self, caller: &Caller) -> Result<Asking, Problem> {
-        Ok(Asking {
+    fn options(&self, caller: &Caller) -> Result<OperationOptions, Problem> {
+        Ok(OperationOptions {
             by: Some(caller.who.clone()),
             expected_state: self.expected_state.as_deref().map(str::parse::<RunState>).transpose()?,
             expected_revision: self.expected_revision,
@@ -119,8 +119,8 @@ fn shown(mark: &RunMark) -> Value {
 }
 
 /// What is contradicted is what was expected, when something was.
-fn judged(error: Error, asking: &Asking) -> Problem {
-    let expecting = asking.expected_state.is_some() || asking.expected_revision.is_some();
+fn judged(error: Error, options: &OperationOptions) -> Problem {
+    let expecting = options.expected_state.is_some() || options.expected_revision.is_some();
     match error {
         Error::Conflict(detail) if expecting => Problem::not_as_expected(detail),
         other => other.into(),
@@ -132,17 +132,17 @@ async fn operate(
     id: Uuid,
     doing: Doing,
     operation: Operation,
-    asking: Asking,
+    options: OperationOptions,
 ) -> Result<Json<Steered>, Problem> {
     let before = mark(caller, id).await?;
     let act = caller.begin(doing.to(id).from(&shown(&before))).await?;
     let act_id = act.id();
     // Without a key of its own, the act is what is carried out once.
-    let asking = Asking { request: Some(act_id), ..asking };
-    let result = caller.client.run(id).operate(operation, asking.clone()).await;
+    let options = OperationOptions { request: Some(act_id), ..options };
+    let result = caller.client.run(id).operate(operation, options.clone()).await;
     let after = mark(caller, id).await;
     let shown = after.as_ref().map_or(Value::Null, shown);
-    act.end(result.map_err(|error| judged(error, &asking)), shown).await?;
+    act.end(result.map_err(|error| judged(error, &options)), shown).await?;
     let after = after?;
     Ok(Json(Steered { id, state: after.state, revision: after.revision, act: act_id }))
 }
@@ -155,12 +155,12 @@ pub(super) async fn steer(
     Path((id, verb)): Path<(Uuid, Verb)>,
     Options(expecting): Options<Expecting>,
 ) -> Result<Json<Steered>, Problem> {
-    let asking = expecting.asking(&caller)?;
+    let options = expecting.options(&caller)?;
     let data = expecting.data.0;
     if data.is_some() && verb != Verb::Resume {
         return Err(Problem::invalid("data is for the step that interrupted a run: for resume alone"));
     }
-    operate(&caller, id, Doing::new(verb.act()), verb.operation(data), asking).await
+    operate(&caller, id, Doing::new(verb.act()), verb.operation(data), options).await
 }
 
 /// What is to be changed.
@@ -193,8 +193,8 @@ pub(super) async fn change(
         _ => return Err(Problem::invalid("say name or metadata, one of the two")),
     };
     let expecting = Expecting { expected_revision: changes.expected_revision, ..Expecting::default() };
-    let asking = expecting.asking(&caller)?;
-    operate(&caller, id, doing, operation, asking).await
+    let options = expecting.options(&caller)?;
+    operate(&caller, id, doing, operation, options).await
 }
 
 /// From where a run is to be done again.
@@ -231,18 +231,18 @@ pub(super) async fn fork(
     Json(fork): Json<Fork>,
 ) -> Result<(StatusCode, Json<Forked>), Problem> {
     let expecting = Expecting { expected_revision: fork.expected_revision, ..Expecting::default() };
-    let asking = expecting.asking(&caller)?;
+    let options = expecting.options(&caller)?;
     let before = mark(&caller, id).await?;
     let doing = Doing::new("fork run").to(id).with(&json!({ "step": fork.step })).from(&shown(&before));
     let act = caller.begin(doing).await?;
     let act_id = act.id();
     let database = caller.client.database();
-    let (tenant, step, input, asked) = (database.tenant(), fork.step.as_str(), fork.input.0.as_ref(), &asking);
+    let (tenant, step, input, asked) = (database.tenant(), fork.step.as_str(), fork.input.0.as_ref(), &options);
     // The fork has the id of the act: asked for again, it is the same fork.
     let result = database
         .retrying(|calls| async move { calls.fork_run(tenant, id, step, input, act_id, asked).await })
         .await
-        .map_err(|error| judged(error, &asking));
+        .map_err(|error| judged(error, &options));
     let after = result.as_ref().map_or(Value::Null, |new| json!({ "run": new }));
     let new = act.end(result, after).await?;
     Ok((StatusCode::CREATED, Json(Forked { id: new, forked_from: id, act: act_id })))
