@@ -47,9 +47,8 @@ struct Options {
 /// A worker with some of the queues.
 fn worker(config: &Config, name: &str, queues: &[(&str, usize)]) -> Result<Worker, longhaul_schema::Error> {
     let builder = Worker::builder(config).name(name).poll(Duration::from_millis(500)).without_chores();
-    let builder = builder.registry(handlers::all()?)?;
-    let builder =
-        queues.iter().try_fold(builder, |builder, (queue, slots)| builder.queue(queue, Slots::from(*slots)))?;
+    let builder = builder.registry(handlers::all()?);
+    let builder = queues.iter().fold(builder, |builder, (queue, slots)| builder.queue(queue, Slots::from(*slots)));
     builder.build()
 }
 
