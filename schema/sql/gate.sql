@@ -182,11 +182,9 @@ begin
 end $$;
 comment on function lock_gates(integer) is 'Locks the rows of keys that must be looked at, but for those that somebody else holds.';
 
-create or replace function let_in(p_gates bigint[], p_ended jsonb, p_come bigint, p_limit integer) returns queued[]
+create or replace function let_in(p_gates bigint[], p_ended jsonb, p_come bigint, p_limit integer, out p_next queued[], out p_aside bigint)
 language plpgsql as $$
 -- Its lists are joined by hash (see installation.sql): a thousand keys are not compared with each of their steps.
-declare
-  v_next queued[];
 begin
   with room as materialized (
     select g.id, greatest(0, g.used - coalesce((p_ended ->> g.id::text)::integer, 0)) as used, coalesce(l.most, g.most) as most
@@ -214,6 +212,7 @@ begin
     delete from queued q where q.ctid = any (array(select j.tid from judged j where j.enters)) returning q
   ), aside as (
     update queued q set waits = true where q.ctid = any (array(select j.tid from judged j where not j.enters and not (j.queued).waits))
+    returning q.gate_id
   ), counted as (
     -- In a full key as many leave as enter, and its row stays as it is.
     update gate g set used = n.used, most = n.most
@@ -222,11 +221,10 @@ begin
       from room r left join judged j on j.id = r.id group by r.id, r.most, r.used limit cardinality(p_gates)) n
     where g.id = n.id and (g.used <> n.used or g.most <> n.most)
   )
-  select array_agg(a.q) into v_next from admitted a;
-  return v_next;
+  select array_agg(a.q), (select count(*) from aside) into p_next, p_aside from admitted a;
 end $$;
 comment on function let_in(bigint[], jsonb, bigint, integer) is
-  'Takes those steps out of the room queued that enter, and counts them. The caller has locked the keys, and says how many steps of each have ended and from where on new ones have come.';
+  'Takes those steps out of the room queued that enter, and counts them; says how many others are to wait from now on. The caller has locked the keys, and says how many steps of each have ended and from where on new ones have come.';
 
 create or replace function admit(p_limit integer) returns bigint
 language plpgsql as $$
@@ -237,6 +235,8 @@ declare
   v_come     bigint := floor_of(-2);
   v_ended    jsonb;
   v_next     queued[];
+  v_aside    bigint;
+  v_done     bigint := 0;
   v_tasks    task[];
   v_lanes    integer[];
   v_position bigint;
@@ -249,10 +249,11 @@ begin
         select x.ctid from gate_call x where x.position >= v_position and x.gate_id = any (v_mine) order by x.position limit 10000))
       returning c.gate_id, c.ended
     )
-    select jsonb_object_agg(e.gate_id, e.ended) into v_ended
-    from (select t.gate_id, sum(t.ended) as ended from taken t group by t.gate_id) e;
+    select jsonb_object_agg(e.gate_id, e.ended), coalesce(sum(e.calls), 0) into v_ended, v_done
+    from (select t.gate_id, sum(t.ended) as ended, count(*) as calls from taken t group by t.gate_id) e;
 
-    v_next := let_in(v_mine, v_ended, v_come, p_limit);
+    select l.p_next, l.p_aside into v_next, v_aside from let_in(v_mine, v_ended, v_come, p_limit) l;
+    v_done := v_done + coalesce(cardinality(v_next), 0) + v_aside;
 
     if v_next is not null then
       -- Those that have waited stand in line from now on: an older place would keep the floor of the lane down.
@@ -272,10 +273,10 @@ begin
   if v_long then
     perform raise_floors('{-2,-3}');
   end if;
-  return cardinality(v_mine);
+  return v_done;
 end $$;
 comment on function admit(integer) is
-  'Lets steps in whose keys have room. Locks: gates (ascending, those that others hold are skipped), queued, then task. Returns at how many keys it looked.';
+  'Lets steps in whose keys have room. Locks: gates (ascending, those that others hold are skipped), queued, then task. Returns what it has done: calls of keys, steps let in, steps that wait from now on. A step that somebody holds is none of these, so nobody comes back for it at once.';
 
 create or replace function admit_queued() returns bigint
 language sql as $$ select admit(1000) $$;

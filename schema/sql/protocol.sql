@@ -85,10 +85,9 @@ comment on function claim_steps(bigint, text[], integer[], bigint, uuid[], integ
 create or replace function output_of(p_run_id uuid, p_step text)
 returns table (outcome text, output jsonb)
 language sql stable as $$
-  select s.outcome::text, step_output(s.run_id, s.seq)
+  select outcome_of(r.id, f.seq)::text, step_output(r.id, f.seq)
   from run r
   join flow_step f on f.flow_id = r.flow_id and f.name = p_step
-  join step s on s.run_id = r.id and s.seq = f.seq
   where r.id = p_run_id
 $$;
 comment on function output_of(uuid, text) is

@@ -59,7 +59,7 @@ impl Explaining {
             for (number, line) in plan.lines().enumerate() {
                 let bad_join = line.contains("Hash Join") || line.contains("Merge Join");
                 // The leases of a lost worker are found by reading all.
-                let of_worker = ["expire_leases", "forgotten_leases"].iter().any(|f| sql.contains(f));
+                let of_worker = ["expire_leases", "forgotten_leases", "claim_steps"].iter().any(|f| sql.contains(f));
                 let bad_scan = line.contains("Seq Scan on")
                     && LARGE.iter().any(|table| {
                         line.contains(&format!("Seq Scan on {table}")) && !(of_worker && *table == "lease")

@@ -81,10 +81,11 @@ pub(super) fn refuse_strangers(schema: &SchemaName, present: &Objects, before: &
 
 /// What functions returned that return something else now. The server replaces no function whose result differs: these are dropped
 /// first, where they still return this.
-const FORMER_RESULTS: [(&str, &str); 6] = [
+const FORMER_RESULTS: [(&str, &str); 7] = [
     ("function begin_fan_out(run, step, flow_step, jsonb)", "boolean"),
     ("function begin_wait(lease, run, jsonb)", "void"),
     ("function enter_step(run, step, flow_step)", "boolean"),
+    ("function let_in(bigint[], jsonb, bigint, integer)", "queued[]"),
     ("function match_topic(text, text, text)", "integer"),
     (
         "function retention_plan(text)",
