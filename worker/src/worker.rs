@@ -21,7 +21,7 @@ impl Worker {
         self.settings.observed.observer()
     }
 
-    /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`]), hands the rest back with no
+    /// Works until `stop` completes, then finishes what is running (see [`WorkerBuilder::grace`](crate::WorkerBuilder::grace)), hands the rest back with no
     /// attempt consumed, and deregisters.
     ///
     /// Ends as well when somebody drains it, once it has finished what it has: [`Summary::drained`].

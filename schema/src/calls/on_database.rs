@@ -15,7 +15,7 @@ impl Database {
         Ok(Calls::on(self.connection().await?, self.schema().clone()))
     }
 
-    /// Makes a call, again and again with growing waits while the database cannot be reached, for [`Config::retry_for`].
+    /// Makes a call, again and again with growing waits while the database cannot be reached, for [`Config::retry_for`](crate::Config::retry_for).
     ///
     /// Only for calls that may be made twice: reads, and transitions that know their own repetition (starting a run under an
     /// id, ending an attempt). After a lost answer the second call finds out what became of the first.

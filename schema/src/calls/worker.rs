@@ -117,7 +117,7 @@ impl<E: Executor> Calls<E> {
         Ok(renewal)
     }
 
-    /// How attempts of a worker ended without it: see [`Refused`].
+    /// How attempts of a worker ended without it: see [`RefusedAttempt`].
     pub async fn what_became_of(&self, worker: i64, keys: &[AttemptKey]) -> Result<Vec<RefusedAttempt>> {
         let keys = Columns::of(keys.iter().copied());
         let sql = "select * from longhaul.what_became_of($1, $2, $3, $4)";
