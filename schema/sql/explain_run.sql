@@ -125,7 +125,8 @@ begin
   loop
     return query select x.* from explain_workers(p_tenant, p_queue, v_lane.handler) x;
     select sum(p.per_second) into v_pace from unnest(v_lane.ids) i(id) cross join lateral recent_pace(i.id) p;
-    select count(*), time_of(min(t.position)) into v_ready, v_oldest from (select x.position from task x where x.lane_id = any (v_lane.ids) limit 10000) t;
+    select least(sum(d.ready), 10000), time_of(min((d.oldest).position)) into v_ready, v_oldest
+    from unnest(v_lane.ids) i(id) cross join lateral lane_depth(i.id, 10000) d;
     gate := 'ready';
     state := case when v_ready > 0 then 'closed' else 'open' end;
     figures := jsonb_build_object('handler', v_lane.handler, 'ready', v_ready, 'oldest_ready_at', v_oldest, 'per_minute', round((v_pace * 60)::numeric, 1));

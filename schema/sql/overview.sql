@@ -8,12 +8,12 @@ declare
   v_alone  boolean := not exists (select from queue q where q.tenant <> p_tenant);
   v_looked bigint;
 begin
-  -- By the workers of the tenant: leases are few, and have an index for it.
-  select 'lease', sum(c.steps)::bigint, coalesce(bool_and(c.steps < p_most), true) into room, steps, complete
-  from worker w
-  cross join lateral (select count(*) as steps from (select from lease l where l.worker_id = w.id limit p_most) x) c
-  where w.tenant = p_tenant and w.state in ('active', 'draining', 'lost');
-  steps := coalesce(steps, 0);
+  -- A lease says whose it is by its worker. Leases have no index on that: they are read once, not once for each worker.
+  select 'lease', count(*), count(*) < p_most into room, steps, complete
+  from (
+    select from lease l
+    cross join lateral (select y.tenant, y.state from worker y where y.id = l.worker_id offset 0) w
+    where w.tenant = p_tenant and w.state in ('active', 'draining', 'lost') limit p_most) x;
   return next;
   foreach room in array array['timer', 'wait', 'held', 'queued'] loop
     -- These do not say whose they are: of the first so many, those are counted whose runs are the tenant's.
@@ -50,6 +50,16 @@ begin
 end $$;
 comment on function oldest_task(integer) is 'The ready step of a lane that has waited longest.';
 
+create or replace function lane_depth(p_lane integer, p_most bigint, out ready bigint, out oldest task)
+language plpgsql stable as $$
+begin
+  select count(*) into ready from (select from task t where t.lane_id = p_lane limit p_most) x;
+  if ready > 0 then
+    oldest := oldest_task(p_lane);
+  end if;
+end $$;
+comment on function lane_depth(integer, bigint) is 'How many steps of a lane are ready, counted up to p_most, and the one that has waited longest.';
+
 create or replace function queue_lines(p_tenant text, p_most bigint default 10000)
 returns table (queue text, handler text, ready bigint, complete boolean, oldest_at timestamptz, oldest_run uuid, oldest_step text, workers bigint)
 language plpgsql stable as $$
@@ -58,19 +68,18 @@ begin
   with active as materialized (
     select w.queues, w.handlers from worker w where w.tenant = p_tenant and w.state = 'active'
   )
-  select q.name, l.handler, sum(c.steps)::bigint, bool_and(c.steps < p_most), time_of(min(o.position)),
+  select q.name, l.handler, sum(d.ready)::bigint, bool_and(d.ready < p_most), time_of(min(o.position)),
     (array_agg(o.run_id order by o.position))[1], (array_agg(o.step order by o.position))[1],
     (select count(*) from active a where q.name = any (a.queues) and l.handler = any (a.handlers))
   from queue q
   join lane l on l.queue_id = q.id
-  cross join lateral (select count(*) as steps from (select from task t where t.lane_id = l.id limit p_most) x) c
+  cross join lateral lane_depth(l.id, p_most) d
   left join lateral (
     select t.position, t.run_id, step_label(t.run_id, f.name, t.seq, s.def) as step
-    from oldest_task(l.id) t
+    from (select (d.oldest).*) t
     cross join lateral (select x.flow_id from run x where x.id = t.run_id offset 0) r
     cross join lateral (select def_of(t.run_id, t.seq) as def offset 0) s
-    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, t.seq)
-    where c.steps > 0) o on true
+    join flow_step f on f.flow_id = r.flow_id and f.seq = coalesce(s.def, t.seq)) o on true
   where q.tenant = p_tenant
   group by q.name, l.handler order by q.name, l.handler;
 end $$;

@@ -18,11 +18,9 @@ begin
     from total t left join queue_minute_noted n on n.queue_id = t.queue_id
     where (t.claimed, t.completed, t.failed) is distinct from (n.claimed, n.completed, n.failed)
   ), depth as (
-    select l.queue_id, sum(c.steps)::bigint as ready, min(o.position) as position
-    from lane l
-    cross join lateral (select count(*) as steps from (select from task t where t.lane_id = l.id limit 10000) x) c
-    cross join lateral oldest_task(case when c.steps > 0 then l.id end) o
-    group by l.queue_id having sum(c.steps) > 0
+    select l.queue_id, sum(d.ready)::bigint as ready, min((d.oldest).position) as position
+    from lane l cross join lateral lane_depth(l.id, 10000) d
+    group by l.queue_id having sum(d.ready) > 0
   ), noted as (
     insert into queue_minute_noted as n (queue_id, claimed, completed, failed)
     select c.queue_id, c.claimed, c.completed, c.failed from changed c order by c.queue_id

@@ -23,9 +23,8 @@ language sql stable as $$
   from queue q
   join queue_figures f on f.tenant = q.tenant and f.queue = q.name
   cross join lateral (
-    select coalesce(sum(n.ready), 0)::bigint as ready, min(n.oldest) as oldest
-    from lane l
-    cross join lateral (select count(*) as ready, min(x.position) as oldest from (select t.position from task t where t.lane_id = l.id limit 10000) x) n
+    select coalesce(sum(d.ready), 0)::bigint as ready, min((d.oldest).position) as oldest
+    from lane l cross join lateral lane_depth(l.id, 10000) d
     where l.queue_id = q.id) t
   where q.tenant = p_tenant
   order by q.name
