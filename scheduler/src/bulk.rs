@@ -19,17 +19,32 @@ impl Client {
         flow: &str,
         items: impl IntoIterator<Item = S>,
     ) -> Result<BulkStarted, Error> {
-        send_many(self, flow, items).await
+        let items = Items::of(self, items);
+        let parts = &items.parts;
+        // Repeated after a lost answer, it finds the runs there.
+        let not_started = self
+            .database()
+            .retrying(|connection| async move {
+                let mut connection = connection.into_executor();
+                let transaction = connection.transaction().await?;
+                let not_started = start_parts(self, &mut &transaction, flow, parts).await?;
+                transaction.commit().await?;
+                Ok(not_started)
+            })
+            .await?;
+        Ok(items.outcome(not_started))
     }
 
     /// As [`Client::start_many`], in the caller's own transaction.
     pub async fn start_many_in<S: IntoStart>(
         &self,
-        transaction: impl InTransaction,
+        mut transaction: impl InTransaction,
         flow: &str,
         items: impl IntoIterator<Item = S>,
     ) -> Result<BulkStarted, Error> {
-        send_many_in(self, transaction, flow, items).await
+        let items = Items::of(self, items);
+        let not_started = start_parts(self, &mut transaction, flow, &items.parts).await?;
+        Ok(items.outcome(not_started))
     }
 }
 
@@ -128,39 +143,6 @@ impl Items {
         outcome.refused.sort();
         outcome
     }
-}
-
-/// Starts all runs in one transaction: when it fails, none was started. Repeated after a lost answer, it finds them there.
-pub(crate) async fn send_many<S: IntoStart>(
-    client: &Client,
-    flow: &str,
-    items: impl IntoIterator<Item = S>,
-) -> Result<BulkStarted, Error> {
-    let items = Items::of(client, items);
-    let parts = &items.parts;
-    let not_started = client
-        .database()
-        .retrying(|connection| async move {
-            let mut connection = connection.into_executor();
-            let transaction = connection.transaction().await?;
-            let not_started = start_parts(client, &mut &transaction, flow, parts).await?;
-            transaction.commit().await?;
-            Ok(not_started)
-        })
-        .await?;
-    Ok(items.outcome(not_started))
-}
-
-/// As [`send_many`], in a transaction of the caller's.
-pub(crate) async fn send_many_in<S: IntoStart>(
-    client: &Client,
-    mut transaction: impl InTransaction,
-    flow: &str,
-    items: impl IntoIterator<Item = S>,
-) -> Result<BulkStarted, Error> {
-    let items = Items::of(client, items);
-    let not_started = start_parts(client, &mut transaction, flow, &items.parts).await?;
-    Ok(items.outcome(not_started))
 }
 
 async fn start_parts(

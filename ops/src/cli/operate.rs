@@ -145,35 +145,22 @@ pub(super) enum Operate {
 
 impl Operate {
     pub(super) async fn run(self, context: &Context) -> Result<(), Failure> {
-        use RunState::{Cancelled, Completed, Failed, Paused, Pending, Running};
-        let (target, operation, act) = match self {
-            Self::Begin(target) => {
-                (target, Operation::Start, Act { verb: "start", done: "started", states: &[Pending] })
-            }
-            Self::Pause(target) => {
-                (target, Operation::Pause, Act { verb: "pause", done: "paused", states: &[Pending, Running] })
-            }
+        let (target, operation, verb, done) = match self {
+            Self::Begin(target) => (target, Operation::Start, "start", "started"),
+            Self::Pause(target) => (target, Operation::Pause, "pause", "paused"),
             Self::Resume { target, data } => {
                 let data = data.map(|d| payload(&d)).transpose()?;
-                (target, Operation::Resume(data), Act { verb: "resume", done: "resumed", states: &[Paused] })
+                (target, Operation::Resume(data), "resume", "resumed")
             }
-            Self::Stop(target) => {
-                (target, Operation::Stop, Act { verb: "stop", done: "stopped", states: &[Pending, Running, Paused] })
-            }
-            Self::Dismiss(target) => {
-                let act = Act { verb: "dismiss", done: "dismissed", states: &[Completed, Failed, Cancelled] };
-                (target, Operation::Dismiss, act)
-            }
+            Self::Stop(target) => (target, Operation::Stop, "stop", "stopped"),
+            Self::Dismiss(target) => (target, Operation::Dismiss, "dismiss", "dismissed"),
             Self::Undismiss(mut target) => {
                 target.bulk.filter.dismissed = true;
-                let act = Act { verb: "undismiss", done: "undismissed", states: &[Completed, Failed, Cancelled] };
-                (target, Operation::Undismiss, act)
+                (target, Operation::Undismiss, "undismiss", "undismissed")
             }
-            Self::Retry(target) => {
-                (target, Operation::Retry, Act { verb: "retry", done: "retried", states: &[Failed, Cancelled] })
-            }
+            Self::Retry(target) => (target, Operation::Retry, "retry", "retried"),
             Self::Delete(target) => {
-                let act = Act { verb: "delete", done: "deleted", states: &[Completed, Failed, Cancelled] };
+                let act = Act { verb: "delete", done: "deleted", states: RunState::FINAL };
                 return on_target(context, &target, act, |client, id| async move {
                     delete(&client, id).await.map(|()| None)
                 })
@@ -187,6 +174,7 @@ impl Operate {
             }
             Self::Fork { run, step, input, asking } => return fork(context, &run, &step, input, &asking).await,
         };
+        let act = Act { verb, done, states: operation.states() };
         let asking = target.asking.asking();
         on_target(context, &target, act, |client, id| {
             let (operation, asking) = (operation.clone(), asking.clone());

@@ -77,6 +77,25 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The states of a run in which it is possible; in others it is refused.
+    ///
+    /// ```
+    /// use longhaul_schema::calls::{Operation, RunState};
+    ///
+    /// assert_eq!(Operation::Resume(None).states(), [RunState::Paused]);
+    /// ```
+    pub fn states(&self) -> &'static [RunState] {
+        match self {
+            Self::Start => &[RunState::Pending],
+            Self::Pause => &[RunState::Pending, RunState::Running],
+            Self::Resume(_) => &[RunState::Paused],
+            Self::Stop => RunState::LIVE,
+            Self::Dismiss | Self::Undismiss => RunState::FINAL,
+            Self::Retry => &[RunState::Failed, RunState::Cancelled],
+            Self::Rename(_) | Self::Annotate(_) => RunState::ALL,
+        }
+    }
+
     /// The database function of it.
     fn function(&self) -> &'static str {
         match self {

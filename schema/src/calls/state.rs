@@ -93,8 +93,14 @@ states! {
 }
 
 impl RunState {
+    /// The states of a run that has not ended.
+    pub const LIVE: &[Self] = &[Self::Pending, Self::Running, Self::Paused];
+
+    /// The states of a run that has ended.
+    pub const FINAL: &[Self] = &[Self::Completed, Self::Failed, Self::Cancelled];
+
     /// No transition leads out of it.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        Self::FINAL.contains(&self)
     }
 }

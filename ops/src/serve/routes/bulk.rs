@@ -64,15 +64,8 @@ impl What {
     }
 
     /// The states in which it may be done.
-    fn allows(self, state: RunState) -> bool {
-        match self {
-            Self::Begin => state == RunState::Pending,
-            Self::Pause => matches!(state, RunState::Pending | RunState::Running),
-            Self::Resume => state == RunState::Paused,
-            Self::Stop => !state.is_final(),
-            Self::Retry => matches!(state, RunState::Failed | RunState::Cancelled),
-            Self::Dismiss | Self::Undismiss | Self::Delete => state.is_final(),
-        }
+    fn states(self) -> &'static [RunState] {
+        self.verb().map_or(RunState::FINAL, |verb| verb.operation(None).states())
     }
 
     /// A filter without a state means those that it may be done to, where that can be looked up.
@@ -186,7 +179,7 @@ pub(super) async fn bulk(caller: Operator, Json(bulk): Json<Bulk>) -> Result<Jso
         (None, Some(filter)) => found(&caller, what, filter, bulk.dry_run).await?,
         _ => return Err(Problem::invalid("say runs or filter, one of the two")),
     };
-    let found: Vec<RunMark> = found.into_iter().filter(|mark| what.allows(mark.state)).collect();
+    let found: Vec<RunMark> = found.into_iter().filter(|mark| what.states().contains(&mark.state)).collect();
     let mut answer = BulkDone {
         act: None,
         dry_run: bulk.dry_run,
