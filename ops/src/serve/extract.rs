@@ -1,16 +1,17 @@
 //! Bodies, queries and paths. What is wrong with them is a problem, and not a page of text.
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, FromRequestParts, Request},
-    http::{StatusCode, Uri, header, request::Parts},
+    http::{Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use futures::StreamExt;
 use longhaul_schema::Payload;
 use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 use serde_json::{error::Category, value::RawValue};
 
-use super::problem::Problem;
+use super::{problem::Problem, routes::MOST_BYTES};
 
 /// JSON: a body, or an answer.
 pub(super) struct Json<T>(pub(super) T);
@@ -42,12 +43,26 @@ impl<T: DeserializeOwned + Default, S: Sync> FromRequest<S> for Options<T> {
     }
 }
 
+/// A whole body of a bounded size. One that is somewhat too large is read to its end all the same: a caller that still sends when the
+/// connection is closed may not see the answer.
+pub(super) async fn whole(body: Body) -> Result<Bytes, Problem> {
+    let mut parts = body.into_data_stream();
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| Problem::malformed(format!("the body ends early: {error}")))?;
+        bytes += part.len();
+        if bytes <= MOST_BYTES {
+            read.extend_from_slice(&part);
+        } else if bytes > 4 * MOST_BYTES {
+            break;
+        }
+    }
+    if bytes > MOST_BYTES { Err(Problem::too_large("the body is too large")) } else { Ok(read.into()) }
+}
+
 async fn body(request: Request) -> Result<Bytes, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-    let body = Bytes::from_request(request, &()).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large("the body is too large"),
-        _ => Problem::malformed(rejection.body_text()),
-    })?;
+    let body = whole(request.into_body()).await?;
     if !body.is_empty() && !kind.is_some_and(|kind| kind.trim_start().starts_with("application/json")) {
         return Err(Problem::media("a body needs the content type application/json"));
     }

@@ -14,7 +14,7 @@ use longhaul_schema::{Error, calls::ClaimedRequest};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{caller::Caller, problem::Problem, routes::MOST_BYTES};
+use super::{caller::Caller, extract::whole, problem::Problem, routes::MOST_BYTES};
 
 /// Longest key, in characters.
 const LONGEST_KEY: usize = 200;
@@ -42,7 +42,7 @@ async fn carry_out(key: String, mut parts: Parts, body: Body, next: Next) -> Res
     }
     let caller = parts.extensions.get::<Caller>().cloned();
     let caller = caller.ok_or_else(|| Problem::internal("nobody was asked who he is"))?;
-    let body = to_bytes(body, MOST_BYTES).await.map_err(|_| Problem::too_large("the body is too large"))?;
+    let body = whole(body).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let digest = Sha256::new()
         .chain_update(parts.method.as_str())

@@ -31,7 +31,6 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json as Answer, Router,
-    extract::DefaultBodyLimit,
     http::{HeaderValue, header},
     middleware,
     response::IntoResponse,
@@ -87,7 +86,6 @@ pub(super) fn all(app: App) -> Router {
         .layer(middleware::from_fn(once::keyed))
         .layer(admit.clone())
         .merge(session)
-        .layer(DefaultBodyLimit::max(MOST_BYTES))
         .layer(middleware::from_fn(in_time))
         .route("/api/openapi.json", describe)
         .merge(health::routes())
